@@ -1,0 +1,102 @@
+"""What a request will take: tiles, pixels, time, memory and disk, before any work starts."""
+
+import math
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+from .geobox import GeoBox
+from .modelcard import ModelCard
+from .requests import Generate, Request, SuperResolve
+
+#: Side in output pixels of the square that is computed, committed and never computed again.
+CHUNK = 256
+#: Rate of two ordinary CPU cores, GFLOP/s, until a finished job has told the real one.
+DEFAULT_GFLOPS = 60.0
+#: Largest result, in pixels of one band.
+PIXELS_LIMIT = 4_000_000_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a request will take.
+
+    Attributes:
+        shape: (height, width) of the result in pixels.
+        tiles: chunks that are computed and committed one by one, over all samples.
+        windows: network windows over all samples.
+        seconds: wall time, at the rate that was given.
+        gflop: work of the networks.
+        memory_mb: resident memory of the engine.
+        disk_mb: free space needed while the job runs, results included, in MB of 10**6 bytes.
+    """
+
+    shape: Tuple[int, int]
+    tiles: int
+    windows: int
+    seconds: float
+    gflop: float
+    memory_mb: int
+    disk_mb: float
+
+
+def estimate(
+    request: Request,
+    card: ModelCard,
+    source: Optional[GeoBox] = None,
+    bands: int = 3,
+    itemsize: int = 1,
+    gflops: float = DEFAULT_GFLOPS,
+) -> Estimate:
+    """Estimate a request.
+
+    Args:
+        request: what is asked.
+        card: the model that it names.
+        source: grid of the source raster, for tasks that have one.
+        bands: bands of the result.
+        itemsize: bytes per pixel and band of the result.
+        gflops: rate of this machine, GFLOP/s.
+
+    Raises:
+        ValueError: where a task needs a source grid and none was given.
+    """
+    samples = request.sampling.samples
+    if isinstance(request, Generate):
+        drawn, result, groups = request.lattice.shape, request.grid.shape, 1
+        calls = 2 if request.sampling.guidance_scale != 1 and "prompt" in card.uses else 1
+    elif isinstance(request, SuperResolve):
+        if source is None:
+            raise ValueError("the grid of the source is needed")
+        drawn = result = source.zoom(request.factor).shape
+        groups, calls = math.ceil(bands / 3), 1
+    else:  # pragma: no cover - Request is a closed union
+        raise ValueError("unknown request")
+    chunks = math.ceil(drawn[0] / CHUNK) * math.ceil(drawn[1] / CHUNK)
+    windows = groups * samples * _windows(drawn[0], card) * _windows(drawn[1], card)
+    pixels = drawn[0] * drawn[1]
+    gflop = windows * request.sampling.steps * calls * card.gflop_per_window_step
+    gflop += groups * samples * pixels / 1e6 * card.gflop_decode_per_megapixel
+    # finished tiles, then the assembled file and its overviews beside it (a third more), uncompressed as upper bound
+    raw = samples * bands * itemsize * (pixels + result[0] * result[1] * 2 * 4 / 3)
+    if source is not None:
+        raw += source.pixels * bands * itemsize
+    return Estimate(
+        shape=result,
+        tiles=chunks * samples,
+        windows=windows,
+        seconds=5.0 + gflop / gflops + samples * pixels * bands / 2e7,
+        gflop=gflop,
+        memory_mb=card.memory_mb,
+        disk_mb=raw / 1e6 + 10.0,
+    )
+
+
+def _windows(pixels: int, card: ModelCard) -> int:
+    """Windows along one axis: each chunk also computes the windows that reach into it from outside."""
+    whole, rest = divmod(pixels, CHUNK)
+    reach = card.window - card.stride
+
+    def along(length: int) -> int:
+        return math.ceil((length + reach) / card.stride) if length else 0
+
+    return max(1, whole * along(CHUNK) + along(rest))

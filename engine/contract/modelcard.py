@@ -1,0 +1,106 @@
+"""What a model can do, as data: forms are filled from cards, and requests are checked against them."""
+
+from dataclasses import dataclass, field
+from typing import Dict, Tuple
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measured figure: what was measured, on what, and how much.
+
+    Attributes:
+        name: for example "PSNR, 4x".
+        on: data and split, for example "UC Merced test (105 images)".
+        value: the figure.
+        unit: "dB", "%", "" ...
+        reference: what to compare it with, in words ("bicubic: 27.1 dB"), or "".
+    """
+
+    name: str
+    on: str
+    value: float
+    unit: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model.
+
+    Attributes:
+        id: stable name that requests and scripts use.
+        name: what the dock shows.
+        summary: one or two sentences for the person who chooses.
+        family: the file in ``engine/models`` that loads it.
+        version: of the weights, "1.0.0".
+        tasks: names of request types that it can do ("Generate", "SuperResolve").
+        bands: names of the bands that it draws, in order ("red", "green", "blue").
+        gsd: (finest, coarsest) metres per output pixel that it was trained on. Up to a factor of 2 beyond is met by
+            resampling (Generate) or done with a warning (SuperResolve).
+        window: side of the model's window in output pixels.
+        stride: distance between windows in output pixels.
+        factors: refinement factors, for SuperResolve.
+        schedulers: names that ``Sampling.scheduler`` may take, the default first.
+        steps: default number of denoising steps.
+        guidance_scale: default; 1 where the model has no guidance.
+        uses: inputs that change the picture, out of "prompt", "negative_prompt", "gsd", "date", "place".
+            The forms show the others as "not used by this model".
+        vocabulary: what it can draw, for models that know a closed list.
+        licence: of the weights and of what they produce.
+        attribution: credit lines.
+        citation: papers.
+        training_data: one line a data set: name, split, licence.
+        limitations: what it is not good at, in plain words.
+        measures: how good it is, measured.
+        parameters: number of weights.
+        memory_mb: resident memory of the engine with this model on a CPU.
+        gflop_per_window_step: work of one network call on one window (both branches of guidance counted by the caller).
+        gflop_decode_per_megapixel: work to decode a million output pixels.
+        weights: file below the model's folder -> sha256.
+        pickable: whether a person may pick it; False for random weights that only tests use.
+    """
+
+    id: str
+    name: str
+    summary: str
+    family: str
+    version: str
+    tasks: Tuple[str, ...]
+    bands: Tuple[str, ...]
+    gsd: Tuple[float, float]
+    window: int
+    stride: int
+    schedulers: Tuple[str, ...]
+    steps: int
+    guidance_scale: float = 1.0
+    factors: Tuple[int, ...] = ()
+    uses: Tuple[str, ...] = ()
+    vocabulary: Tuple[str, ...] = ()
+    licence: str = ""
+    attribution: str = ""
+    citation: str = ""
+    training_data: Tuple[str, ...] = ()
+    limitations: str = ""
+    measures: Tuple[Measure, ...] = ()
+    parameters: int = 0
+    memory_mb: int = 0
+    gflop_per_window_step: float = 0.0
+    gflop_decode_per_megapixel: float = 0.0
+    weights: Dict[str, str] = field(default_factory=dict)
+    pickable: bool = True
+
+    #: How far beyond the trained range a ground resolution may lie.
+    GSD_REACH = 2.0
+
+    def __post_init__(self) -> None:
+        """Check the figures that forms and plans divide by."""
+        if not 0 < self.gsd[0] <= self.gsd[1]:
+            raise ValueError("gsd must be (finest, coarsest), above 0")
+        if not 0 < self.stride <= self.window:
+            raise ValueError("stride must be from 1 to window")
+        if not self.schedulers:
+            raise ValueError("a model needs a scheduler")
+
+    def reaches(self, gsd: float) -> bool:
+        """Whether a ground resolution (metres per pixel) is in the trained range or within a factor of 2 of it."""
+        return self.gsd[0] / self.GSD_REACH <= gsd * (1 + 1e-9) and gsd <= self.gsd[1] * self.GSD_REACH * (1 + 1e-9)

@@ -1,0 +1,176 @@
+"""What an analyst can ask for: one frozen dataclass a task, and the job that carries it.
+
+A request is complete: whatever changes the picture stands in it. Where the result goes does not change the picture and
+stands in the ``Job``.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Optional, Tuple, Union
+
+from .geobox import GeoBox
+
+#: Longest prompt that is accepted, in characters after normalisation.
+PROMPT_LIMIT = 4000
+#: Most samples a job may ask for.
+SAMPLES_LIMIT = 64
+STEPS_LIMIT = 1000
+_DATE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
+
+
+def clean_prompt(text: str) -> str:
+    """The text as it is used and recorded: composed (NFC), without control, direction-override or unpaired characters.
+
+    Raises:
+        ValueError: for a text longer than ``PROMPT_LIMIT`` characters, checked before any work on it.
+    """
+    if len(text) > PROMPT_LIMIT:
+        raise ValueError(f"the prompt has {len(text)} characters, at most {PROMPT_LIMIT} are read")
+    kept = (
+        char if unicodedata.category(char) not in ("Cc", "Cf", "Cs") else (" " if char in "\n\r\t" else "")
+        for char in text
+    )
+    return " ".join(unicodedata.normalize("NFC", "".join(kept)).split())
+
+
+@dataclass(frozen=True)
+class Source:
+    """A raster in the job folder that the plugin wrote there from a layer.
+
+    Attributes:
+        path: relative to the job folder, a plain GeoTIFF with CRS, transform and nodata or mask in the file.
+        name: the layer's name in the project.
+        bands: 1-based bands to use, in order; empty for all data bands.
+        date: ISO 8601 date of the picture, if it is known.
+    """
+
+    path: str
+    name: str = ""
+    bands: Tuple[int, ...] = ()
+    date: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the noise is turned into a picture.
+
+    Attributes:
+        seed: 0 to 2**63 - 1; sample k of a job uses seed + k - 1.
+        steps: denoising steps, 1 to 1000.
+        scheduler: one of the card's schedulers.
+        guidance_scale: classifier-free guidance; 1 turns it off.
+        samples: how many independent samples, 1 to 64.
+    """
+
+    seed: int
+    steps: int
+    scheduler: str
+    guidance_scale: float = 1.0
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("seed must be from 0 to 2**63 - 1")
+        if not 1 <= self.steps <= STEPS_LIMIT:
+            raise ValueError(f"steps must be from 1 to {STEPS_LIMIT}")
+        if not 1 <= self.samples <= SAMPLES_LIMIT:
+            raise ValueError(f"samples must be from 1 to {SAMPLES_LIMIT}")
+        if not 0 <= self.guidance_scale <= 50:
+            raise ValueError("guidance_scale must be from 0 to 50")
+
+
+def _check_date(date: Optional[str]) -> None:
+    if date is not None and not _DATE.fullmatch(date):
+        raise ValueError("date must be written YYYY-MM-DD")
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Imagery over an extent, on a date, from a text.
+
+    Attributes:
+        model: id of a model card.
+        grid: the grid of the result.
+        lattice: the metric grid that the model draws on, covering ``grid``. The same as ``grid`` where that is metric;
+            otherwise the picture is drawn on the lattice and warped to ``grid`` once, at the end.
+        gsd: metres on the ground of one lattice pixel.
+        prompt: what to draw.
+        negative_prompt: what to stay away from.
+        date: ISO 8601 date that the picture should show.
+        longitude: of the extent's centre, degrees east, -180 to 180.
+        latitude: of the extent's centre, degrees north.
+        sampling: how.
+    """
+
+    model: str
+    grid: GeoBox
+    lattice: GeoBox
+    gsd: float
+    prompt: str
+    sampling: Sampling
+    negative_prompt: str = ""
+    date: Optional[str] = None
+    longitude: Optional[float] = None
+    latitude: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a model."""
+        _check_date(self.date)
+        if not 0 < self.gsd < 1e6:
+            raise ValueError("gsd must be metres per pixel, above 0")
+
+
+@dataclass(frozen=True)
+class SuperResolve:
+    """A raster, ``factor`` times finer, on its own grid refined by that factor.
+
+    Attributes:
+        model: id of a model card.
+        source: the raster.
+        factor: 2 or 4.
+        gsd: metres on the ground of one source pixel.
+        sampling: how; guidance_scale is not used.
+        spread: also write the per-pixel standard deviation over the samples.
+    """
+
+    model: str
+    source: Source
+    factor: int
+    gsd: float
+    sampling: Sampling
+    spread: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a model."""
+        _check_date(self.source.date)
+        if self.factor not in (2, 4):
+            raise ValueError("factor must be 2 or 4")
+        if self.spread and self.sampling.samples < 2:
+            raise ValueError("a spread needs at least 2 samples")
+        if not 0 < self.gsd < 1e6:
+            raise ValueError("gsd must be metres per pixel, above 0")
+
+
+Request = Union[Generate, SuperResolve]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request and where its result goes: the content of ``request.json`` in a job folder.
+
+    Attributes:
+        id: name of the job, unique in the plugin's job folder.
+        request: what is asked.
+        output: absolute path of the first sample; others stand beside it with a number in the name. Empty for
+            ``outputs/result.tif`` in the job folder.
+        spread_output: absolute path of the spread; empty for a name beside ``output``.
+        title: what the job list calls it.
+    """
+
+    id: str
+    request: Request
+    output: str = ""
+    spread_output: str = ""
+    title: str = ""

@@ -1,0 +1,1 @@
+"""Model families, the catalogue that lists them, and the loading of weights."""

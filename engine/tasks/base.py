@@ -1,0 +1,43 @@
+"""What a task hands to the runner: work that is drawn chunk by chunk, committed, assembled and published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..context import JobContext
+from ..contract import GeoBox, Input, ModelCard, Window
+from ..raster import Profile, Raster
+
+
+@dataclass(frozen=True)
+class Work:
+    """One job, planned: everything that the runner must know about a task.
+
+    The runner draws each chunk of each sample that is not in the journal yet, commits it, and, when all are there,
+    assembles each sample on ``drawn``, warps it to ``result`` where the two differ, and publishes it.
+
+    Attributes:
+        card: of the model that draws.
+        drawn: grid that is drawn.
+        result: grid of the published rasters.
+        chunks: windows of ``drawn``, disjoint, covering it, in the order they are drawn.
+        profile: pixel type, band names, nodata, scale, offset and colour of the published rasters.
+        draw: (chunk, sample from 1, context) -> the finished pixels of that chunk in ``profile.dtype``. Deterministic,
+            and independent of which other chunks are drawn, when and where.
+        inputs: the rasters it is made from.
+        date: ISO 8601 date of the result.
+        spread: whether the standard deviation over samples is published too.
+        notices: sentences for the person.
+    """
+
+    card: ModelCard
+    drawn: GeoBox
+    result: GeoBox
+    chunks: tuple[Window, ...]
+    profile: Profile
+    draw: Callable[[Window, int, JobContext], Raster]
+    inputs: tuple[Input, ...] = ()
+    date: str | None = None
+    spread: bool = False
+    notices: tuple[str, ...] = ()
