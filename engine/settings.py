@@ -1,0 +1,51 @@
+"""What the engine is told when it starts: nothing here may change the picture, that belongs in the request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Where the models that ship with the plugin lie.
+MODELS_FOLDER = Path(__file__).resolve().parent.parent / "resources" / "models"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How this engine runs.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", "mps" or "cuda:1".
+        threads: of torch; 0 lets the engine choose.
+        models: folder with one folder for each model, card.json in it.
+        more_models: further folders of the same kind.
+        keep_tiles: leave the tiles in the job folder after success.
+        log_level: name of a level of ``logging``.
+        fault: a fault point that tests break the engine at, "" in real use; see ``faults``.
+    """
+
+    device: str = "auto"
+    threads: int = 0
+    models: Path = MODELS_FOLDER
+    more_models: tuple[Path, ...] = ()
+    keep_tiles: bool = False
+    log_level: str = "INFO"
+    fault: str = ""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """The settings that ``AFTERIMAGE_*`` variables ask for.
+
+        Raises:
+            ValueError: for a number of threads that is not one.
+        """
+        more = environment.get("AFTERIMAGE_MODELS", "")
+        return cls(
+            device=environment.get("AFTERIMAGE_DEVICE", cls.device),
+            threads=int(environment.get("AFTERIMAGE_THREADS", cls.threads)),
+            more_models=tuple(Path(folder) for folder in more.split(os.pathsep) if folder),
+            keep_tiles=environment.get("AFTERIMAGE_KEEP_TILES", "") == "1",
+            log_level=environment.get("AFTERIMAGE_LOG", cls.log_level).upper(),
+            fault=environment.get("AFTERIMAGE_FAULT", ""),
+        )
