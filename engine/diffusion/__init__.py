@@ -1,0 +1,1 @@
+"""Tensors only: keyed noise, the denoising loop, guidance, constraints, and windows over an extent."""

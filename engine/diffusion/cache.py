@@ -1,0 +1,46 @@
+"""Denoised windows that neighbouring chunks share, so that none is computed twice while it is remembered."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+from torch import Tensor
+
+K = TypeVar("K", bound=Hashable)
+
+
+class TileCache:
+    """Tiles by key, the least recently used forgotten first.
+
+    A tile is a pure function of its key, so remembering or forgetting one never changes a result.
+
+    Args:
+        limit: most bytes that are remembered between calls.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.computed = 0
+        self._tiles: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._size = 0
+
+    def get(self, keys: Sequence[K], compute: Callable[[list[K]], Sequence[Tensor]]) -> dict[K, Tensor]:
+        """The tiles of these keys; those that are not remembered are computed, in one call and in the given order."""
+        missing = [key for key in keys if key not in self._tiles]
+        fresh = dict(zip(missing, compute(missing))) if missing else {}
+        self.computed += len(missing)
+        found = {key: fresh[key] if key in fresh else self._tiles[key] for key in keys}
+        for key, tile in found.items():
+            self._remember(key, tile)
+        while self._size > self.limit and self._tiles:
+            _, tile = self._tiles.popitem(last=False)
+            self._size -= tile.nbytes
+        return found
+
+    def _remember(self, key: Hashable, tile: Tensor) -> None:
+        if key not in self._tiles:
+            self._size += tile.nbytes
+        self._tiles[key] = tile
+        self._tiles.move_to_end(key)

@@ -1,0 +1,69 @@
+"""The denoising loop over a diffusers scheduler, with every random number handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from . import stochastic
+from .guidance import Predict
+
+T = TypeVar("T")
+
+#: Stream of the noise that a sample starts from. Step k of the loop, from 0, takes its noise from stream k + 1.
+START = 0
+
+#: (step from 0, estimate of the clean sample (B, C, h, w)): called after each step; may raise to end the loop.
+OnStep = Callable[[int, Tensor], None]
+
+
+def sample(
+    predict: Predict,
+    scheduler: Any,
+    steps: int,
+    noise: Callable[[int], Tensor],
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """A sample of the model, from noise.
+
+    ``DDPMScheduler`` with as many steps as it was trained with is the ancestral sampler of Ho et al. 2020, Algorithm 2.
+
+    Args:
+        predict: the network with its condition.
+        scheduler: a diffusers scheduler; its state is set anew.
+        steps: denoising steps, at least 1.
+        noise: stream -> standard normal noise (B, C, h, w) float32 on the network's device.
+        on_step: called between steps.
+
+    Returns:
+        (B, C, h, w) float32.
+    """
+    x = noise(START)
+    scheduler.set_timesteps(steps, device=x.device)
+    x = x * scheduler.init_noise_sigma
+    draws_noise = stochastic.draws_noise(scheduler)
+    with torch.inference_mode():
+        for k, t in enumerate(scheduler.timesteps):
+            output = predict(scheduler.scale_model_input(x, t), t)
+            z = noise(k + 1) if draws_noise else None
+            x, denoised = stochastic.step(scheduler, output, t, x, z)
+            if on_step is not None:
+                on_step(k, denoised)
+    return x
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[tuple[list[T], int]]:
+    """Batches that all have the same size, the last filled up by repeating its last item.
+
+    A network rounds differently for another batch size, so one size makes a result independent of its neighbours.
+
+    Yields:
+        (items, how many of them are not repeated).
+    """
+    for start in range(0, len(items), size):
+        batch = list(items[start : start + size])
+        count = len(batch)
+        yield batch + [batch[-1]] * (size - count), count

@@ -1,0 +1,107 @@
+"""One step of a diffusers scheduler whose noise is handed in instead of drawn.
+
+Noise must be a function of the absolute pixel, so a scheduler may draw none of its own. Some take it
+(``variance_noise``), some are deterministic, and for the two ancestral samplers the noise is added here, in the
+published form. Any other scheduler is refused instead of being sampled with noise that could not be repeated.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+from torch import Tensor
+
+_DETERMINISTIC = (DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler)
+
+
+def draws_noise(scheduler: Any) -> bool:
+    """Whether each step needs fresh noise.
+
+    Raises:
+        ValueError: for a scheduler that this module does not know.
+    """
+    if isinstance(scheduler, (DDPMScheduler, EulerAncestralDiscreteScheduler)):
+        return True
+    if isinstance(scheduler, _DETERMINISTIC):
+        return str(scheduler.config.get("algorithm_type", "")).startswith("sde-")
+    raise ValueError(f"{type(scheduler).__name__} is not known to take its noise from outside")
+
+
+def step(scheduler: Any, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One step towards the clean sample.
+
+    Args:
+        scheduler: a diffusers scheduler with its timesteps set.
+        output: the network's output at ``x``, in the scheduler's prediction type.
+        t: timestep of ``scheduler.timesteps``.
+        x: noisy sample (B, C, h, w).
+        z: standard normal noise like ``x``; None where the scheduler draws none.
+
+    Returns:
+        (the sample at the next, lower timestep; the estimate of the clean sample), both like ``x``.
+    """
+    if isinstance(scheduler, DDPMScheduler):
+        return _ddpm(scheduler, output, t, x, z)
+    if isinstance(scheduler, EulerAncestralDiscreteScheduler):
+        return _euler_ancestral(scheduler, output, t, x, z)
+    if z is not None and "variance_noise" in inspect.signature(scheduler.step).parameters:
+        stepped = scheduler.step(output, t, x, variance_noise=z)
+    else:
+        stepped = scheduler.step(output, t, x)
+    denoised = getattr(stepped, "pred_original_sample", None)
+    if denoised is None:
+        # The multistep solvers keep their latest estimate of the clean sample instead of returning it.
+        denoised = scheduler.model_outputs[-1]
+    return stepped.prev_sample, denoised
+
+
+def _ddpm(scheduler: DDPMScheduler, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean of the posterior plus its deviation times z; no noise at t = 0.
+
+    Source: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", eq. 7 and Algorithm 2.
+    """
+    # Its own step draws noise before it is added; a generator of its own keeps it away from torch's global one, and
+    # only the clean estimate, which the noise does not touch, is taken from it.
+    unused = torch.Generator(device=x.device).manual_seed(0)
+    denoised = scheduler.step(output, t, x, generator=unused).pred_original_sample
+    before = scheduler.previous_timestep(t)
+    alpha_bar = scheduler.alphas_cumprod[t]
+    alpha_bar_before = scheduler.alphas_cumprod[before] if before >= 0 else scheduler.one
+    alpha = alpha_bar / alpha_bar_before
+    mean = (alpha_bar_before**0.5 * (1 - alpha) / (1 - alpha_bar)) * denoised
+    mean = mean + (alpha**0.5 * (1 - alpha_bar_before) / (1 - alpha_bar)) * x
+    if t == 0 or z is None:
+        return mean, denoised
+    variance_type = scheduler.config.variance_type
+    if variance_type not in ("fixed_small", "fixed_small_log", "fixed_large"):
+        raise ValueError(f"variance type {variance_type} is not supported")
+    variance = scheduler._get_variance(t)
+    # "fixed_small_log" returns the deviation already.
+    deviation = variance if variance_type == "fixed_small_log" else variance**0.5
+    return mean + deviation * z, denoised
+
+
+def _euler_ancestral(
+    scheduler: EulerAncestralDiscreteScheduler, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """An Euler step down to sigma_down, then noise up to the next sigma.
+
+    Source: Karras et al. 2022, Algorithm 1, with the split of k-diffusion's ``sample_euler_ancestral``.
+    """
+    unused = torch.Generator(device=x.device).manual_seed(0)
+    denoised = scheduler.step(output, t, x, generator=unused).pred_original_sample
+    sigma, sigma_next = scheduler.sigmas[scheduler.step_index - 1], scheduler.sigmas[scheduler.step_index]
+    sigma_up = (sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2) ** 0.5
+    sigma_down = (sigma_next**2 - sigma_up**2) ** 0.5
+    stepped = x + (x - denoised) / sigma * (sigma_down - sigma)
+    return (stepped if z is None else stepped + sigma_up * z), denoised

@@ -1,0 +1,93 @@
+"""Windows over an extent of any size: an absolute lattice of squares, and the weights that blend them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..contract import Window
+
+#: (row, column) of a window in its lattice; may be negative.
+Index = tuple[int, int]
+#: Least weight of a pixel before normalisation, so that no pixel inside a window is without weight.
+FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Squares of one size at one distance, counted from the absolute pixel (0, 0), without end in any direction.
+
+    Attributes:
+        size: side of a square in pixels.
+        stride: distance between neighbours in pixels, at most ``size``.
+
+    Raises:
+        ValueError: where squares would leave gaps.
+    """
+
+    size: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        """Check that the squares cover the plane."""
+        if not 0 < self.stride <= self.size:
+            raise ValueError("stride must be from 1 to size")
+
+    def window(self, index: Index) -> Window:
+        """The absolute pixels of one square."""
+        return Window(index[0] * self.stride, index[1] * self.stride, self.size, self.size)
+
+    def touching(self, region: Window) -> list[Index]:
+        """The squares that share a pixel with a region of absolute pixels, row by row."""
+        rows = self._touching(region.row, region.row_end)
+        cols = self._touching(region.col, region.col_end)
+        return [(row, col) for row in rows for col in cols]
+
+    def weights(self) -> Tensor:
+        """Blending weights of a square: a separable tent, (size, size) float32, the same for every square."""
+        position = (torch.arange(self.size, dtype=torch.float32) + 0.5) * (2.0 / self.size) - 1.0
+        tent = (1.0 - position.abs()).clamp_min(FLOOR)
+        return tent[:, None] * tent[None, :]
+
+    def _touching(self, start: int, stop: int) -> range:
+        return range((start - self.size) // self.stride + 1, -(-stop // self.stride))
+
+
+def blend(lattice: Lattice, tiles: Mapping[Index, Tensor], region: Window, channels: int) -> Tensor:
+    """The weighted mean of tiles over a region.
+
+    Tiles are added up in the order of their indices, whatever the order they come in, so a pixel has the same bits in
+    each region that holds it, provided that all its tiles are there.
+
+    Args:
+        lattice: where the tiles lie.
+        tiles: index -> (channels, size, size) float32 on the CPU; those that do not touch the region are left out.
+        region: absolute pixels.
+        channels: of the tiles.
+
+    Returns:
+        (channels, height, width) float32; 0 where there is no tile.
+    """
+    total = torch.zeros(channels, region.height, region.width)
+    weight = torch.zeros(region.height, region.width)
+    tent = lattice.weights()
+    for index in sorted(tiles):
+        window = lattice.window(index)
+        if not window.intersects(region):
+            continue
+        shared = window.intersection(region)
+        rows, cols = shared.relative_to(region).slices()
+        inner_rows, inner_cols = shared.relative_to(window).slices()
+        share = tent[inner_rows, inner_cols]
+        total[:, rows, cols] += tiles[index][:, inner_rows, inner_cols] * share
+        weight[rows, cols] += share
+    return torch.where(weight > 0, total / weight.clamp_min(FLOOR * FLOOR), 0.0)
+
+
+def squares(region: Window, side: int) -> list[Window]:
+    """A region of absolute pixels cut at the multiples of ``side``: disjoint, covering it, row by row."""
+    lattice = Lattice(side, side)
+    return [lattice.window(index).intersection(region) for index in lattice.touching(region)]

@@ -1,0 +1,139 @@
+"""The loop is the textbook sampler where it can be, and takes all its noise from outside."""
+
+import diffusers
+import pytest
+import torch
+from afterimage.engine.contract import Window
+from afterimage.engine.diffusion import noise
+from afterimage.engine.diffusion.loop import batches, sample
+
+WINDOW = Window(-8, 24, 16, 16)
+MEAN, DEVIATION = 0.4, 0.7
+
+
+def keyed(stream):
+    return noise.field(11, stream, WINDOW, 3)[None]
+
+
+def epsilon_of_a_gaussian(alphas_cumprod):
+    """The exact noise prediction for independent pixels of known mean and deviation."""
+
+    def predict(x, t):
+        alpha_bar = alphas_cumprod[int(t)]
+        total = alpha_bar * DEVIATION**2 + 1 - alpha_bar
+        return (1 - alpha_bar) ** 0.5 * (x - alpha_bar**0.5 * MEAN) / total
+
+    return predict
+
+
+def algorithm_2(predict, betas):
+    """Ho et al. 2020, Algorithm 2, with sigma_t^2 = beta_tilde_t, in double precision."""
+    betas = betas.double()
+    alphas, alphas_bar = 1 - betas, torch.cumprod(1 - betas, 0)
+    x = keyed(0).double()
+    for k, t in enumerate(range(len(betas) - 1, -1, -1)):
+        z = keyed(k + 1).double() if t > 0 else 0.0
+        before = alphas_bar[t - 1] if t > 0 else torch.tensor(1.0, dtype=torch.float64)
+        sigma = ((1 - before) / (1 - alphas_bar[t]) * betas[t]) ** 0.5
+        epsilon = predict(x.float(), t).double()
+        x = (x - betas[t] / (1 - alphas_bar[t]) ** 0.5 * epsilon) / alphas[t] ** 0.5 + sigma * z
+    return x
+
+
+def test_ddpm_with_all_its_steps_is_ancestral_sampling():
+    scheduler = diffusers.DDPMScheduler(clip_sample=False)
+    predict = epsilon_of_a_gaussian(scheduler.alphas_cumprod)
+    ours = sample(predict, scheduler, 1000, keyed)
+    assert torch.allclose(ours.double(), algorithm_2(predict, scheduler.betas), atol=2e-4)
+
+
+@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_small_log", "fixed_large"])
+@pytest.mark.parametrize("steps", [7, 50])
+def test_ddpm_steps_are_those_of_diffusers_but_for_the_noise(variance_type, steps, monkeypatch):
+    scheduler = diffusers.DDPMScheduler(variance_type=variance_type, timestep_spacing="trailing")
+    predict = epsilon_of_a_gaussian(scheduler.alphas_cumprod)
+    ours = sample(predict, scheduler, steps, keyed)
+    theirs = replay(scheduler, predict, steps, monkeypatch, "scheduling_ddpm")
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_euler_ancestral_steps_are_those_of_diffusers_but_for_the_noise(monkeypatch):
+    scheduler = diffusers.EulerAncestralDiscreteScheduler()
+
+    def predict(x, t):
+        return x * 0.3
+
+    ours = sample(predict, scheduler, 12, keyed)
+    scheduler = diffusers.EulerAncestralDiscreteScheduler()
+    theirs = replay(scheduler, predict, 12, monkeypatch, "scheduling_euler_ancestral_discrete")
+    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def replay(scheduler, predict, steps, monkeypatch, module):
+    """The scheduler's own steps, its random numbers replaced by the keyed field."""
+    stream = iter(range(1, steps + 1))
+    monkeypatch.setattr(
+        getattr(diffusers.schedulers, module), "randn_tensor", lambda *args, **kwargs: keyed(next(stream))
+    )
+    scheduler.set_timesteps(steps)
+    x = keyed(0) * scheduler.init_noise_sigma
+    for t in scheduler.timesteps:
+        x = scheduler.step(predict(scheduler.scale_model_input(x, t), t), t, x).prev_sample
+    return x
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        diffusers.DDPMScheduler(clip_sample=False),
+        diffusers.DDIMScheduler(clip_sample=False, timestep_spacing="trailing"),
+        diffusers.DPMSolverMultistepScheduler(),
+        diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"),
+        diffusers.UniPCMultistepScheduler(),
+        diffusers.EulerDiscreteScheduler(),
+        diffusers.EulerAncestralDiscreteScheduler(),
+    ],
+    ids=lambda scheduler: type(scheduler).__name__,
+)
+def test_a_known_distribution_comes_out_and_a_second_run_has_the_same_bits(scheduler):
+    alphas_cumprod = scheduler.alphas_cumprod
+
+    def predict(x, t):  # Euler's x is scaled to the variance-preserving one by scale_model_input
+        return epsilon_of_a_gaussian(alphas_cumprod)(x, t)
+
+    big = Window(0, 0, 64, 64)
+    state = torch.get_rng_state()
+    runs = [sample(predict, scheduler, 200, lambda s: noise.field(5, s, big, 3)[None]) for _ in range(2)]
+    assert torch.equal(torch.get_rng_state(), state), "the scheduler drew from torch's own generator"
+    assert torch.equal(*runs)
+    assert abs(runs[0].mean() - MEAN) < 0.05
+    assert abs(runs[0].std() - DEVIATION) < 0.06
+
+
+def test_a_scheduler_that_would_draw_its_own_noise_is_refused():
+    with pytest.raises(ValueError, match="LCMScheduler"):
+        sample(lambda x, t: x, diffusers.LCMScheduler(), 4, keyed)
+
+
+def test_steps_are_reported_with_the_clean_estimate_and_can_end_the_loop():
+    class Stop(Exception):
+        pass
+
+    seen = []
+
+    def on_step(step, denoised):
+        seen.append((step, tuple(denoised.shape)))
+        if step == 2:
+            raise Stop
+
+    for scheduler in (diffusers.DDIMScheduler(), diffusers.DPMSolverMultistepScheduler(), diffusers.DDPMScheduler()):
+        seen.clear()
+        with pytest.raises(Stop):
+            sample(epsilon_of_a_gaussian(scheduler.alphas_cumprod), scheduler, 9, keyed, on_step)
+        assert seen == [(step, (1, 3, 16, 16)) for step in range(3)]
+
+
+def test_batches_all_have_one_size():
+    found = list(batches([1, 2, 3, 4, 5], 2))
+    assert found == [([1, 2], 2), ([3, 4], 2), ([5, 5], 1)]
+    assert list(batches([], 4)) == []
