@@ -1,0 +1,1 @@
+"""The only files that touch layers, CRS objects and QgsProject."""
