@@ -1,0 +1,81 @@
+"""Files that are there, whole, after a crash: the few steps that a disk needs to be told."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from . import faults
+from .errors import OutputNotWritable
+
+#: Windows: another program has the file open. Access denied, sharing violation, lock violation.
+_SHARING = (5, 32, 33)
+#: Pauses between tries, seconds; about 2.5 in all.
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.75, 1.0)
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file."""
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk hold the names in a folder, on systems that can be told so."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Give a file its final name in one step, and have the disk hold that.
+
+    Raises:
+        OutputNotWritable: where another program keeps the old file open.
+    """
+    for pause in (*_PAUSES, None):
+        try:
+            os.replace(source, target)
+            break
+        except PermissionError as error:
+            if pause is None or getattr(error, "winerror", None) not in _SHARING:
+                raise OutputNotWritable("The output file cannot be replaced: another program may have it open.") from error
+            time.sleep(pause)
+    sync_folder(target.parent)
+
+
+def write(target: Path, content: bytes, name: str) -> None:
+    """Write a small file so that its name only ever shows the old content or all of the new.
+
+    A failed fsync is final: the kernel may have dropped the pages, so the content is written anew to another file.
+
+    Args:
+        target: the file.
+        content: all of it.
+        name: of the fault points on the way.
+    """
+    for attempt in (1, 2):
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.{attempt}")
+        try:
+            with open(temporary, "xb") as file:
+                faults.point(f"{name}.before_write")
+                file.write(content)
+                faults.point(f"{name}.before_fsync")
+                file.flush()
+                os.fsync(file.fileno())
+            faults.point(f"{name}.after_fsync")
+            replace(temporary, target)
+            faults.point(f"{name}.after_replace")
+            return
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            if attempt == 2:
+                raise

@@ -1,0 +1,259 @@
+"""The job folder: what was asked, what was chosen, the tiles that are finished, and what came of it.
+
+::
+
+    request.json        the job, written by whoever made the folder
+    lock                held while an engine works on it
+    pins.json           what the engine chose by itself, once
+    tiles/              one file for each finished chunk of each sample
+    previews/ scratch/  may be deleted at any time
+    outputs/            results that were given no other place
+    result.json         how it ended, once it ended well
+
+A tile is finished when its name is there: it was written under another name, given to the disk, and renamed. Its header
+names the work that it belongs to, so a tile of another request, model or engine version is drawn again, and so is a torn one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from . import durable
+from .contract import GeoBox, Job, Result, Window, WireError, dumps, loads
+from .errors import InvalidRequest, JobFolderBusy, JobFolderDamaged
+from .raster import Raster
+
+_MAGIC = b"afterimage tile 1\n"
+#: Longest header of a tile and longest request, in bytes.
+_HEADER_LIMIT = 64 * 1024
+_REQUEST_LIMIT = 8 * 1024 * 1024
+
+
+class JobFolder:
+    """A job folder, held by this process alone while in the ``with`` block.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        JobFolderDamaged: where it is not a folder with a readable ``request.json``.
+        InvalidRequest: where the request in it is not a valid one.
+        JobFolderBusy: on entering, where another engine holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.job = self._read_job()
+        self._lock: IO[bytes] | None = None
+
+    def _read_job(self) -> Job:
+        request = self.path / "request.json"
+        try:
+            if request.stat().st_size > _REQUEST_LIMIT:
+                raise InvalidRequest("The request is too long.", "Shorten the prompt.")
+            text = request.read_bytes()
+        except OSError as error:
+            raise JobFolderDamaged("The job folder has no readable request.") from error
+        try:
+            job = loads(Job, text)
+        except WireError as error:
+            raise InvalidRequest(f"The request is not valid: {error}") from error
+        if not isinstance(job, Job):
+            raise InvalidRequest("The request is not a job.")
+        return job
+
+    def __enter__(self) -> JobFolder:
+        """Take the lock. The system drops it when the process ends, however it ends."""
+        file = open(self.path / "lock", "a+b")  # noqa: SIM115 (kept open for as long as the job is held)
+        try:
+            _take(file)
+            file.seek(0)
+            file.truncate()
+            file.write(f"{os.getpid()}\n".encode())
+            file.flush()
+        except OSError as error:
+            file.close()
+            if isinstance(error, (BlockingIOError, PermissionError)):
+                raise JobFolderBusy("Another engine works on this job.") from error
+            raise
+        self._lock = file
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of it."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def previews(self) -> Path:
+        """Folder for previews."""
+        return self.path / "previews"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for intermediate files."""
+        return self.path / "scratch"
+
+    def pins(self) -> dict[str, str]:
+        """What the engine chose by itself, so far.
+
+        A torn or foreign ``pins.json`` is set aside and counts as none: the tiles that were drawn with it no longer fit.
+        """
+        path = self.path / "pins.json"
+        try:
+            pins = json.loads(path.read_text("utf-8"))
+            if not isinstance(pins, dict):
+                raise ValueError("not an object")
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            os.replace(path, path.with_suffix(".bad"))
+            return {}
+        return {str(key): str(value) for key, value in pins.items()}
+
+    def pin(self, name: str, value: str) -> str:
+        """Choose a value once: the first one stays for the life of the job, and is what is returned."""
+        pins = self.pins()
+        if name not in pins:
+            pins[name] = value
+            durable.write(self.path / "pins.json", json.dumps(pins, indent=1, sort_keys=True).encode(), "pins")
+        return pins[name]
+
+    def result(self) -> Result | None:
+        """How the job ended, if it ended well and its files are still there."""
+        try:
+            result = loads(Result, (self.path / "result.json").read_bytes())
+        except (OSError, WireError):
+            return None
+        if isinstance(result, Result) and all(Path(output.path).is_file() for output in result.outputs):
+            return result
+        return None
+
+    def finish(self, result: Result, keep_tiles: bool = False) -> None:
+        """Record how the job ended, then drop what only an unfinished job needs."""
+        durable.write(self.path / "result.json", dumps(result).encode(), "result")
+        for name in ("scratch", "previews") if keep_tiles else ("tiles", "scratch", "previews"):
+            # a preview may still be open in QGIS (Windows): what stays goes with the job folder
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def tiles(self, work: dict[str, Any]) -> Tiles:
+        """The finished tiles of one piece of work.
+
+        Args:
+            work: everything that decides the pixels, as JSON; tiles of other work are not seen.
+        """
+        text = json.dumps(work, sort_keys=True, separators=(",", ":"))
+        return Tiles(self.path / "tiles", hashlib.sha256(text.encode()).hexdigest())
+
+
+class Tiles:
+    """Finished chunks, by sample and window.
+
+    Args:
+        folder: where they lie.
+        work: hash of the work that they belong to.
+    """
+
+    def __init__(self, folder: Path, work: str) -> None:
+        self._folder, self._work = folder, work
+
+    def prepare(self) -> None:
+        """Make the folder, and drop what a crash left half written."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self._folder.glob(".*"):
+            leftover.unlink()
+
+    def has(self, sample: int, window: Window) -> bool:
+        """Whether that chunk is finished. Its pixels are hashed when they are read, not here."""
+        try:
+            with open(self._path(sample, window), "rb") as file:
+                header = self._header(file)
+                return os.fstat(file.fileno()).st_size - file.tell() == header["length"]
+        except (OSError, ValueError):
+            return False
+
+    def write(self, sample: int, window: Window, raster: Raster) -> None:
+        """Finish a chunk: after this, no crash makes it be drawn again.
+
+        Raises:
+            OSError: where the disk is full or fails.
+        """
+        pixels = np.ascontiguousarray(raster.pixels)
+        payload = zlib.compress(pixels.tobytes() + np.packbits(raster.valid).tobytes(), 1)
+        header = {
+            "work": self._work,
+            "key": _key(sample, window),
+            "dtype": pixels.dtype.name,
+            "shape": list(pixels.shape),
+            "length": len(payload),
+            "sha256": hashlib.sha256(payload).hexdigest(),
+        }
+        line = json.dumps(header).encode() + b"\n"
+        durable.write(self._path(sample, window), _MAGIC + line + payload, "tile")
+
+    def read(self, sample: int, window: Window, grid: GeoBox) -> Raster | None:
+        """The pixels of a finished chunk of a grid; None where it is not there, torn, or of other work."""
+        try:
+            with open(self._path(sample, window), "rb") as file:
+                header = self._header(file)
+                payload = file.read(int(header["length"]) + 1)
+            if len(payload) != header["length"] or hashlib.sha256(payload).hexdigest() != header["sha256"]:
+                return None
+            shape, dtype = tuple(header["shape"]), np.dtype(header["dtype"])
+            if header["key"] != _key(sample, window) or shape[1:] != (window.height, window.width):
+                return None
+            raw = zlib.decompress(payload)
+        except (OSError, ValueError, KeyError, TypeError, zlib.error):
+            return None
+        size = int(np.prod(shape)) * dtype.itemsize
+        pixels = np.frombuffer(raw[:size], dtype).reshape(shape)
+        bits = np.unpackbits(np.frombuffer(raw[size:], np.uint8), count=window.height * window.width)
+        return Raster(pixels, bits.reshape(window.height, window.width).astype(bool), grid.crop(window))
+
+    def _path(self, sample: int, window: Window) -> Path:
+        return self._folder / f"{_key(sample, window)}.tile"
+
+    def _header(self, file: IO[bytes]) -> dict[str, Any]:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise ValueError("not a tile")
+        header = json.loads(file.readline(_HEADER_LIMIT))
+        if not isinstance(header, dict) or header.get("work") != self._work or not isinstance(header["length"], int):
+            raise ValueError("a tile of other work")
+        return header
+
+
+def _key(sample: int, window: Window) -> str:
+    return f"s{sample:03d}_r{window.row:07d}_c{window.col:07d}_{window.height}x{window.width}"
+
+
+if os.name == "nt":  # pragma: no cover - the other branch is tested here
+    import msvcrt
+
+    def _take(file: IO[bytes]) -> None:
+        # a byte far behind the content, since Windows locks against reading too
+        file.seek(1024)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+
+else:
+    import fcntl
+
+    def _take(file: IO[bytes]) -> None:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            # some network file systems have no locks: then the lock is given up, not the job
+            return

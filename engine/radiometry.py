@@ -1,0 +1,101 @@
+"""A raster's own numbers <-> the range that models work in: one straight line for each band, and back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import SourceEmpty
+from .raster import Profile, Raster
+
+#: Percentiles of a raster that become 0 and 1. Numbers beyond them lie beyond 0..1 and are not cut off.
+LOW_PERCENT, HIGH_PERCENT = 0.5, 99.5
+#: Least share of pixels that must hold data.
+VALID_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Radiometry:
+    """The line that maps a raster's numbers to 0..1: one for the whole raster, so tiles agree.
+
+    Attributes:
+        dtype: numpy name of the raster's pixel type.
+        low: number of each band that becomes 0.
+        high: number of each band that becomes 1; above ``low``.
+    """
+
+    dtype: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the lines are lines."""
+        if len(self.low) != len(self.high) or not all(a < b for a, b in zip(self.low, self.high)):
+            raise ValueError("each band needs low < high")
+
+    def to_unit(self, pixels: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Numbers (bands, h, w) -> about 0..1, float32; not finite becomes 0."""
+        low, high = self._lines()
+        unit = (pixels.astype(np.float64) - low) / (high - low)
+        return np.nan_to_num(unit, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+
+    def from_unit(self, unit: NDArray[np.floating]) -> NDArray[np.generic]:
+        """About 0..1 (bands, h, w) -> numbers of the raster's type: rounded and cut to its range before the cast.
+
+        Not finite becomes the number of 0, so that no cast is undefined.
+        """
+        low, high = self._lines()
+        clean = np.nan_to_num(unit.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0)
+        return cast(clean * (high - low) + low, self.dtype)
+
+    def _lines(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.array(self.low)[:, None, None], np.array(self.high)[:, None, None]
+
+
+def cast(values: NDArray[np.float64], dtype: str) -> NDArray[np.generic]:
+    """Finite numbers as a pixel type: rounded where it is an integer, cut to its range first."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        limit = np.finfo(kind)
+        return np.clip(values, float(limit.min), float(limit.max)).astype(kind)
+    limits = np.iinfo(kind)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(kind)
+
+
+def rgb8(bands: int = 3) -> Radiometry:
+    """Eight bits a band: 0 is black, 255 is white. Source: what the shipped models were trained on."""
+    return Radiometry("uint8", (0.0,) * bands, (255.0,) * bands)
+
+
+def measure(raster: Raster, profile: Profile) -> Radiometry:
+    """The line for a raster, from a decimated read of all of it.
+
+    Eight-bit rasters use all of 0..255, so that a dark scene stays dark. For other types a person stretches each band
+    to its own range, and so is done here.
+
+    Args:
+        raster: every n-th pixel of the whole raster.
+        profile: its pixel type.
+
+    Raises:
+        SourceEmpty: where fewer than 1 % of the pixels hold data.
+    """
+    share = float(raster.valid.mean())
+    if share < VALID_SHARE:
+        raise SourceEmpty(f"Only {share:.1%} of the raster's pixels hold data.")
+    if profile.dtype == "uint8":
+        return rgb8(len(profile.bands))
+    lows, highs = [], []
+    for band in raster.pixels:
+        low, high = np.percentile(band[raster.valid].astype(np.float64), (LOW_PERCENT, HIGH_PERCENT))
+        # A constant band has no range of its own: any line through its number does, as long as floats can tell.
+        least = max(abs(low), abs(high)) * 1e-6 if np.dtype(profile.dtype).kind == "f" else 1.0
+        if high - low < max(least, math.ulp(0.0) * 2**60):
+            middle, half = (low + high) / 2, max(least, abs(low) * 1e-3, 1e-30) / 2
+            low, high = middle - half, middle + half
+        lows.append(float(low))
+        highs.append(float(high))
+    return Radiometry(profile.dtype, tuple(lows), tuple(highs))

@@ -1,0 +1,26 @@
+"""Pixels with a place: reading what was given, warping, and writing Cloud-Optimised GeoTIFFs.
+
+The only room that imports rasterio and pyproj; it knows no tensors.
+"""
+
+from .cog import Pending, prepare, publish
+from .crs import check_grid, footprint, gsd, lonlat, to_pyproj, to_rasterio
+from .pixels import Profile, Raster
+from .preview import write_preview
+from .source import SourceRaster
+
+__all__ = [
+    "Pending",
+    "Profile",
+    "Raster",
+    "SourceRaster",
+    "check_grid",
+    "footprint",
+    "gsd",
+    "lonlat",
+    "prepare",
+    "publish",
+    "to_pyproj",
+    "to_rasterio",
+    "write_preview",
+]
