@@ -1,0 +1,22 @@
+"""The only file that asks which Qt or QGIS this is. Each function says what it serves and when it can go."""
+
+from qgis.core import QgsApplication
+from qgis.PyQt.QtCore import QPoint, QThreadPool
+
+
+def task_thread_pool() -> QThreadPool:
+    """The pool that runs QGIS's tasks: one of its own since QGIS 3.34, Qt's global one before.
+
+    Drop when the minimum is 3.34.
+    """
+    manager = QgsApplication.taskManager()
+    pool = manager.threadPool() if hasattr(manager, "threadPool") else None
+    return pool if pool is not None else QThreadPool.globalInstance()
+
+
+def event_position(event) -> QPoint:
+    """Where a mouse event happened, in pixels of its widget: ``position()`` on Qt 6, ``pos()`` on Qt 5.
+
+    Drop when the minimum is QGIS 4.
+    """
+    return event.position().toPoint() if hasattr(event, "position") else event.pos()

@@ -1,0 +1,407 @@
+"""Session: engine status, model cards and jobs. What the widgets watch; the only owner of the job list."""
+
+import os
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Set, Tuple
+
+from qgis.core import Qgis, QgsApplication
+from qgis.PyQt.QtCore import QObject, QRunnable, QThreadPool, pyqtSignal, pyqtSlot
+
+from ..engine.contract import (
+    Cancelled,
+    ErrorCode,
+    Event,
+    Failed,
+    Failure,
+    JobState,
+    ModelCard,
+    Previewed,
+    Ready,
+    Succeeded,
+    WireError,
+    loads,
+)
+from . import jobs, rate, settings
+from .link.channel import Channel, ProcessChannel
+from .link.client import EngineClient
+from .link.environment import EngineInstaller, is_current
+from .qgis_task import JobTask
+from .report import Problem, log, log_failure, tr
+
+MODELS = Path(__file__).resolve().parents[1] / "resources" / "models"
+#: Jobs of earlier sessions that are listed.
+HISTORY = 200
+
+
+class Session(QObject):
+    """What is happening, observable.
+
+    Signals:
+        cards_changed(): the models that can be picked are others now.
+        engine_changed(str): "stopped", "starting", "ready", "missing", "crashed" or "installing".
+        install_progressed(str): a line from the installation of the engine.
+        job_added(str), job_changed(str), job_removed(str): ids.
+        result_ready(str, object): a job of this session ended well, with its ``Result``.
+        preview_ready(str, str): id, and path of a small georeferenced GeoTIFF.
+        problem(object): a ``Failure`` to show.
+    """
+
+    cards_changed = pyqtSignal()
+    engine_changed = pyqtSignal(str)
+    install_progressed = pyqtSignal(str)
+    job_added = pyqtSignal(str)
+    job_changed = pyqtSignal(str)
+    job_removed = pyqtSignal(str)
+    result_ready = pyqtSignal(str, object)
+    preview_ready = pyqtSignal(str, str)
+    problem = pyqtSignal(object)
+
+    def __init__(
+        self,
+        parent: Optional[QObject] = None,
+        root: Optional[str] = None,
+        open_channel: Optional[Callable[[], Channel]] = None,
+    ):
+        """Read the history; start nothing.
+
+        Args:
+            parent: owner.
+            root: where job folders are, ``settings.jobs_folder()`` if None.
+            open_channel: makes the way to the engine, a process of ours if None.
+        """
+        super().__init__(parent)
+        self._root = root or settings.jobs_folder()
+        self._records: Dict[str, jobs.JobRecord] = {}  # oldest first
+        self._tasks: Dict[str, JobTask] = {}
+        self._exports: Dict[str, tuple] = {}  # of jobs whose sources are not complete
+        self._resumed: Set[str] = set()  # whose time says nothing about speed
+        self._leaving: Set[str] = set()  # removed as soon as they have ended
+        self._installer: Optional[EngineInstaller] = None
+        self._client = EngineClient(open_channel or engine_channel, self)
+        self._client.event_received.connect(self._event)
+        self._client.state_changed.connect(self._engine_state_changed)
+        self._cards = shipped_cards()
+        self._load_history()
+
+    # what widgets read
+
+    @property
+    def cards(self) -> Tuple[ModelCard, ...]:
+        """The models that a person may pick."""
+        return self._cards
+
+    def card(self, id: str) -> Optional[ModelCard]:
+        """The card with this id, None where there is none."""
+        return next((card for card in self._cards if card.id == id), None)
+
+    @property
+    def jobs(self) -> List[jobs.JobRecord]:
+        """All jobs, newest first."""
+        return list(reversed(list(self._records.values())))
+
+    def job(self, id: str) -> Optional[jobs.JobRecord]:
+        """The record of a job, None where there is none."""
+        return self._records.get(id)
+
+    @property
+    def engine_state(self) -> str:
+        """ "stopped", "starting", "ready", "missing", "crashed" or "installing"."""
+        return "installing" if self._installer is not None else self._client.state
+
+    @property
+    def engine_problem(self) -> Optional[Failure]:
+        """Why there is no engine, while the state is "missing" or "crashed"."""
+        return None if self._installer is not None else self._client.problem
+
+    @property
+    def gflops(self) -> float:
+        """Rate of this machine in GFLOP/s, learnt from finished jobs."""
+        return settings.read("engine/gflops")
+
+    # what widgets ask
+
+    def submit(self, draft: jobs.Draft) -> str:
+        """Make a job of a draft and queue it; starts the engine if need be.
+
+        Returns:
+            The job's id.
+
+        Raises:
+            Problem: when its folder cannot be made.
+        """
+        try:
+            id, folder = jobs.create_folder(self._root, draft)
+        except OSError as error:
+            message = tr("The job folder cannot be made in {}.").format(self._root)
+            raise Problem(ErrorCode.DISK_FULL, message, tr("Check the disk's space and rights."), str(error)) from None
+        record = jobs.JobRecord(id, draft.title, type(draft.request).__name__, folder, created=jobs.created(id, folder))
+        self._records[id] = record
+        self.job_added.emit(id)
+        self._run(record, draft.exports)
+        return id
+
+    def cancel(self, job: str) -> None:
+        """Stop a job, waiting or running. Finished tiles are kept."""
+        record = self._records.get(job)
+        if record is None or record.is_over:
+            return
+        if job in self._client.unfinished:
+            self._client.cancel(job)
+        else:  # its sources are being written: the task stops by itself
+            task = self._tasks.get(job)
+            self._event(Cancelled(job))
+            if task is not None:
+                task.cancel()
+
+    def cancel_all(self) -> None:
+        """Stop every job, the newest first, so that none begins while others are stopped."""
+        for record in self.jobs:
+            self.cancel(record.id)
+
+    def retry(self, job: str) -> None:
+        """Run a job that failed or was cancelled once more, in its own folder: finished tiles are not drawn again.
+
+        Raises:
+            Problem: when its sources are not complete.
+        """
+        record = self._records[job]
+        if not record.is_over:
+            return
+        exports = self._exports.get(job, ())
+        if not exports and not jobs.is_prepared(record.folder):
+            message = tr("The source of this job was not written completely.")
+            raise Problem(ErrorCode.JOB_FOLDER_DAMAGED, message, tr("Run it anew from the panel."))
+        jobs.forget_outcome(record.folder)
+        self._records[job] = jobs.queued(record)
+        self._resumed.add(job)
+        self.job_changed.emit(job)
+        self._run(self._records[job], exports)
+
+    def again(self, job: str, new_seed: bool) -> str:
+        """Run the request of a job once more as a new job, with the same seed (same pixels) or a new one.
+
+        Returns:
+            The new job's id.
+
+        Raises:
+            Problem: when the old job's folder cannot be read.
+        """
+        record = self._records[job]
+        try:
+            old = jobs.read_job(record.folder)
+        except (OSError, WireError) as error:
+            message = tr("The folder of this job cannot be read.")
+            hint = tr("Run it anew from the panel.")
+            raise Problem(ErrorCode.JOB_FOLDER_DAMAGED, message, hint, str(error)) from None
+        request = old.request
+        if new_seed:
+            request = replace(request, sampling=replace(request.sampling, seed=secrets.randbelow(2**31)))
+        exports = self._exports.get(job, ())
+        source = getattr(request, "source", None)
+        if not exports and source is not None:
+            exports = (jobs.Copy(record.folder, source.path),)
+        return self.submit(
+            jobs.Draft(request, record.title, exports, jobs.free_name(old.output), jobs.free_name(old.spread_output))
+        )
+
+    def remove(self, job: str) -> None:
+        """Take a job off the list and its working files off the disk. Results stay where they are."""
+        record = self._records.get(job)
+        if record is None:
+            return
+        if not record.is_over:
+            self._leaving.add(job)
+            self.cancel(job)
+            return
+        self._leaving.discard(job)
+        self._exports.pop(job, None)
+        del self._records[job]
+        self.job_removed.emit(job)
+        QThreadPool.globalInstance().start(_Removal(record.folder))
+
+    def start_engine(self) -> None:
+        """Start the engine now, without a job."""
+        if self._installer is None:
+            self._client.start()
+
+    def install_engine(self, anew: bool = False) -> None:
+        """Make the engine's Python, or make it anew; only ever because the person clicked.
+
+        "installing" follows, then "stopped", or "missing" with a ``problem``.
+        """
+        if self._installer is not None:
+            return
+        self._installer = EngineInstaller(parent=self)
+        self._installer.progressed.connect(self.install_progressed)
+        self._installer.finished.connect(self._installed)
+        self.engine_changed.emit("installing")
+        self._installer.start(anew)
+
+    def cancel_install(self) -> None:
+        """Stop the installation; a later one continues."""
+        if self._installer is not None:
+            self._installer.cancel()
+
+    def stop(self) -> None:
+        """End everything because the plugin or QGIS ends. Unfinished jobs can be resumed later."""
+        if self._installer is not None:
+            self._installer.cancel()
+        for task in list(self._tasks.values()):
+            task.release()
+        self._tasks.clear()
+        self._client.stop()
+
+    # the life of a job
+
+    def _run(self, record: jobs.JobRecord, exports: tuple) -> None:
+        if exports:
+            self._exports[record.id] = exports
+        task = JobTask(record, exports)
+        task.prepared.connect(self._prepared)
+        task.unprepared.connect(self._unprepared)
+        task.cancel_requested.connect(self.cancel)
+        self._tasks[record.id] = task
+        QgsApplication.taskManager().addTask(task)
+
+    @pyqtSlot(str)
+    def _prepared(self, job: str) -> None:
+        record = self._records.get(job)
+        if record is None or record.is_over or job not in self._tasks:
+            return
+        self._exports.pop(job, None)
+        self._client.submit(job, record.folder)
+
+    @pyqtSlot(str, object)
+    def _unprepared(self, job: str, failure: Optional[Failure]) -> None:
+        if job in self._tasks:
+            self._event(Cancelled(job) if failure is None else Failed(job, failure))
+
+    @pyqtSlot(object)
+    def _event(self, event: Event) -> None:
+        if isinstance(event, Ready):
+            self._set_cards(tuple(card for card in event.models if card.pickable))
+            return
+        if not event.job:
+            self.problem.emit(event.failure)
+            return
+        before = self._records.get(event.job)
+        if before is None:
+            return
+        record = jobs.apply(before, event)
+        if record == before:
+            return
+        self._records[event.job] = record
+        if record.is_over:
+            self._over(record, event)
+        elif event.job in self._tasks:
+            self._tasks[event.job].follow(record)
+        self.job_changed.emit(record.id)
+        if isinstance(event, Previewed):
+            self.preview_ready.emit(record.id, event.path)
+        elif isinstance(event, Succeeded):
+            self.result_ready.emit(record.id, event.result)
+        elif isinstance(event, Failed) and event.failure != self.engine_problem:  # that one is shown once, not per job
+            self.problem.emit(event.failure)
+        if record.is_over and record.id in self._leaving:
+            self.remove(record.id)
+
+    def _over(self, record: jobs.JobRecord, event: Event) -> None:
+        task = self._tasks.pop(record.id, None)
+        if task is not None:
+            task.follow(record)
+        try:
+            jobs.write_outcome(record.folder, event)
+        except OSError as error:
+            log(tr("The end of a job could not be recorded: {}").format(error), Qgis.MessageLevel.Warning)
+        if record.failure is not None:
+            log_failure(record.failure)
+        if record.state is JobState.SUCCEEDED and record.id not in self._resumed:
+            self._learn_rate(record)
+        self._resumed.discard(record.id)
+
+    def _learn_rate(self, record: jobs.JobRecord) -> None:
+        card = self.card(record.result.provenance.model)
+        if card is not None:
+            settings.write("engine/gflops", rate.learn(self.gflops, record.result, card))
+
+    def _load_history(self) -> None:
+        if not os.path.isdir(self._root):
+            return
+        for name in sorted(os.listdir(self._root))[-HISTORY:]:
+            folder = os.path.join(self._root, name)
+            if not os.path.exists(os.path.join(folder, jobs.REQUEST)):
+                continue
+            try:
+                record = jobs.read_folder(folder)
+                self._records[record.id] = record
+            except (OSError, WireError) as error:
+                log(tr("The job folder {} cannot be read: {}").format(folder, error), Qgis.MessageLevel.Warning)
+
+    # the engine
+
+    @pyqtSlot(str)
+    def _engine_state_changed(self, state: str) -> None:
+        if self._installer is None:
+            self.engine_changed.emit(state)
+
+    def _installed(self, failure: Optional[Failure]) -> None:
+        self._installer.deleteLater()
+        self._installer = None
+        if failure is None:
+            self._client.stop()  # an older environment's engine, or the memory of a missing one
+        else:
+            log_failure(failure)
+            self.problem.emit(failure)
+        self.engine_changed.emit(self.engine_state)
+
+    def _set_cards(self, cards: Tuple[ModelCard, ...]) -> None:
+        if cards and cards != self._cards:
+            self._cards = cards
+            self.cards_changed.emit()
+
+
+def shipped_cards() -> Tuple[ModelCard, ...]:
+    """The cards of the models that ship with the plugin and may be picked, by id."""
+    cards = []
+    for path in sorted(MODELS.glob("*/card.json")):
+        try:
+            cards.append(loads(ModelCard, path.read_text(encoding="utf-8")))
+        except (OSError, WireError) as error:
+            log(tr("The model card {} cannot be read: {}").format(path, error), Qgis.MessageLevel.Warning)
+    return tuple(card for card in cards if card.pickable)
+
+
+def engine_channel() -> Channel:
+    """A channel to a new engine process.
+
+    Raises:
+        Problem: where the engine has no Python yet, or one made for another version of the plugin.
+    """
+    python = settings.engine_python()
+    if python is None:
+        raise Problem(
+            ErrorCode.ENGINE_MISSING,
+            tr("The engine is not installed yet."),
+            tr("Open the Afterimage panel and click Install engine."),
+        )
+    if not is_current():
+        raise Problem(
+            ErrorCode.ENGINE_MISSING,
+            tr("The engine was installed for another version of Afterimage."),
+            tr("Open the Afterimage panel and click Update engine."),
+        )
+    return ProcessChannel(python)
+
+
+class _Removal(QRunnable):
+    """Takes a job folder off the disk, but for results in it."""
+
+    def __init__(self, folder: str):
+        super().__init__()
+        self._folder = folder
+
+    def run(self) -> None:
+        """On a worker thread: tiles can be many."""
+        jobs.remove_folder(self._folder)
