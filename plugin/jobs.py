@@ -241,9 +241,10 @@ class Copy:
         source = Path(self.folder, self.path)
         target = Path(folder, self.path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        for file in source.parent.glob(f"{source.name}*"):
+        shutil.copyfile(source, target)
+        for beside in source.parent.glob(f"{source.name}.*"):
             if not cancelled():
-                shutil.copyfile(file, target.with_name(file.name))
+                shutil.copyfile(beside, target.with_name(beside.name))
 
 
 def free_name(path: str) -> str:

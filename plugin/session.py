@@ -23,7 +23,9 @@ from ..engine.contract import (
     WireError,
     loads,
 )
-from . import jobs, rate, settings
+from . import jobs as folders
+from . import rate, settings
+from .jobs import Copy, Draft, JobRecord
 from .link.channel import Channel, ProcessChannel
 from .link.client import EngineClient
 from .link.environment import EngineInstaller, is_current
@@ -73,7 +75,7 @@ class Session(QObject):
         """
         super().__init__(parent)
         self._root = root or settings.jobs_folder()
-        self._records: Dict[str, jobs.JobRecord] = {}  # oldest first
+        self._records: Dict[str, JobRecord] = {}  # oldest first
         self._tasks: Dict[str, JobTask] = {}
         self._exports: Dict[str, tuple] = {}  # of jobs whose sources are not complete
         self._resumed: Set[str] = set()  # whose time says nothing about speed
@@ -97,11 +99,11 @@ class Session(QObject):
         return next((card for card in self._cards if card.id == id), None)
 
     @property
-    def jobs(self) -> List[jobs.JobRecord]:
+    def jobs(self) -> List[JobRecord]:
         """All jobs, newest first."""
         return list(reversed(list(self._records.values())))
 
-    def job(self, id: str) -> Optional[jobs.JobRecord]:
+    def job(self, id: str) -> Optional[JobRecord]:
         """The record of a job, None where there is none."""
         return self._records.get(id)
 
@@ -122,7 +124,7 @@ class Session(QObject):
 
     # what widgets ask
 
-    def submit(self, draft: jobs.Draft) -> str:
+    def submit(self, draft: Draft) -> str:
         """Make a job of a draft and queue it; starts the engine if need be.
 
         Returns:
@@ -132,11 +134,11 @@ class Session(QObject):
             Problem: when its folder cannot be made.
         """
         try:
-            id, folder = jobs.create_folder(self._root, draft)
+            id, folder = folders.create_folder(self._root, draft)
         except OSError as error:
             message = tr("The job folder cannot be made in {}.").format(self._root)
             raise Problem(ErrorCode.DISK_FULL, message, tr("Check the disk's space and rights."), str(error)) from None
-        record = jobs.JobRecord(id, draft.title, type(draft.request).__name__, folder, created=jobs.created(id, folder))
+        record = JobRecord(id, draft.title, type(draft.request).__name__, folder, created=folders.created(id, folder))
         self._records[id] = record
         self.job_added.emit(id)
         self._run(record, draft.exports)
@@ -170,11 +172,11 @@ class Session(QObject):
         if not record.is_over:
             return
         exports = self._exports.get(job, ())
-        if not exports and not jobs.is_prepared(record.folder):
+        if not exports and not folders.is_prepared(record.folder):
             message = tr("The source of this job was not written completely.")
             raise Problem(ErrorCode.JOB_FOLDER_DAMAGED, message, tr("Run it anew from the panel."))
-        jobs.forget_outcome(record.folder)
-        self._records[job] = jobs.queued(record)
+        folders.forget_outcome(record.folder)
+        self._records[job] = folders.queued(record)
         self._resumed.add(job)
         self.job_changed.emit(job)
         self._run(self._records[job], exports)
@@ -190,7 +192,7 @@ class Session(QObject):
         """
         record = self._records[job]
         try:
-            old = jobs.read_job(record.folder)
+            old = folders.read_job(record.folder)
         except (OSError, WireError) as error:
             message = tr("The folder of this job cannot be read.")
             hint = tr("Run it anew from the panel.")
@@ -201,9 +203,9 @@ class Session(QObject):
         exports = self._exports.get(job, ())
         source = getattr(request, "source", None)
         if not exports and source is not None:
-            exports = (jobs.Copy(record.folder, source.path),)
+            exports = (Copy(record.folder, source.path),)
         return self.submit(
-            jobs.Draft(request, record.title, exports, jobs.free_name(old.output), jobs.free_name(old.spread_output))
+            Draft(request, record.title, exports, folders.free_name(old.output), folders.free_name(old.spread_output))
         )
 
     def remove(self, job: str) -> None:
@@ -255,7 +257,7 @@ class Session(QObject):
 
     # the life of a job
 
-    def _run(self, record: jobs.JobRecord, exports: tuple) -> None:
+    def _run(self, record: JobRecord, exports: tuple) -> None:
         if exports:
             self._exports[record.id] = exports
         task = JobTask(record, exports)
@@ -289,7 +291,7 @@ class Session(QObject):
         before = self._records.get(event.job)
         if before is None:
             return
-        record = jobs.apply(before, event)
+        record = folders.apply(before, event)
         if record == before:
             return
         self._records[event.job] = record
@@ -307,12 +309,12 @@ class Session(QObject):
         if record.is_over and record.id in self._leaving:
             self.remove(record.id)
 
-    def _over(self, record: jobs.JobRecord, event: Event) -> None:
+    def _over(self, record: JobRecord, event: Event) -> None:
         task = self._tasks.pop(record.id, None)
         if task is not None:
             task.follow(record)
         try:
-            jobs.write_outcome(record.folder, event)
+            folders.write_outcome(record.folder, event)
         except OSError as error:
             log(tr("The end of a job could not be recorded: {}").format(error), Qgis.MessageLevel.Warning)
         if record.failure is not None:
@@ -321,7 +323,7 @@ class Session(QObject):
             self._learn_rate(record)
         self._resumed.discard(record.id)
 
-    def _learn_rate(self, record: jobs.JobRecord) -> None:
+    def _learn_rate(self, record: JobRecord) -> None:
         card = self.card(record.result.provenance.model)
         if card is not None:
             settings.write("engine/gflops", rate.learn(self.gflops, record.result, card))
@@ -331,10 +333,10 @@ class Session(QObject):
             return
         for name in sorted(os.listdir(self._root))[-HISTORY:]:
             folder = os.path.join(self._root, name)
-            if not os.path.exists(os.path.join(folder, jobs.REQUEST)):
+            if not os.path.exists(os.path.join(folder, folders.REQUEST)):
                 continue
             try:
-                record = jobs.read_folder(folder)
+                record = folders.read_folder(folder)
                 self._records[record.id] = record
             except (OSError, WireError) as error:
                 log(tr("The job folder {} cannot be read: {}").format(folder, error), Qgis.MessageLevel.Warning)
@@ -404,4 +406,4 @@ class _Removal(QRunnable):
 
     def run(self) -> None:
         """On a worker thread: tiles can be many."""
-        jobs.remove_folder(self._folder)
+        folders.remove_folder(self._folder)

@@ -30,12 +30,14 @@ class Setting:
 
 TABLE: Dict[str, Setting] = {
     "engine/python": Setting(str, "", "Python of an engine environment that the person manages; empty: ours"),
-    "engine/base_python": Setting(str, "", "Python 3.10 to 3.13 to make the engine's environment from; empty: look"),
+    "engine/base_python": Setting(str, "", "Python 3.11 to 3.13 to make the engine's environment from; empty: look"),
     "engine/package_index": Setting(str, "", "address of one more package index for installing; empty: pip's own"),
     "engine/gflops": Setting(float, DEFAULT_GFLOPS, "rate of this machine, from finished jobs"),
     "dock/task": Setting(str, "", "panel that was shown last"),
     "generate/model": Setting(str, "", "model that was picked last"),
     "superresolve/model": Setting(str, "", "model that was picked last"),
+    "generate/form": Setting(str, "", "what the form held last, as JSON"),
+    "superresolve/form": Setting(str, "", "what the form held last, as JSON"),
 }
 
 

@@ -34,7 +34,7 @@ from .channel import LAUNCH, clean_environment, launch_arguments
 
 REQUIREMENTS = Path(LAUNCH).with_name("requirements.txt")
 #: Pythons that every pinned package has a wheel for.
-VERSIONS = ("3.12", "3.11", "3.13", "3.10")
+VERSIONS = ("3.12", "3.11", "3.13")
 #: Free space without which nothing is started: 1.4 GB for CPUs, and as much again while it is unpacked.
 DISK_NEEDED = 3_000_000_000
 #: With NVIDIA's libraries, which come with torch on 64-bit Linux.
@@ -186,7 +186,7 @@ class EngineInstaller(QObject):
 
     def _probe(self) -> None:
         if not self._untried:
-            message = tr("No complete Python 3.10 to 3.13 was found on this computer.")
+            message = tr("No complete Python 3.11 to 3.13 was found on this computer.")
             hint = tr("Install Python 3.12 from python.org, then click Install engine again.")
             if sys.platform.startswith("linux"):
                 hint = tr(
