@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
 
-from afterimage.engine.contract import GeoBox, Generate, Sampling  # noqa: E402
-from afterimage.plugin.jobs import Draft  # noqa: E402
+from afterimage.engine.contract import Generate, GeoBox, Sampling
+from afterimage.plugin.jobs import Draft
 
 HERE = Path(__file__).resolve().parent
 

@@ -1,4 +1,4 @@
-"""A stand-in for the engine process, of the standard library: it speaks the protocol, and misbehaves when it is told to.
+"""A stand-in for the engine process: it speaks the protocol, and misbehaves when it is told to. Standard library only.
 
 How it starts is told by the variable FAKE_ENGINE, what it does with a job by the job's title.
 """
