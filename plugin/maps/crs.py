@@ -64,12 +64,13 @@ def require_earth(crs: QgsCoordinateReferenceSystem) -> None:
     if not is_planar or not QgsCoordinateTransform(crs, geographic(), QgsCoordinateTransformContext()).isValid():
         raise Problem(
             ErrorCode.UNKNOWN_CRS,
-            tr("The coordinate reference system '{}' has no known place on the earth.").format(_name(crs)),
+            tr("The coordinate reference system '{}' has no known place on the earth.").format(crs_name(crs)),
             tr("Choose a geographic or projected one; local, vertical and geocentric systems cannot be used."),
         )
 
 
-def _name(crs: QgsCoordinateReferenceSystem) -> str:
+def crs_name(crs: QgsCoordinateReferenceSystem) -> str:
+    """What a person calls it."""
     return crs.description() or crs.authid() or tr("unnamed")
 
 
@@ -97,7 +98,7 @@ class Projection:
         if not (math.isfinite(point.x()) and math.isfinite(point.y())):
             raise Problem(
                 ErrorCode.UNSUPPORTED_GRID,
-                tr("Part of the extent has no place in '{}'.").format(_name(self._target)),
+                tr("Part of the extent has no place in '{}'.").format(crs_name(self._target)),
                 tr("Choose an extent inside the area of that system, or another coordinate reference system."),
             )
         return point.x(), point.y()

@@ -11,6 +11,7 @@ from ..report import Problem, tr
 from .crs import crs_of, crs_text, geographic, ground_resolution, require_earth, shear
 from .lattice import lattice_crs
 from .outline import extent_in, footprint, require_extent
+from .storable import require_storable
 
 __all__ = [
     "Place",
@@ -87,6 +88,7 @@ def place(
     spot = footprint(extent, crs)
     if target is not None:
         require_earth(target)
+        require_storable(target)
         asked = extent_in(extent, crs, target)
         scale = _drawing_scale(asked, target)
         if scale is None:
@@ -119,7 +121,7 @@ def _cover(extent: QgsRectangle, crs: QgsCoordinateReferenceSystem, gsd: float, 
 
 
 def _drawing_scale(extent: QgsRectangle, crs: QgsCoordinateReferenceSystem) -> Optional[float]:
-    """Metres on the ground per CRS unit, where that is one number for all directions and the whole extent, else None."""
+    """Metres on the ground per CRS unit, None unless that is one number for all directions and the whole extent."""
     if crs.isGeographic():
         return None
     scales: List[float] = []

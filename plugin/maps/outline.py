@@ -94,7 +94,7 @@ def extent_in(
     It is continuous: across the antimeridian it reaches beyond 180 degrees, and beyond the edge of a cylindrical map.
 
     Raises:
-        Problem: EMPTY_EXTENT, UNKNOWN_CRS, or UNSUPPORTED_GRID where the ground has no place, or no connected one, there.
+        Problem: EMPTY_EXTENT, UNKNOWN_CRS, or UNSUPPORTED_GRID where the ground has no connected place there.
     """
     require_extent(extent)
     require_earth(crs)

@@ -1,0 +1,154 @@
+"""A raster layer as a source: what it is, and how it gets into a job folder through QGIS's own data provider."""
+
+import math
+from dataclasses import dataclass
+from typing import Callable, Optional, Sequence, Tuple
+
+import numpy as np
+from qgis.core import QgsCoordinateReferenceSystem
+
+from ...engine.contract import ErrorCode, GeoBox, Source
+from ..report import Problem, tr
+from .crs import crs_of, ground_resolution, longitude_latitude
+from .geotiff import Reading, write_source
+from .native import Native, native
+from .storable import require_storable
+from .temporal import layer_date
+
+#: Where the engine finds the source, relative to the job folder.
+SOURCE_PATH = "inputs/source.tif"
+_WKT = QgsCoordinateReferenceSystem.WktVariant.WKT2_2018
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What a raster layer is, as far as a form needs to know.
+
+    Attributes:
+        grid: of its pixels.
+        gsd: metres on the ground of one pixel, in the middle of the layer.
+        band_names: of the data bands.
+        data_bands: their 1-based numbers, as QGIS counts.
+        dtype: numpy name of the type that holds all of them.
+        itemsize: bytes per pixel and band.
+        nodata: value that means "no data" in the first data band, None where there is none.
+        date: ISO 8601 date of the layer's temporal range, None without one.
+    """
+
+    grid: GeoBox
+    gsd: float
+    band_names: Tuple[str, ...]
+    data_bands: Tuple[int, ...]
+    dtype: str
+    itemsize: int
+    nodata: Optional[float]
+    date: Optional[str]
+
+
+def describe(layer) -> SourceInfo:
+    """What a layer is; cheap enough for the main thread.
+
+    Raises:
+        Problem: SOURCE_UNREADABLE, UNSUPPORTED_RASTER, UNKNOWN_CRS or UNSUPPORTED_GRID, with what to do.
+    """
+    found = native(layer)
+    dtype = _common_type(layer, found.dtypes)
+    return SourceInfo(
+        grid=found.grid,
+        gsd=_gsd(found.grid),
+        band_names=tuple(layer.bandName(band) for band in found.bands),
+        data_bands=found.bands,
+        dtype=dtype,
+        itemsize=np.dtype(dtype).itemsize,
+        nodata=found.nodata[0],
+        date=layer_date(layer),
+    )
+
+
+def prepare(layer, bands: Sequence[int] = ()) -> "Export":
+    """Get a layer ready to be written into a job folder from another thread; call it on the main thread.
+
+    Args:
+        layer: a raster layer.
+        bands: 1-based numbers of the bands to use, in order; empty for all data bands.
+
+    Raises:
+        Problem: as ``describe``, and INVALID_REQUEST for bands that the layer does not have.
+    """
+    found = native(layer)
+    require_storable(layer.crs())
+    wrong = [band for band in bands if band not in found.bands]
+    if wrong or len(set(bands)) != len(tuple(bands)):
+        raise Problem(
+            ErrorCode.INVALID_REQUEST,
+            tr("The layer '{}' has no data band {}.").format(layer.name(), ", ".join(map(str, wrong)))
+            if wrong
+            else tr("A band is listed twice."),
+            tr("It has the bands {}.").format(", ".join(map(str, found.bands))),
+        )
+    return Export(layer, found, tuple(bands))
+
+
+class Export:
+    """A layer on its way into a job folder.
+
+    Attributes:
+        source: as it stands in the request.
+        grid: of the source's pixels.
+        gsd: metres on the ground of one pixel, in the middle.
+        itemsize: bytes per pixel and band.
+        count: bands that are used.
+    """
+
+    def __init__(self, layer, found: Native, bands: Tuple[int, ...]):
+        """Clone the layer's provider; use ``prepare`` to get one."""
+        used = bands or found.bands
+        dtype = _common_type(layer, [found.dtypes[found.bands.index(band)] for band in used])
+        # Bands keep QGIS's numbers in the file. Alpha comes last nearly always: the file simply ends before it.
+        is_gapless = found.bands == tuple(range(1, len(found.bands) + 1))
+        self.source = Source(SOURCE_PATH, layer.name(), bands if bands or is_gapless else used, layer_date(layer))
+        self.grid = found.grid
+        self.gsd = _gsd(found.grid)
+        self.itemsize = np.dtype(dtype).itemsize
+        self.count = len(used)
+        provider = layer.dataProvider().clone()
+        ranges = {band: tuple(provider.userNoDataValues(band)) for band in used}
+        for band in used:
+            provider.setUserNoDataValue(band, [])  # else QGIS writes over the values
+        self._reading = Reading(provider, layer.name(), layer.crs().toWkt(_WKT), found, used, dtype, ranges)
+
+    def write(self, folder: str, cancelled: Callable[[], bool]) -> None:
+        """Write the raster into the job folder, on any one thread; returns early, without a file, once cancelled.
+
+        Raises:
+            Problem: SOURCE_UNREADABLE, SOURCE_EMPTY, DISK_FULL or OUTPUT_NOT_WRITABLE.
+        """
+        write_source(self._reading, folder, SOURCE_PATH, cancelled)
+
+
+def _common_type(layer, dtypes: Sequence[str]) -> str:
+    """The one type that holds the values of all bands, for a file that has one type."""
+    dtype = np.result_type(*dtypes).name
+    if dtype not in ("uint8", "uint16", "int16", "uint32", "int32", "float32", "float64"):
+        raise Problem(
+            ErrorCode.UNSUPPORTED_RASTER,
+            tr("The bands of the layer '{}' have types that do not go together.").format(layer.name()),
+            tr("Choose bands of one type, or convert the layer: Raster, Conversion, Translate."),
+        )
+    return dtype
+
+
+def _gsd(grid: GeoBox) -> float:
+    """Metres on the ground of one pixel in the middle of a grid: the mean over both axes."""
+    left, bottom, right, top = grid.bounds
+    x, y = (left + right) / 2, (bottom + top) / 2
+    crs = crs_of(grid.crs)
+    longitude_latitude(crs, x, y)
+    gx, gy = ground_resolution(crs, x, y, *grid.resolution)
+    if not (gx > 0 and gy > 0):
+        raise Problem(
+            ErrorCode.UNSUPPORTED_GRID,
+            tr("The pixels in the middle of the layer have no size on the ground."),
+            tr("Warp it to a projected coordinate reference system first."),
+        )
+    return math.sqrt(gx * gy)

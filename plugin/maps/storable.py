@@ -1,0 +1,71 @@
+"""Whether a GeoTIFF can carry a coordinate reference system."""
+
+import itertools
+from functools import lru_cache
+
+from osgeo import gdal
+from qgis.core import QgsCoordinateReferenceSystem
+
+from ...engine.contract import ErrorCode
+from ..report import Problem, tr
+from .crs import Projection, crs_name, geographic
+from .gdaloption import gdal_option
+
+#: CRS units by which a place may move.
+_TOLERANCE = 1e-3
+
+
+def require_storable(crs: QgsCoordinateReferenceSystem) -> None:
+    """Refuse a CRS that a GeoTIFF cannot carry: nobody would know where the picture is.
+
+    Raises:
+        Problem: UNKNOWN_CRS.
+    """
+    if not _survives(crs.toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT2_2018)):
+        raise Problem(
+            ErrorCode.UNKNOWN_CRS,
+            tr("The coordinate reference system '{}' cannot be stored in a GeoTIFF.").format(crs_name(crs)),
+            tr("Choose another one, such as the UTM zone of the place."),
+        )
+
+
+@lru_cache(maxsize=64)
+def _survives(text: str) -> bool:
+    """Whether a CRS, as WKT, comes back from a GeoTIFF as the one that it was."""
+    name = f"/vsimem/afterimage-{abs(hash(text))}.tif"
+    with gdal_option("GDAL_PAM_ENABLED", "NO"):  # no file beside it
+        dataset = gdal.GetDriverByName("GTiff").Create(name, 1, 1, 1)
+        dataset.SetGeoTransform((0.0, 1.0, 0.0, 0.0, 0.0, -1.0))
+        dataset.SetProjection(text)
+        dataset = None  # closes it
+        dataset = gdal.OpenEx(name, gdal.OF_RASTER)
+        found = dataset.GetSpatialRef()
+        found = found.ExportToWkt(["FORMAT=WKT2_2018"]) if found else ""
+        dataset = None
+        gdal.Unlink(name)
+    before, after = QgsCoordinateReferenceSystem(), QgsCoordinateReferenceSystem()
+    before.createFromWkt(text)
+    after.createFromWkt(found)
+    return before == after or (after.isValid() and _agree(before, after))
+
+
+def _agree(before: QgsCoordinateReferenceSystem, after: QgsCoordinateReferenceSystem) -> bool:
+    """Whether places all over the earth have the same coordinates in both, as far as the first has any for them."""
+    if before.isGeographic() != after.isGeographic():
+        return False
+    first, second = Projection(geographic(), before), Projection(geographic(), after)
+    compared = 0
+    for place in itertools.product(range(-175, 180, 25), (-80.0, -45.0, -15.0, 5.0, 35.0, 60.0, 80.0)):
+        try:
+            expected = first(*place)
+        except Problem:  # a map of part of the earth
+            continue
+        try:
+            found = second(*place)
+        except Problem:
+            return False
+        scale = max(1.0, *(abs(value) * 1e-9 for value in expected))
+        if max(abs(a - b) for a, b in zip(expected, found)) > _TOLERANCE * scale:
+            return False
+        compared += 1
+    return compared > 0
