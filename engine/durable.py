@@ -47,7 +47,9 @@ def replace(source: Path, target: Path) -> None:
             break
         except PermissionError as error:
             if pause is None or getattr(error, "winerror", None) not in _SHARING:
-                raise OutputNotWritable("The output file cannot be replaced: another program may have it open.") from error
+                raise OutputNotWritable(
+                    "The output file cannot be replaced: another program may have it open."
+                ) from error
             time.sleep(pause)
     sync_folder(target.parent)
 
@@ -65,7 +67,7 @@ def write(target: Path, content: bytes, name: str) -> None:
     for attempt in (1, 2):
         temporary = target.with_name(f".{target.name}.{os.getpid()}.{attempt}")
         try:
-            with open(temporary, "xb") as file:
+            with open(temporary, "wb") as file:
                 faults.point(f"{name}.before_write")
                 file.write(content)
                 faults.point(f"{name}.before_fsync")

@@ -10,8 +10,9 @@
     outputs/            results that were given no other place
     result.json         how it ended, once it ended well
 
-A tile is finished when its name is there: it was written under another name, given to the disk, and renamed. Its header
-names the work that it belongs to, so a tile of another request, model or engine version is drawn again, and so is a torn one.
+A tile is finished when its name is there: it was written under another name, given to the disk, and renamed. Its
+header names the work that it belongs to, so a tile of another request, model or engine version is drawn again, and so
+is a torn one.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class JobFolder:
 
     def __enter__(self) -> JobFolder:
         """Take the lock. The system drops it when the process ends, however it ends."""
-        file = open(self.path / "lock", "a+b")  # noqa: SIM115 (kept open for as long as the job is held)
+        file = open(self.path / "lock", "a+b")
         try:
             _take(file)
             file.seek(0)
@@ -109,7 +110,7 @@ class JobFolder:
     def pins(self) -> dict[str, str]:
         """What the engine chose by itself, so far.
 
-        A torn or foreign ``pins.json`` is set aside and counts as none: the tiles that were drawn with it no longer fit.
+        A torn or foreign ``pins.json`` is set aside and counts as none: tiles that were drawn with it no longer fit.
         """
         path = self.path / "pins.json"
         try:
@@ -130,6 +131,10 @@ class JobFolder:
             pins[name] = value
             durable.write(self.path / "pins.json", json.dumps(pins, indent=1, sort_keys=True).encode(), "pins")
         return pins[name]
+
+    def forget_pins(self) -> None:
+        """Choose anew, where what was chosen is not there any more; tiles that were drawn with it no longer fit."""
+        (self.path / "pins.json").unlink(missing_ok=True)
 
     def result(self) -> Result | None:
         """How the job ended, if it ended well and its files are still there."""
@@ -215,12 +220,12 @@ class Tiles:
             if header["key"] != _key(sample, window) or shape[1:] != (window.height, window.width):
                 return None
             raw = zlib.decompress(payload)
+            size = int(np.prod(shape)) * dtype.itemsize
+            pixels = np.frombuffer(raw[:size], dtype).reshape(shape)
+            bits = np.unpackbits(np.frombuffer(raw[size:], np.uint8), count=window.height * window.width)
+            return Raster(pixels, bits.reshape(window.height, window.width).astype(bool), grid.crop(window))
         except (OSError, ValueError, KeyError, TypeError, zlib.error):
             return None
-        size = int(np.prod(shape)) * dtype.itemsize
-        pixels = np.frombuffer(raw[:size], dtype).reshape(shape)
-        bits = np.unpackbits(np.frombuffer(raw[size:], np.uint8), count=window.height * window.width)
-        return Raster(pixels, bits.reshape(window.height, window.width).astype(bool), grid.crop(window))
 
     def _path(self, sample: int, window: Window) -> Path:
         return self._folder / f"{_key(sample, window)}.tile"

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import queue
+import subprocess
 import sys
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +50,145 @@ def shared_data() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session")
+def null_engine() -> types.ModuleType:
+    """``tests/support/null_engine.py``: a model that costs nothing. Needs the engine's Python."""
+    pytest.importorskip("rasterio")
+    spec = importlib.util.spec_from_file_location("null_engine", ROOT / "tests" / "support" / "null_engine.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def make_raster(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a plain GeoTIFF: ``make_raster(pixels, name=..., crs=..., transform=..., mask=..., nodata=...)``."""
+    rasterio = pytest.importorskip("rasterio")
+
+    def make(
+        pixels,
+        name="source.tif",
+        crs="EPSG:32633",
+        transform=(10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0),
+        mask=None,
+        folder=None,
+        **options,
+    ):
+        path = (folder or tmp_path) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        count, height, width = pixels.shape
+        shape = {"count": count, "height": height, "width": width, "dtype": pixels.dtype.name}
+        place = {"crs": crs, "transform": rasterio.Affine(*transform)} if transform else {}
+        with (
+            warnings.catch_warnings(),
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK="YES"),
+        ):
+            warnings.simplefilter("ignore")
+            with rasterio.open(path, "w", driver="GTiff", **shape, **place, **options) as file:
+                file.write(pixels)
+                if mask is not None:
+                    file.write_mask(mask)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a job folder for the null model: ``make_job(size=..., samples=..., output=..., request=...)``."""
+    from afterimage.engine import contract
+
+    def make(name="job", size=(192, 256), samples=1, output="", request=None, model="null", scheduler="null", **more):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        if request is None:
+            grid = contract.GeoBox("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0), size)
+            sampling = contract.Sampling(1, 1, scheduler, samples=samples)
+            request = contract.Generate(model, grid, grid, 10.0, more.pop("prompt", "a forest"), sampling, **more)
+        job = contract.Job(name, request, str(output))
+        (folder / "request.json").write_text(contract.dumps(job), encoding="utf-8")
+        return folder
+
+    return make
+
+
+class EngineProcess:
+    """A real engine process and the events that it sends."""
+
+    def __init__(self, script: Path, arguments: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with open(log, "wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-u", str(script), *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "AFTERIMAGE_THREADS": "1", **environment},
+            )
+        self.raw: list[bytes] = []
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(ValueError, OSError):
+            for line in self.process.stdout:
+                self.raw.append(line)
+                self._lines.put(line)
+        self._lines.put(b"")
+
+    def send(self, command) -> None:
+        """A command of the contract, or raw bytes."""
+        from afterimage.engine.contract import dumps
+
+        line = command if isinstance(command, bytes) else dumps(command).encode() + b"\n"
+        self.process.stdin.write(line)
+        self.process.stdin.flush()
+
+    def event(self, timeout: float = 60.0):
+        """The next event; None at the end of the stream. Fails on anything that is no event."""
+        from afterimage.engine.contract import Event, loads
+
+        line = self._lines.get(timeout=timeout)
+        return loads(Event, line) if line else None
+
+    def until(self, *names: str, timeout: float = 60.0):
+        """The next event of one of these types."""
+        limit = time.monotonic() + timeout
+        while (event := self.event(max(0.1, limit - time.monotonic()))) is not None:
+            if type(event).__name__ in names:
+                return event
+        pytest.fail(f"the engine ended before {names}:\n{self.log.read_text(errors='replace')[-3000:]}")
+
+    def end(self, timeout: float = 10.0) -> int:
+        """Close its input and wait."""
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        return self.process.wait(timeout)
+
+
+@pytest.fixture
+def start_engine(tmp_path: Path) -> Iterator[Callable[..., EngineProcess]]:
+    """Starts engine processes: ``start_engine("serve")``; with ``null=False`` the engine with its own models."""
+    pytest.importorskip("rasterio")
+    started: list[EngineProcess] = []
+
+    def start(*arguments: str, null: bool = True, setup: str = "", **environment: str) -> EngineProcess:
+        script = ROOT / ("tests/support/null_engine.py" if null else "engine/launch.py")
+        if setup:
+            file = tmp_path / f"setup{len(started)}.py"
+            file.write_text(setup)
+            environment["NULL_SETUP"] = str(file)
+        log = tmp_path / f"engine{len(started)}.log"
+        started.append(EngineProcess(script, arguments, environment, log))
+        return started[-1]
+
+    yield start
+    for engine in started:
+        with contextlib.suppress(OSError):
+            engine.process.stdin.close()
+        if engine.process.poll() is None:
+            engine.process.kill()
+        engine.process.wait()
+        engine.process.stdout.close()

@@ -1,11 +1,14 @@
 """From finished tiles to a Cloud-Optimised GeoTIFF under the user's file name, or nothing at all.
 
-``prepare`` writes a hidden file beside the target and verifies it; ``publish`` puts it in place in one step. A file that
-GDAL closed without complaint may still be empty (a full disk, a kill), so nothing is believed before it was read back.
+``prepare`` writes a hidden file beside the target and verifies it; ``publish`` puts it in place in one step. A file
+that GDAL closed without complaint may still be empty (a full disk, a kill), so nothing is believed before it was read
+back.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -78,7 +81,9 @@ def prepare(
     """
     scratch.mkdir(parents=True, exist_ok=True)
     assembled, warped = scratch / "assembled.tif", scratch / "warped.tif"
-    pending = Pending(target.with_name(f".{target.stem}.{os.getpid()}.part.tif"), target)
+    # named after the job, so that what a killed run left there is overwritten by the next
+    mark = hashlib.sha256(os.fsencode(scratch.resolve())).hexdigest()[:8]
+    pending = Pending(target.with_name(f".{target.stem}.{mark}.part.tif"), target)
     domains = {DOMAIN: {"PROVENANCE": record}}
     try:
         if drawn == result:
@@ -92,7 +97,7 @@ def prepare(
             source, ledger = warped, tiled.write(warped, warped_parts, result, profile, tags, domains, check)
         faults.point("publish.before_cog")
         check()
-        _copy(source, pending.path, profile)
+        _copy(source, pending.path, scratch)
         faults.point("publish.after_cog")
         tiled.verify(pending.path, ledger, result, profile, check)
         _verify_layout(pending.path, result)
@@ -121,8 +126,8 @@ def publish(pending: Pending) -> None:
     faults.point("publish.after_replace")
 
 
-def _copy(source: Path, target: Path, profile: Profile) -> None:
-    with environment():
+def _copy(source: Path, target: Path, scratch: Path) -> None:
+    with environment(), rasterio.Env(CPL_TMPDIR=str(scratch)):
         rasterio.shutil.copy(
             str(source),
             str(target),
@@ -174,5 +179,5 @@ def _raise_if_full(error: BaseException) -> None:
     cause: BaseException | None = error
     while cause is not None:
         if "No space left" in str(cause) or "File too large" in str(cause):
-            raise OSError(28, "No space left on device") from error
+            raise OSError(errno.ENOSPC, "No space left on device") from error
         cause = cause.__cause__ or cause.__context__

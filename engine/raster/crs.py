@@ -6,6 +6,7 @@ would read files and fetch URLs.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from functools import lru_cache
@@ -135,7 +136,7 @@ def footprint(grid: GeoBox, points_per_side: int = 16) -> list[list[tuple[float,
     """
     ring = []
     corners = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height), (0, 0)]
-    for (c0, r0), (c1, r1) in zip(corners, corners[1:]):
+    for (c0, r0), (c1, r1) in itertools.pairwise(corners):
         for i in range(points_per_side):
             share = i / points_per_side
             ring.append(grid.to_map(c0 + (c1 - c0) * share, r0 + (r1 - r0) * share))

@@ -1,0 +1,86 @@
+"""The engine's command line: serve, run, models, train, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import faults
+from .contract import dumps
+from .device import prepare_environment
+from .settings import Settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] and given[0] in ("train", "evaluate"):
+        return _train(given)
+    options = _parser().parse_args(given)
+    settings = _settings(options)
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    prepare_environment(settings)
+    faults.arm(settings.fault)
+    if options.command == "serve":
+        from .server import serve
+
+        return serve(settings)
+    if options.command == "run":
+        from .server import run_once
+
+        return run_once(options.folder, settings, options.watch_stdin)
+    if options.command == "models":
+        from .models import catalog
+
+        cards = [json.loads(dumps(card)) for card in catalog.cards(settings)]
+        sys.stdout.write(json.dumps(cards, ensure_ascii=False, indent=1) + "\n")
+        return 0
+    from .doctor import examine
+
+    report = examine(settings)
+    sys.stdout.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
+    return 0 if report["ok"] else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m afterimage.engine", description="Afterimage's diffusion engine.")
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--threads", type=int, help="threads of torch; 0: one a core")
+    parser.add_argument("--models", type=Path, help="folder with one folder for each model")
+    parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="take commands on standard input until it ends")
+    run = commands.add_parser("run", help="run or resume a job folder")
+    run.add_argument("folder", type=Path)
+    run.add_argument("--watch-stdin", action="store_true", help="the end of standard input cancels")
+    commands.add_parser("models", help="list the installed models as JSON")
+    commands.add_parser("train", help="train a model", add_help=False)
+    commands.add_parser("evaluate", help="measure a model", add_help=False)
+    commands.add_parser("doctor", help="examine this installation, as JSON")
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Flags over environment."""
+    flags = {name: getattr(options, name) for name in ("device", "threads", "models", "log_level")}
+    return dataclasses.replace(
+        Settings.from_environment(), **{name: value for name, value in flags.items() if value is not None}
+    )
+
+
+def _train(arguments: list[str]) -> int:
+    logging.basicConfig(stream=sys.stderr, level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from .training import command
+
+    return int(command.main(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

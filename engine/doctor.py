@@ -1,0 +1,77 @@
+"""A look at this installation: what is there, what is missing, in words that a bug report needs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+from typing import Any
+
+from .device import guess, threads
+from .errors import EngineError
+from .settings import Settings
+from .version import engine_version
+
+_LIBRARIES = ("numpy", "torch", "diffusers", "safetensors", "rasterio", "pyproj")
+
+
+def examine(settings: Settings) -> dict[str, Any]:
+    """Versions, device, memory and models; "ok" tells whether jobs can run, "problems" why not."""
+    problems: list[str] = []
+    libraries = {name: _version(name, problems) for name in _LIBRARIES}
+    report: dict[str, Any] = {
+        "engine": engine_version(),
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "system": platform.platform(),
+        "libraries": libraries,
+        "threads": threads(settings),
+        "memory_mb": _free_memory_mb(),
+        "device": guess(settings),
+        "models": [],
+    }
+    if not problems:
+        import pyproj
+        import rasterio
+
+        from .device import choose
+
+        report["device"] = choose(settings)
+        report["gdal"], report["proj"] = rasterio.__gdal_version__, pyproj.proj_version_str
+        report["models"] = _models(settings, problems)
+    report["problems"], report["ok"] = problems, not problems
+    return report
+
+
+def _version(name: str, problems: list[str]) -> str | None:
+    try:
+        return str(importlib.import_module(name).__version__)
+    except (ImportError, OSError) as error:  # a missing DLL is an OSError
+        problems.append(f"{name} cannot be imported: {error}")
+        return None
+
+
+def _models(settings: Settings, problems: list[str]) -> list[dict[str, Any]]:
+    from .models import catalog
+
+    found = []
+    for card in catalog.cards(settings):
+        entry = {"id": card.id, "version": card.version, "weights": "as the card says"}
+        try:
+            catalog.verify(card.id, settings)
+        except EngineError as error:
+            entry["weights"] = str(error)
+            problems.append(f"{card.id}: {error}")
+        found.append(entry)
+    if not found:
+        problems.append("no model is installed")
+    return found
+
+
+def _free_memory_mb() -> int | None:
+    """Free physical memory, where the system tells it in a simple way."""
+    names = getattr(os, "sysconf_names", {})
+    if "SC_AVPHYS_PAGES" in names and "SC_PAGE_SIZE" in names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1_000_000
+    return None

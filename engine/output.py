@@ -1,0 +1,264 @@
+"""From the tiles of a job to its output files: which, where, whether they fit, and all of them or none."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from . import durable
+from .context import JobContext
+from .contract import Job, Output, Provenance, Result, Role, Window, dumps
+from .errors import DiskFull, EngineError, InvalidRequest, OutputNotWritable
+from .journal import JobFolder
+from .provenance import now, stac_item, tags
+from .raster import Pending, Profile, Raster, check_grid, prepare, publish
+from .tasks.base import Work
+from .version import engine_version
+
+#: Free space must be so many times the estimate.
+_MARGIN = 1.1
+#: Longest file name, in bytes; what most file systems allow, less the ".part" that is added.
+_NAME_LIMIT = 230
+
+
+class Finished:
+    """The tiles of one piece of work: drawn once, read as often as needed.
+
+    Args:
+        job: the job.
+        work: its plan.
+        folder: where the tiles lie.
+    """
+
+    def __init__(self, job: Job, work: Work, folder: JobFolder) -> None:
+        self.job, self.work, self.pins = job, work, folder.pins()
+        self._tiles = folder.tiles(
+            {
+                "request": dumps(job.request),
+                "pins": self.pins,
+                "weights": work.card.weights,
+                "inputs": [item.sha256 for item in work.inputs],
+                "drawn": dumps(work.drawn),
+                "profile": dataclasses.asdict(work.profile),
+            }
+        )
+        self._tiles.prepare()
+
+    @property
+    def samples(self) -> range:
+        """Numbers of the samples, from 1."""
+        return range(1, self.job.request.sampling.samples + 1)
+
+    @property
+    def total(self) -> int:
+        """Chunks over all samples."""
+        return len(self.samples) * len(self.work.chunks)
+
+    def missing(self) -> list[tuple[int, Window]]:
+        """What is still to draw, in order: (sample, chunk)."""
+        return [(s, chunk) for s in self.samples for chunk in self.work.chunks if not self._tiles.has(s, chunk)]
+
+    def draw(self, sample: int, chunk: Window, ctx: JobContext) -> Raster:
+        """Draw a chunk and commit it."""
+        raster = self.work.draw(chunk, sample, ctx)
+        profile, shape = self.work.profile, (len(self.work.profile.bands), chunk.height, chunk.width)
+        if raster.pixels.shape != shape or raster.pixels.dtype.name != profile.dtype:
+            raise EngineError(
+                f"The model drew {raster.pixels.dtype} {raster.pixels.shape}, not {profile.dtype} {shape}."
+            )
+        if raster.pixels.dtype.kind == "f" and not np.isfinite(raster.pixels[:, raster.valid]).all():
+            raise EngineError("The model drew numbers that are not finite.", "Choose other settings or another model.")
+        self._tiles.write(sample, chunk, raster)
+        return raster
+
+    def read(self, sample: int, chunk: Window, ctx: JobContext) -> Raster:
+        """A finished chunk; drawn again where the disk gave back something else than was written."""
+        found = self._tiles.read(sample, chunk, self.work.drawn)
+        return found if found is not None else self.draw(sample, chunk, ctx)
+
+    def sample(self, sample: int, ctx: JobContext) -> Iterator[tuple[Window, Raster]]:
+        """All chunks of one sample."""
+        for chunk in self.work.chunks:
+            yield chunk, self.read(sample, chunk, ctx)
+
+    def spread(self, ctx: JobContext) -> Iterator[tuple[Window, Raster]]:
+        """Per-pixel standard deviation over the samples, chunk by chunk, float32."""
+        for chunk in self.work.chunks:
+            shape = (len(self.work.profile.bands), chunk.height, chunk.width)
+            mean, squares, valid = np.zeros(shape), np.zeros(shape), np.ones(shape[1:], bool)
+            for count, sample in enumerate(self.samples, start=1):
+                raster = self.read(sample, chunk, ctx)
+                values = np.where(raster.valid, raster.pixels, 0).astype(np.float64)
+                change = values - mean
+                mean += change / count
+                squares += change * (values - mean)
+                valid &= raster.valid
+            spread = np.sqrt(squares / max(1, len(self.samples) - 1)).astype(np.float32)
+            yield chunk, Raster(spread, valid, self.work.drawn.crop(chunk))
+
+
+class OutputPlan:
+    """The files that a job will leave behind.
+
+    Args:
+        job: the job.
+        folder: its folder, where outputs go that were given no other place.
+    """
+
+    def __init__(self, job: Job, folder: JobFolder) -> None:
+        self._job, self._folder = job, folder
+        self._first = Path(job.output) if job.output else folder.path / "outputs" / "result.tif"
+        self._spread = Path(job.spread_output) if job.spread_output else _beside(self._first, "spread")
+
+    def targets(self) -> list[Path]:
+        """Files of the samples, then that of the spread if one was asked for."""
+        count = self._job.request.sampling.samples
+        samples = [self._first, *(_beside(self._first, str(number)) for number in range(2, count + 1))]
+        return [*samples, self._spread] if getattr(self._job.request, "spread", False) else samples
+
+    def check_target(self) -> None:
+        """Refuse a place where nothing can be written, before any work.
+
+        Raises:
+            InvalidRequest: for a name that is no output file's.
+            OutputNotWritable: for a folder that is not there or not writable.
+        """
+        if not self._job.output:
+            self._first.parent.mkdir(exist_ok=True)
+        targets = self.targets()
+        if len(set(targets)) < len(targets):
+            raise InvalidRequest("Two outputs have the same name.", "Choose another output file.")
+        for target in targets:
+            if not target.is_absolute() or target.suffix.lower() not in (".tif", ".tiff"):
+                raise InvalidRequest(
+                    "The output must be a .tif file with its whole path.", "Choose another output file."
+                )
+            if len(os.fsencode(target.name)) > _NAME_LIMIT:
+                raise InvalidRequest("The output's file name is too long.", "Choose a shorter name.")
+            if target.is_dir() or (target.exists() and not target.is_file()):
+                raise OutputNotWritable("There is a folder in the place of the output file.")
+        for parent in {target.parent for target in targets}:
+            _check_writable(parent)
+
+    def check_space(self, work: Work, finished: Finished) -> None:
+        """Refuse work that the disk cannot hold, before it begins.
+
+        Raises:
+            DiskFull: with the space that is needed and the space there is.
+        """
+        check_grid(work.result)
+        bands, itemsize = len(work.profile.bands), work.profile.itemsize
+        raw, out = work.drawn.pixels * bands * itemsize, work.result.pixels * bands * itemsize
+        share = len(finished.missing()) / finished.total
+        samples = len(finished.samples)
+        # tiles that are still to be drawn, one assembled file, its warped copy, the overviews on their way into the COG
+        inside = samples * raw * share + raw + (0 if work.drawn == work.result else out) + out / 3
+        outside = (samples * out + (work.result.pixels * bands * 4 if work.spread else 0)) * 4 / 3
+        needs: dict[int, float] = {}
+        places = [(self._folder.path, inside), (self._first.parent, outside)]
+        for place, need in places:
+            device = place.stat().st_dev
+            needs[device] = needs.get(device, 0.0) + need
+        for place, _ in places:
+            need = needs[place.stat().st_dev] * _MARGIN + 4e6
+            free = shutil.disk_usage(place).free
+            if free < need:
+                raise DiskFull(
+                    f"The job needs {need / 1e6:.0f} MB of free disk space, there are {free / 1e6:.0f} MB.",
+                    "Free some space or draw a smaller extent, then resume the job.",
+                )
+
+    def write(self, finished: Finished, ctx: JobContext, began: float) -> Result:
+        """Prepare every file beside its place, and when all are verified, put them in place.
+
+        Args:
+            finished: the tiles.
+            ctx: share of the progress.
+            began: ``time.monotonic()`` when the job was taken up.
+        """
+        work, provenance = finished.work, _provenance(finished)
+        pending: list[Pending] = []
+        outputs: list[Output] = []
+        try:
+            for target, part in ctx.track(self.targets(), "writing"):
+                number = len(outputs) + 1
+                is_spread = number > len(finished.samples)
+                role, sample = (Role.SPREAD, 0) if is_spread else (Role.SAMPLE, number)
+                profile = _spread_profile(work.profile) if is_spread else work.profile
+                parts = finished.spread(part) if is_spread else finished.sample(sample, part)
+                pending.append(
+                    prepare(
+                        target,
+                        parts,
+                        work.drawn,
+                        work.result,
+                        profile,
+                        tags(provenance, role, sample),
+                        dumps(provenance),
+                        self._folder.scratch,
+                        part.check,
+                    )
+                )
+                outputs.append(Output(str(target), role, sample, work.result, profile.bands, profile.dtype, work.date))
+            for one, output in zip(pending, outputs):
+                durable.write(one.target.with_suffix(".stac.json"), stac_item(output, provenance), "stac")
+                publish(one)
+        except BaseException:
+            for one in pending:
+                one.discard()
+            raise
+        return Result(tuple(outputs), provenance, work.notices, round(time.monotonic() - began, 3))
+
+
+def _provenance(finished: Finished) -> Provenance:
+    request, work = finished.job.request, finished.work
+    return Provenance(
+        task=type(request).__name__,
+        model=work.card.id,
+        weights=work.card.weights,
+        licence=work.card.licence,
+        attribution=work.card.attribution,
+        job=dumps(finished.job),
+        prompt=getattr(request, "prompt", ""),
+        negative_prompt=getattr(request, "negative_prompt", ""),
+        date=work.date,
+        seed=request.sampling.seed,
+        scheduler=request.sampling.scheduler,
+        steps=request.sampling.steps,
+        guidance_scale=request.sampling.guidance_scale,
+        inputs=work.inputs,
+        grid=work.result,
+        engine_version=engine_version(),
+        created=now(),
+        pins=finished.pins,
+    )
+
+
+def _spread_profile(profile: Profile) -> Profile:
+    """A deviation has the unit and scale of the values, and no offset."""
+    names = tuple(f"spread of {name}" for name in profile.bands)
+    return Profile("float32", names, float("nan"), scales=profile.scales, units=profile.units)
+
+
+def _beside(path: Path, word: str) -> Path:
+    return path.with_name(f"{path.stem}_{word}{path.suffix}")
+
+
+def _check_writable(folder: Path) -> None:
+    probe = folder / f".afterimage.{os.getpid()}.probe"
+    try:
+        with open(probe, "xb") as file:
+            file.write(b"x")
+        probe.unlink()
+    except OSError as error:
+        probe.unlink(missing_ok=True)
+        if error.errno == errno.ENOSPC:
+            raise
+        raise OutputNotWritable("The folder of the output file is not there or cannot be written to.") from error

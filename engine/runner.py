@@ -1,0 +1,210 @@
+"""One job, from its folder to its result: checked, drawn tile by tile, assembled, published.
+
+The only place where an exception becomes a ``Failure``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from .context import Emit, JobContext
+from .contract import (
+    Cancelled,
+    ErrorCode,
+    Failed,
+    Failure,
+    Job,
+    ModelCard,
+    Request,
+    Result,
+    Started,
+    Succeeded,
+    clean_prompt,
+)
+from .device import choose, is_available, libraries, threads
+from .errors import DiskFull, EngineError, JobCancelled, OutOfMemory, PromptTooLong, UnknownModel, UnknownScheduler
+from .journal import JobFolder
+from .output import Finished, OutputPlan
+from .settings import Settings
+from .tasks.base import Work
+from .version import engine_version
+
+log = logging.getLogger(__name__)
+
+#: Shares of a job's progress: loading the model, drawing, and the rest is writing.
+_LOADED, _DRAWN = 0.03, 0.92
+
+Plan = Callable[[Any, JobFolder, Any, JobContext], Work]
+
+
+class Catalog(Protocol):
+    """Where models come from: ``engine.models.catalog``, or a test's own."""
+
+    def cards(self, settings: Settings) -> tuple[ModelCard, ...]:
+        """Every model that is installed; without importing torch."""
+
+    def load(self, model_id: str, settings: Settings) -> Any:
+        """The model, its weights checked and on its device."""
+
+
+def run(
+    folder: Path,
+    job_id: str,
+    emit: Emit,
+    cancelled: threading.Event,
+    settings: Settings,
+    catalog: Catalog | None = None,
+    tasks: Mapping[type, Plan] | None = None,
+) -> Succeeded | Failed | Cancelled:
+    """Run or resume the job in a folder; tells what happens, and how it ended, as events.
+
+    Args:
+        folder: the job folder.
+        job_id: name that the events carry.
+        emit: takes the events, the last one included.
+        cancelled: set from another thread to stop.
+        settings: how this engine runs.
+        catalog: where models come from; the engine's own by default.
+        tasks: request type -> plan; the engine's own by default.
+    """
+    emit(Started(job_id))
+    ending: Succeeded | Failed | Cancelled
+    try:
+        ending = Succeeded(job_id, _run(folder, job_id, emit, cancelled, settings, catalog, tasks))
+    except JobCancelled:
+        ending = Cancelled(job_id)
+    except Exception as error:
+        failure = _failure(error)
+        log.warning("job failed: %s", failure.code.value)
+        log.debug("%s", failure.detail)
+        ending = Failed(job_id, failure)
+    emit(ending)
+    return ending
+
+
+def _run(
+    path: Path,
+    job_id: str,
+    emit: Emit,
+    cancelled: threading.Event,
+    settings: Settings,
+    catalog: Catalog | None,
+    tasks: Mapping[type, Plan] | None,
+) -> Result:
+    began = time.monotonic()
+    with JobFolder(path) as folder:
+        done = folder.result()
+        if done is not None:
+            return done
+        ctx = JobContext(job_id, emit, cancelled, folder.previews)
+        ctx.tell("checking")
+        job = _cleaned(folder.job)
+        outputs = OutputPlan(job, folder)
+        outputs.check_target()
+        if catalog is None or tasks is None:
+            ctx.tell("starting")
+            catalog, tasks = catalog or _catalog(), tasks or _tasks()
+        check_card(job.request, catalog.cards(settings))
+        pinned = _pin(folder, settings)
+        ctx.tell("loading model")
+        model = catalog.load(job.request.model, pinned)
+        loaded = ctx.part(0.0, _LOADED)
+        loaded.tell("planning")
+        work = tasks[type(job.request)](job.request, folder, model, loaded)
+        finished = Finished(job, work, folder)
+        outputs.check_space(work, finished)
+        _draw(finished, ctx)
+        result = outputs.write(finished, ctx.part(_DRAWN, 1.0), began)
+        folder.finish(result, settings.keep_tiles)
+        return result
+
+
+def _draw(finished: Finished, ctx: JobContext) -> None:
+    """Draw and commit every tile that is not there yet."""
+    missing = finished.missing()
+    share = len(missing) / finished.total
+    first = _DRAWN - (_DRAWN - _LOADED) * share
+    for (sample, chunk), part in ctx.part(first, _DRAWN, timed=True).track(missing, "drawing"):
+        finished.draw(sample, chunk, part)
+
+
+def _cleaned(job: Job) -> Job:
+    """The job with its texts as they are used and recorded. Raises PromptTooLong, before any other work."""
+    texts = {}
+    for name in ("prompt", "negative_prompt"):
+        text = getattr(job.request, name, None)
+        if text is not None:
+            try:
+                texts[name] = clean_prompt(text)
+            except ValueError as error:
+                raise PromptTooLong(f"{str(error)[0].upper()}{str(error)[1:]}.") from error
+    changes: Any = texts
+    return dataclasses.replace(job, request=dataclasses.replace(job.request, **changes))
+
+
+def check_card(request: Request, cards: tuple[ModelCard, ...]) -> ModelCard:
+    """The card of the model that a request names.
+
+    Raises:
+        UnknownModel: where there is none, or one that does not do this task.
+        UnknownScheduler: where it does not have the scheduler.
+    """
+    card = next((card for card in cards if card.id == request.model), None)
+    if card is None:
+        raise UnknownModel(f"The model {request.model[:80]!r} is not installed.")
+    task = type(request).__name__
+    if task not in card.tasks:
+        raise UnknownModel(f"The model {card.name} cannot do {task}, but {', '.join(card.tasks)}.")
+    if request.sampling.scheduler not in card.schedulers:
+        raise UnknownScheduler(
+            f"The model {card.name} has no scheduler {request.sampling.scheduler[:80]!r}.",
+            f"Choose one of {', '.join(card.schedulers)}.",
+        )
+    return card
+
+
+def _pin(folder: JobFolder, settings: Settings) -> Settings:
+    """The settings that this job was begun with, as far as they decide the last bit of a pixel."""
+    if not is_available(folder.pins().get("device", "cpu")):
+        folder.forget_pins()
+    device = folder.pin("device", choose(settings))
+    count = int(folder.pin("threads", str(threads(settings))))
+    for name, version in libraries().items():
+        folder.pin(name, version)
+    folder.pin("engine", engine_version())
+    return dataclasses.replace(settings, device=device, threads=count)
+
+
+def _catalog() -> Catalog:
+    from .models import catalog
+
+    return catalog
+
+
+def _tasks() -> Mapping[type, Plan]:
+    from .tasks import TASKS
+
+    return TASKS
+
+
+def _failure(error: Exception) -> Failure:
+    """What the person is told about an exception; its trace goes to the log only, without the home folder's name."""
+    trace = "".join(traceback.format_exception(error)).replace(str(Path.home()), "~")
+    if isinstance(error, EngineError):
+        return error.failure(trace)
+    # torch's error for a full device is no MemoryError, and its class is not imported here
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OutOfMemory("There is not enough memory for this model.").failure(trace)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFull("The disk is full.").failure(trace)
+    if isinstance(error, ImportError):
+        return Failure(ErrorCode.ENGINE_MISSING, "A part of the engine is missing.", "Install the engine again.", trace)
+    return Failure(ErrorCode.INTERNAL, "The engine met an error of its own.", EngineError.hint, trace, resumable=True)
