@@ -84,6 +84,8 @@ class Session(QObject):
         self._client = EngineClient(open_channel or engine_channel, self)
         self._client.event_received.connect(self._event)
         self._client.state_changed.connect(self._engine_state_changed)
+        if open_channel is None:
+            self._client.lack(engine_failure())
         self._cards = shipped_cards()
         self._load_history()
 
@@ -249,7 +251,9 @@ class Session(QObject):
     def stop(self) -> None:
         """End everything because the plugin or QGIS ends. Unfinished jobs can be resumed later."""
         if self._installer is not None:
+            self._installer.blockSignals(True)
             self._installer.cancel()
+            self._installer = None
         for task in list(self._tasks.values()):
             task.release()
         self._tasks.clear()
@@ -349,11 +353,11 @@ class Session(QObject):
             self.engine_changed.emit(state)
 
     def _installed(self, failure: Optional[Failure]) -> None:
-        self._installer.deleteLater()
-        self._installer = None
+        installer, self._installer = self._installer, None
+        installer.deleteLater()
         if failure is None:
-            self._client.stop()  # an older environment's engine, or the memory of a missing one
-        else:
+            self._client.renew()
+        elif not installer.is_cancelled:
             log_failure(failure)
             self.problem.emit(failure)
         self.engine_changed.emit(self.engine_state)
@@ -375,26 +379,27 @@ def shipped_cards() -> Tuple[ModelCard, ...]:
     return tuple(card for card in cards if card.pickable)
 
 
+def engine_failure() -> Optional[Failure]:
+    """Why no engine can be started: it has no Python yet, or one made for another version of the plugin."""
+    if settings.engine_python() is None:
+        message = tr("The engine is not installed yet.")
+        return Failure(ErrorCode.ENGINE_MISSING, message, tr("Open the Afterimage panel and click Install engine."))
+    if not is_current():
+        message = tr("The engine was installed for another version of Afterimage.")
+        return Failure(ErrorCode.ENGINE_MISSING, message, tr("Open the Afterimage panel and click Update engine."))
+    return None
+
+
 def engine_channel() -> Channel:
     """A channel to a new engine process.
 
     Raises:
-        Problem: where the engine has no Python yet, or one made for another version of the plugin.
+        Problem: where there is no engine to start.
     """
-    python = settings.engine_python()
-    if python is None:
-        raise Problem(
-            ErrorCode.ENGINE_MISSING,
-            tr("The engine is not installed yet."),
-            tr("Open the Afterimage panel and click Install engine."),
-        )
-    if not is_current():
-        raise Problem(
-            ErrorCode.ENGINE_MISSING,
-            tr("The engine was installed for another version of Afterimage."),
-            tr("Open the Afterimage panel and click Update engine."),
-        )
-    return ProcessChannel(python)
+    failure = engine_failure()
+    if failure is not None:
+        raise Problem.of(failure)
+    return ProcessChannel(settings.engine_python())
 
 
 class _Removal(QRunnable):

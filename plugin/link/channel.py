@@ -57,7 +57,6 @@ def clean_environment() -> QProcessEnvironment:
         kept = [folder for folder in folders if not os.path.normcase(folder).startswith(inside)]
         environment.insert("PATH", os.pathsep.join(kept))
     environment.insert("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow each other down on busy cores
-    environment.insert("PYTHONIOENCODING", "utf-8")
     return environment
 
 

@@ -128,6 +128,18 @@ class EngineClient(QObject):
             channel.deleteLater()
         self._become("stopped")
 
+    def renew(self) -> None:
+        """Take a newly installed engine: end the one that runs, and submit what is unfinished to the new one."""
+        unfinished = dict(self._unfinished)
+        self.stop()
+        for job, folder in unfinished.items():
+            self.submit(job, folder)
+
+    def lack(self, failure: Optional[Failure]) -> None:
+        """Say, before anything was started, why there is no engine."""
+        if failure is not None and self._channel is None:
+            self._become("missing", failure)
+
     # the life of a channel
 
     def _open(self) -> None:
@@ -218,7 +230,6 @@ class EngineClient(QObject):
             self._grace_timer.start(max(20, int((min(self._cancelling.values()) - now) * 1000)))
 
     def _give_up(self, state: str, failure: Failure) -> None:
-        self.problem = failure
         self._running = None
         self._become(state, failure)
         for job in list(self._unfinished):

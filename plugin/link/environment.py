@@ -120,6 +120,9 @@ class EngineInstaller(QObject):
     Signals:
         progressed(str): one line for the person.
         finished(object): None, or the ``Failure`` that ended it; once.
+
+    Attributes:
+        is_cancelled: whether the person stopped it.
     """
 
     progressed = pyqtSignal(str)
@@ -135,6 +138,7 @@ class EngineInstaller(QObject):
         self._untried: List[Tuple[str, ...]] = []
         self._anew = False
         self._is_over = False
+        self.is_cancelled = False
         self._tail: deque = deque(maxlen=_TAIL)
         self._probe_output = ""
         self._lock: Optional[QLockFile] = None
@@ -148,6 +152,7 @@ class EngineInstaller(QObject):
 
     def cancel(self) -> None:
         """Stop; what is there is kept for the next time. ``finished`` comes before this returns."""
+        self.is_cancelled = True
         message = tr("The installation was stopped.")
         hint = tr("Click Install engine to continue; what was downloaded is kept.")
         self._finish(Failure(ErrorCode.ENGINE_MISSING, message, hint, resumable=True))
@@ -286,7 +291,7 @@ class EngineInstaller(QObject):
         key = f"{requirements_digest()} {self._version} {self._python}"
         name = "env-" + hashlib.sha256(key.encode("utf-8")).hexdigest()[:8]
         folder = os.path.join(self._root, name)
-        if os.path.abspath(folder) == os.path.abspath(used) if used else False:
+        if os.path.basename(used) == name:
             folder += "-2"
         if self._anew:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A stand-in for the engine process: it speaks the protocol, and misbehaves when it is told to. Standard library only.
+"""A stand-in for the engine process: it speaks the protocol, and misbehaves when told to. Standard library only.
 
 How it starts is told by the variable FAKE_ENGINE, what it does with a job by the job's title.
 """
@@ -24,6 +24,7 @@ MODE = os.environ.get("FAKE_ENGINE", "")
 CANCELLED = set()
 WAKE = threading.Condition()
 QUEUE = []
+SEEN = set()
 
 
 def say(event):
@@ -70,10 +71,12 @@ def work():
             WAKE.wait_for(lambda: QUEUE)
             job, folder = QUEUE.pop(0)
         if job in CANCELLED:
+            SEEN.discard(job)
             say(c.Cancelled(job))
             continue
         read = c.loads(c.Job, (Path(folder) / "request.json").read_text(encoding="utf-8"))
         say(draw(read, folder, lambda job=job: job in CANCELLED))
+        SEEN.discard(job)
 
 
 def serve():
@@ -89,16 +92,15 @@ def serve():
         while True:
             sys.stdout.write("x" * (1 << 20))
     threading.Thread(target=work, daemon=True).start()
-    seen = set()
     for line in sys.stdin:
         command = c.loads(c.Command, line)
-        if isinstance(command, c.Submit) and command.job not in seen:
+        if isinstance(command, c.Submit) and command.job not in SEEN:
             with WAKE:
-                seen.add(command.job)
+                SEEN.add(command.job)
+                CANCELLED.discard(command.job)
                 QUEUE.append((command.job, command.folder))
                 WAKE.notify()
         elif isinstance(command, c.Cancel):
-            seen.discard(command.job)
             CANCELLED.add(command.job)
         elif isinstance(command, c.Shutdown):
             break

@@ -227,8 +227,6 @@ def process(qgis_app, fake_python, tmp_path, draft):
     """A client over real processes of the fake engine."""
 
     class Real:
-        events = []
-
         def submit(self, title):
             id, folder = jobs.create_folder(str(tmp_path / "jobs"), draft(title))
             self.client.submit(id, folder)
