@@ -46,25 +46,24 @@ def match_low_resolution(y: Tensor, lr: Tensor, valid: Tensor, factor: int) -> T
     return y + enlarge_nearest(rest, factor)
 
 
-def fit_range(y: Tensor, lr: Tensor, low: float, high: float, factor: int) -> Tensor:
+def fit_range(y: Tensor, lr: Tensor, low: Tensor, high: Tensor, factor: int) -> Tensor:
     """The sample inside a range with its block means untouched: contrast is lowered in blocks that reach out of it.
+
+    A block whose mean lies outside the range becomes its mean.
 
     Args:
         y: (B, C, h * factor, w * factor) with block means ``lr``.
-        lr: (B, C, h, w), inside the range.
-        low: least value.
-        high: greatest value.
+        lr: (B, C, h, w).
+        low: least value of each channel, (C, 1, 1).
+        high: greatest value of each channel, (C, 1, 1).
         factor: pixels of a block along each axis.
     """
-    greatest = functional.max_pool2d(y, factor)
-    least = -functional.max_pool2d(-y, factor)
+    above = functional.max_pool2d(y, factor) - lr
+    below = lr + functional.max_pool2d(-y, factor)
     tiny = torch.finfo(y.dtype).tiny
-    up_share = ((high - lr) / (greatest - lr).clamp_min(tiny)).clamp(0.0, 1.0)
-    down_share = ((lr - low) / (lr - least).clamp_min(tiny)).clamp(0.0, 1.0)
-    share = torch.minimum(up_share, down_share)
-    centre = enlarge_nearest(lr, factor)
-    fitted = centre + enlarge_nearest(share, factor) * (y - centre)
-    return torch.where(enlarge_nearest(share, factor) < 1.0, fitted, y).clamp(low, high)
+    share = torch.minimum((high - lr) / above.clamp_min(tiny), (lr - low) / below.clamp_min(tiny)).clamp(0.0, 1.0)
+    centre, share = enlarge_nearest(lr, factor), enlarge_nearest(share, factor)
+    return torch.where(share < 1.0, centre + share * (y - centre), y)
 
 
 def enlarge_nearest(lr: Tensor, factor: int) -> Tensor:

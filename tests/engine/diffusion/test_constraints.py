@@ -62,10 +62,13 @@ def test_a_crop_with_its_halo_agrees_with_the_whole():
 
 def test_contrast_gives_way_at_the_ends_of_the_range_and_means_stay():
     y, lr, valid = scene(4)
-    lr[..., 3, 3], lr[..., 4, 4] = 1.0, 0.0
+    lr[..., 3, 3], lr[..., 4, 4], lr[..., 9, 9] = 1.0, 0.0, 1.5
     matched = match_low_resolution(y, lr, valid, 4)
-    fitted = fit_range(matched, lr, 0.0, 1.0, 4)
-    assert fitted.min() >= 0 and fitted.max() <= 1
+    fitted = fit_range(matched, lr, torch.zeros(2, 1, 1), torch.ones(2, 1, 1), 4)
+    rest = fitted.clone()
+    assert torch.allclose(rest[..., 36:40, 36:40], torch.tensor(1.5))
+    rest[..., 36:40, 36:40] = 0.5
+    assert rest.min() >= -1e-6 and rest.max() <= 1 + 1e-6
     assert (down(fitted, 4) - lr).abs().max() < 1e-6
     assert torch.equal(fitted[..., 12:16, 12:16], torch.ones_like(fitted[..., 12:16, 12:16]))
     inside = (matched - 0.5).abs() <= 0.5

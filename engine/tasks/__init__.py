@@ -1,0 +1,18 @@
+"""One file a task: the only place where maps and tensors meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..contract import Generate, SuperResolve
+from . import generate, super_resolve
+from .base import Work
+
+#: Type of a request -> (request, job folder, model, context) -> its work.
+TASKS: dict[type, Callable[[Any, Any, Any, Any], Work]] = {
+    Generate: generate.plan,
+    SuperResolve: super_resolve.plan,
+}
+
+__all__ = ["TASKS", "Work"]

@@ -1,0 +1,83 @@
+"""Denoised windows of one job, a batch at a time, with progress, cancelling and previews between the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from ..context import JobContext
+from ..contract import Sampling
+from ..diffusion.guidance import Predict
+from ..diffusion.loop import batches, sample
+from ..errors import InvalidRequest
+
+K = TypeVar("K")
+#: Bytes of denoised windows that are remembered for the chunks beside and below.
+REMEMBERED = 128 * 1024 * 1024
+
+
+def check_steps(scheduler: Any, sampling: Sampling) -> None:
+    """See whether a scheduler can do that many steps, before any work.
+
+    Raises:
+        InvalidRequest: where it cannot.
+    """
+    try:
+        scheduler.set_timesteps(sampling.steps)
+    except (ValueError, IndexError) as error:
+        raise InvalidRequest(
+            f"The scheduler {sampling.scheduler} cannot do {sampling.steps} steps.", "Choose another number of steps."
+        ) from error
+
+
+def denoise(
+    keys: Sequence[K],
+    size: int,
+    ctx: JobContext,
+    sampling: Sampling,
+    scheduler: Callable[[], Any],
+    predict: Callable[[list[K]], Predict],
+    noise: Callable[[list[K], int], Tensor],
+    show: Callable[[list[K], Tensor], None],
+) -> list[Tensor]:
+    """Clean samples of windows, (C, h, w) float32 on the CPU, in the order of their keys.
+
+    Args:
+        keys: the windows.
+        size: windows in each network call.
+        ctx: share of the job that this work is.
+        sampling: how many steps.
+        scheduler: makes a fresh scheduler.
+        predict: the prediction for a batch of windows.
+        noise: (batch of windows, stream) -> (B, C, h, w) noise on the network's device.
+        show: takes the estimate of the clean sample of the windows that count, after each step but the last.
+    """
+    done: list[Tensor] = []
+    for (batch, count), part in ctx.track(batches(keys, size), "denoising"):
+        clean = _denoise_batch(batch, count, part, sampling, scheduler(), predict(batch), noise, show)
+        done.extend(tile.float().cpu() for tile in clean[:count])
+    return done
+
+
+def _denoise_batch(
+    batch: list[K],
+    count: int,
+    ctx: JobContext,
+    sampling: Sampling,
+    scheduler: Any,
+    predict: Predict,
+    noise: Callable[[list[K], int], Tensor],
+    show: Callable[[list[K], Tensor], None],
+) -> Tensor:
+    # The iterator reports progress and checks for cancelling; the loop pulls it on after each step.
+    steps = ctx.track(range(sampling.steps), "denoising")
+    next(steps, None)
+
+    def on_step(step: int, denoised: Tensor) -> None:
+        next(steps, None)
+        if step + 1 < sampling.steps:
+            show(batch[:count], denoised[:count])
+
+    return sample(predict, scheduler, sampling.steps, lambda stream: noise(batch, stream), on_step)

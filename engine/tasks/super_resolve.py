@@ -1,0 +1,302 @@
+"""A raster, finer: the missing detail is denoised in windows, blended, and made to agree with what was given."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..context import JobContext
+from ..contract import CHUNK, PIXELS_LIMIT, Input, ModelCard, SuperResolve, Window
+from ..diffusion import constraints, noise
+from ..diffusion.cache import TileCache
+from ..diffusion.guidance import Predict
+from ..diffusion.windows import Index, Lattice, blend
+from ..errors import ExtentTooLarge, InvalidRequest, UnsupportedResolution
+from ..journal import JobFolder
+from ..models.base import SuperResolveModel
+from ..radiometry import Radiometry, measure
+from ..raster import Raster, SourceRaster
+from . import gaps
+from .base import Work
+from .canvas import Canvas
+from .chunks import absolute, chunks, relative
+from .denoising import REMEMBERED, check_steps, denoise
+
+#: Source pixels around a region that its enlargement looks at, with room to spare: bicubic looks at two.
+ENLARGE_HALO = 4
+
+#: A window of the residual: sample from 1, group of bands, index in the lattice.
+Key = tuple[int, int, Index]
+
+
+def plan(request: SuperResolve, folder: JobFolder, model: SuperResolveModel, ctx: JobContext) -> Work:
+    """Check a request against its source, and prepare its work.
+
+    Raises:
+        InvalidRequest: for a factor that the model does not have, or steps that the scheduler cannot do.
+        UnsupportedResolution: for a ground resolution that is further than a factor of 2 from the model's.
+        UnknownScheduler: for a scheduler that the model does not have.
+        ExtentTooLarge: for more pixels than a job may have.
+        SourceEmpty: for a raster without data. What ``SourceRaster`` raises, besides.
+    """
+    card = model.card
+    notices = _check(request, model)
+    ctx.tell("reading")
+    with SourceRaster(folder.path, request.source) as source:
+        drawn = source.grid.zoom(request.factor)
+        if drawn.pixels > PIXELS_LIMIT:
+            raise ExtentTooLarge(f"The result would have {drawn.pixels:,} pixels.", "Cut out the part that you need.")
+        sampled = source.sample()
+        radiometry = measure(sampled, source.profile)
+        unit = radiometry.to_unit(sampled.pixels)
+        scene = _Scene(
+            radiometry=radiometry,
+            mean=np.array([band[sampled.valid].mean(dtype=np.float64) for band in unit], np.float32),
+            least=np.array([band[sampled.valid].min() for band in unit], np.float32),
+        )
+        given = Input(request.source.name or request.source.path, source.sha256(), source.grid)
+        row, col = source.grid.anchor()
+        origin = (row * request.factor, col * request.factor)
+        drawing = _Drawing(request, folder, model, source, scene, origin)
+        return Work(
+            card=card,
+            drawn=drawn,
+            result=drawn,
+            chunks=chunks(drawn, origin),
+            profile=source.profile,
+            draw=drawing.draw,
+            inputs=(given,),
+            date=request.source.date,
+            spread=request.spread,
+            notices=notices,
+        )
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What is known about the whole source.
+
+    Attributes:
+        radiometry: its numbers <-> 0..1.
+        mean: of each band, about 0..1.
+        least: of each band, about 0..1, as far as a decimated read tells.
+    """
+
+    radiometry: Radiometry
+    mean: NDArray[np.float32]
+    least: NDArray[np.float32]
+
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest number that a result may hold, (bands, 1, 1), about 0..1.
+
+        They are those of the pixel type, but a raster without negative numbers gets none.
+        """
+        low, high = np.array(self.radiometry.low), np.array(self.radiometry.high)
+        kind = np.dtype(self.radiometry.dtype)
+        bounds = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+        zero = (0.0 - low) / (high - low)
+        least = np.where(self.least >= zero - 1e-6, zero, (float(bounds.min) - low) / (high - low))
+        greatest = (float(bounds.max) - low) / (high - low)
+        low_high = np.clip(np.stack([least, greatest]), -1e30, 1e30).astype(np.float32)
+        return torch.from_numpy(low_high[0])[:, None, None], torch.from_numpy(low_high[1])[:, None, None]
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """Source pixels around a chunk.
+
+    Attributes:
+        lr: (bands, h, w) about 0..1, gaps filled.
+        valid: (h, w) bool.
+        window: absolute source pixels.
+    """
+
+    lr: Tensor
+    valid: Tensor
+    window: Window
+
+    def crop(self, window: Window) -> _Patch:
+        """A part of it, in absolute source pixels."""
+        rows, cols = window.relative_to(self.window).slices()
+        return _Patch(self.lr[:, rows, cols], self.valid[rows, cols], window)
+
+
+class _Drawing:
+    """The work of one request, and what neighbouring chunks share."""
+
+    def __init__(
+        self,
+        request: SuperResolve,
+        folder: JobFolder,
+        model: SuperResolveModel,
+        source: SourceRaster,
+        scene: _Scene,
+        origin: tuple[int, int],
+    ) -> None:
+        self._source, self._folder, self._model, self._scene = request.source, folder, model, scene
+        self._factor, self._sampling, self._origin = request.factor, request.sampling, origin
+        self._grid = source.grid.zoom(request.factor)
+        self._bands = len(source.profile.bands)
+        self._lattice = Lattice(model.window, model.stride)
+        self._cache = TileCache(REMEMBERED)
+        self._canvas = Canvas(self._grid, self._bands, source.profile.dtype)
+        self._low, self._high = scene.limits()
+
+    def draw(self, chunk: Window, sample: int, ctx: JobContext) -> Raster:
+        """The pixels of a chunk (bands, height, width) in the source's own type, valid where the source is."""
+        factor, area = self._factor, absolute(chunk, self._origin)
+        # Everything around the network is done on the whole absolute square, whatever part of it lies in the raster:
+        # one shape, one rounding.
+        square = Window(area.row // CHUNK * CHUNK, area.col // CHUNK * CHUNK, CHUNK, CHUNK)
+        region = square.pad(constraints.HALO * factor)
+        patch = self._read(region)
+        rows, cols = area.relative_to(region).slices()
+        inside = patch.crop(_coarse(region, factor))
+        valid = constraints.enlarge_nearest(inside.valid, factor)[rows, cols].numpy()
+        if valid.any():
+            near = area.pad(constraints.HALO * factor)
+            fine = self._agreeing(inside, self._residual(patch, near, region, sample, ctx), patch)
+            pixels = self._scene.radiometry.from_unit(fine[:, rows, cols].numpy())
+            pixels[:, ~valid] = 0
+        else:
+            pixels = np.zeros((self._bands, chunk.height, chunk.width), self._scene.radiometry.dtype)
+        self._canvas.paint(pixels, valid, chunk)
+        self._canvas.show(ctx)
+        return Raster(pixels, valid, self._grid.crop(chunk))
+
+    def _read(self, region: Window) -> _Patch:
+        """The source under a region and under all windows that touch it."""
+        margin = self._lattice.size // self._factor + ENLARGE_HALO
+        wanted = _coarse(region, self._factor).pad(margin)
+        origin = (self._origin[0] // self._factor, self._origin[1] // self._factor)
+        with SourceRaster(self._folder.path, self._source) as source:
+            raster = source.read(relative(wanted.pad(gaps.REACH), origin))
+        lr = gaps.filled(self._scene.radiometry.to_unit(raster.pixels), raster.valid, self._scene.mean)
+        whole = _Patch(torch.from_numpy(lr), torch.from_numpy(raster.valid), wanted.pad(gaps.REACH))
+        return whole.crop(wanted)
+
+    def _residual(self, patch: _Patch, near: Window, region: Window, sample: int, ctx: JobContext) -> Tensor:
+        """What the model adds to the enlargement over a region, right at least inside ``near``: (bands, h, w)."""
+        touching = [
+            index
+            for index in self._lattice.touching(near)
+            if patch.crop(_coarse(self._lattice.window(index), self._factor)).valid.any()
+        ]
+        groups = range(math.ceil(self._bands / self._model.bands))
+        keys = [(sample, group, index) for index in touching for group in groups]
+        tiles = self._cache.get(keys, lambda missing: self._denoise(missing, patch, ctx))
+        parts = []
+        for group in groups:
+            ctx.check()
+            found = {index: tiles[(sample, group, index)] for index in touching}
+            parts.append(blend(self._lattice, found, region, self._model.bands))
+        return torch.cat(parts)[: self._bands] * self._model.residual_scale
+
+    def _agreeing(self, inside: _Patch, residual: Tensor, patch: _Patch) -> Tensor:
+        """Enlargement plus residual, made to agree with the source: (bands, h, w) about 0..1."""
+        y = self._enlarge(patch, inside.window) + residual
+        lr = inside.lr[None]
+        y = constraints.match_low_resolution(y[None], lr, inside.valid, self._factor)
+        return constraints.fit_range(y, lr, self._low, self._high, self._factor)[0]
+
+    def _enlarge(self, patch: _Patch, window: Window) -> Tensor:
+        """The enlargement of all bands over absolute source pixels: (bands, h * factor, w * factor)."""
+        around = patch.crop(window.pad(ENLARGE_HALO)).lr
+        halo = ENLARGE_HALO * self._factor
+        parts = []
+        for first in range(0, self._bands, self._model.bands):
+            group = _triple(around, first, self._model.bands)
+            enlarged = self._model.enlarge(group[None].to(self._model.device), self._factor)[0].float().cpu()
+            parts.append(enlarged[:, halo:-halo, halo:-halo])
+        return torch.cat(parts)[: self._bands]
+
+    def _denoise(self, keys: list[Key], patch: _Patch, ctx: JobContext) -> list[Tensor]:
+        model = self._model
+
+        def predict(batch: list[Key]) -> Predict:
+            enlarged = torch.stack([self._condition(patch, group, index) for _, group, index in batch])
+            return lambda x, t: model.predict(x, t, enlarged, self._factor)
+
+        return denoise(
+            keys,
+            model.batch,
+            ctx,
+            self._sampling,
+            lambda: model.scheduler(self._sampling.scheduler),
+            predict,
+            self._noise,
+            lambda shown, denoised: self._show(shown, denoised, patch, ctx),
+        )
+
+    def _condition(self, patch: _Patch, group: int, index: Index) -> Tensor:
+        """What the network is given for a window: (bands of the model, window, window) in 0..1, on its device."""
+        window = _coarse(self._lattice.window(index), self._factor)
+        around = patch.crop(window.pad(ENLARGE_HALO)).lr
+        lr = _triple(around, group * self._model.bands, self._model.bands).clamp(0, 1)
+        halo = ENLARGE_HALO * self._factor
+        enlarged = self._model.enlarge(lr[None].to(self._model.device), self._factor)[0]
+        return enlarged[:, halo:-halo, halo:-halo].clamp(0, 1)
+
+    def _noise(self, keys: list[Key], stream: int) -> Tensor:
+        bands = self._model.bands
+        fields = [
+            noise.field(self._sampling.seed + sample - 1, stream, self._lattice.window(index), bands, group * bands)
+            for sample, group, index in keys
+        ]
+        return torch.stack(fields).to(self._model.device)
+
+    def _show(self, keys: list[Key], denoised: Tensor, patch: _Patch, ctx: JobContext) -> None:
+        """Paint windows that are still forming, where one window holds all bands."""
+        if self._bands > self._model.bands or not self._canvas.is_due():
+            return
+        for (_, group, index), residual in zip(keys, denoised):
+            picture = self._condition(patch, group, index) + residual * self._model.residual_scale
+            window = self._lattice.window(index)
+            valid = patch.crop(_coarse(window, self._factor)).valid
+            pixels = self._scene.radiometry.from_unit(picture[: self._bands].clamp(0, 1).float().cpu().numpy())
+            shown = constraints.enlarge_nearest(valid, self._factor).numpy()
+            self._canvas.paint(pixels, shown, relative(window, self._origin))
+        self._canvas.show(ctx)
+
+
+def _coarse(window: Window, factor: int) -> Window:
+    """The source pixels under a window whose edges lie on multiples of the factor."""
+    return Window(window.row // factor, window.col // factor, window.height // factor, window.width // factor)
+
+
+def _triple(pixels: Tensor, first: int, count: int) -> Tensor:
+    """So many bands from a first one on; where there are fewer, the last is repeated."""
+    group = pixels[first : first + count]
+    return torch.cat([group, group[-1:].expand(count - len(group), *group.shape[1:])])
+
+
+def _check(request: SuperResolve, model: SuperResolveModel) -> tuple[str, ...]:
+    """See whether the model can do it; what the person should know about the request and this model."""
+    card, factor = model.card, request.factor
+    if factor not in card.factors:
+        known = " or ".join(str(known) for known in card.factors)
+        raise InvalidRequest(f"The model {card.name} does not refine by {factor}.", f"Choose a factor of {known}.")
+    if model.stride % factor or model.stride % model.multiple or model.window % factor or CHUNK % factor:
+        raise ValueError(f"windows of {model.window} at {model.stride} do not lie on pixels of the source")
+    check_steps(model.scheduler(request.sampling.scheduler), request.sampling)
+    return _resolution(request.gsd, factor, card)
+
+
+def _resolution(gsd: float, factor: int, card: ModelCard) -> tuple[str, ...]:
+    """Notice or refuse a ground resolution that the model was not trained on."""
+    finest, coarsest = (edge * factor for edge in card.gsd)
+    known = f"{finest:.4g} m" if finest == coarsest else f"{finest:.4g} to {coarsest:.4g} m"
+    if not card.reaches(gsd / factor):
+        low, high = finest / card.GSD_REACH, coarsest * card.GSD_REACH
+        raise UnsupportedResolution(
+            f"The layer has {gsd:.4g} m per pixel, and the model {card.name} refines layers of {known} by {factor}.",
+            f"Choose a layer of {low:.4g} to {high:.4g} m per pixel, another factor, or another model.",
+        )
+    if not finest * 0.999 <= gsd <= coarsest * 1.001:
+        return (f"The layer has {gsd:.4g} m per pixel; the model was trained on {known} and may do less well.",)
+    return ()
