@@ -1,0 +1,1 @@
+"""Inputs and displays that panels and the dock share: QGIS's own widgets, joined and labelled."""

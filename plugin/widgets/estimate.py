@@ -1,0 +1,48 @@
+"""What a request will take, in one line, and why it cannot start, in one sentence."""
+
+from typing import List, Optional
+
+from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtWidgets import QLabel, QWidget
+
+from ...engine.contract import Estimate
+from ..report import tr
+from .numbers import count, duration, megabytes
+
+_SEPARATOR = "\u00a0\u00b7 "
+
+
+def sentence(estimate: Estimate) -> str:
+    """The estimate as a line: size, tiles, time, memory, disk."""
+    height, width = estimate.shape
+    parts: List[str] = [tr("{width} \u00d7 {height} px").format(width=count(width), height=count(height))]
+    if estimate.tiles == 1:
+        parts.append(tr("1 tile"))
+    else:
+        parts.append(tr("{tiles} tiles").format(tiles=count(estimate.tiles)))
+    parts.append(tr("about {time}").format(time=duration(estimate.seconds)))
+    if estimate.memory_mb:
+        parts.append(tr("{size} memory").format(size=megabytes(estimate.memory_mb)))
+    parts.append(tr("{size} disk").format(size=megabytes(estimate.disk_mb)))
+    # each part stays whole where the line is broken
+    return _SEPARATOR.join(part.replace(" ", "\u00a0") for part in parts)
+
+
+class EstimateLine(QLabel):
+    """The line above the Run button."""
+
+    def __init__(self, parent: Optional[QWidget] = None) -> None:
+        """Make an empty line."""
+        super().__init__(parent)
+        self.setObjectName("estimate")
+        self.setWordWrap(True)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setAccessibleName(tr("Estimate"))
+        self.setToolTip(
+            tr("What this run will take on this machine. The time learns from the jobs that you have finished.")
+        )
+
+    def show_estimate(self, estimate: Optional[Estimate]) -> None:
+        """Show an estimate, or nothing."""
+        self.setText("" if estimate is None else sentence(estimate))
+        self.setVisible(estimate is not None)

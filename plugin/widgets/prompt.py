@@ -1,0 +1,124 @@
+"""What: a text, how long it may be, and what the model knows."""
+
+from typing import List, Optional, Tuple
+
+from qgis.PyQt.QtCore import QSize, Qt, pyqtSignal
+from qgis.PyQt.QtGui import QFontMetrics
+from qgis.PyQt.QtWidgets import QLabel, QPlainTextEdit, QVBoxLayout, QWidget
+
+from ...engine.contract import PROMPT_LIMIT, ErrorCode, Failure, clean_prompt
+from ..report import tr
+from .numbers import count
+from .words import Words
+
+
+class TextInput(QPlainTextEdit):
+    """A few lines of text; Tab leaves it."""
+
+    def __init__(self, lines: int, parent: Optional[QWidget] = None) -> None:
+        """Make an input that is so many lines high."""
+        super().__init__(parent)
+        self._lines = lines
+        self.setTabChangesFocus(True)
+        self.setFixedHeight(self.sizeHint().height())
+
+    def sizeHint(self) -> QSize:  # noqa: N802  (Qt's name)
+        """As high as its lines."""
+        margin = 2 * (self.frameWidth() + int(self.document().documentMargin()))
+        return QSize(160, QFontMetrics(self.font()).lineSpacing() * self._lines + margin)
+
+
+class PromptInput(QWidget):
+    """A prompt with a counter and, where the model knows a closed list of words, that list.
+
+    Signals:
+        changed: the text is another.
+    """
+
+    changed = pyqtSignal()
+
+    def __init__(self, parent: Optional[QWidget] = None, lines: int = 3) -> None:
+        """Make an empty input that is so many lines high."""
+        super().__init__(parent)
+        self.edit = TextInput(lines, self)
+        self.edit.setObjectName("prompt")
+        self.counter = QLabel(self)
+        self.counter.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self.counter.setAccessibleName(tr("Length of the prompt"))
+        self.words = Words(self)
+        self.words.setAccessibleName(tr("Words that this model knows"))
+        self.words.setToolTip(tr("Words that this model knows. Click one to add it to the prompt."))
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        column.addWidget(self.edit)
+        column.addWidget(self.counter)
+        column.addWidget(self.words)
+        self.setFocusProxy(self.edit)
+        self.words.hide()
+        self.words.itemClicked.connect(self._take)
+        self.words.itemActivated.connect(self._take_by_key)
+        self.edit.textChanged.connect(self._announce)
+        self._clicked = False
+        self._count()
+
+    def text(self) -> str:
+        """The text as it will be used and recorded.
+
+        Raises:
+            ValueError: for a text that is too long.
+        """
+        return clean_prompt(self.edit.toPlainText())
+
+    def set_text(self, text: str) -> None:
+        """Show a text."""
+        self.edit.setPlainText(text)
+
+    def set_vocabulary(self, words: Tuple[str, ...]) -> None:
+        """Show what the model knows."""
+        self.words.set_words(words)
+
+    def problems(self) -> List[Failure]:
+        """Why no job can start with this."""
+        length = self._length()
+        if length <= PROMPT_LIMIT:
+            return []
+        return [
+            Failure(
+                ErrorCode.PROMPT_TOO_LONG,
+                tr("The prompt has {length} characters, at most {limit} are read.").format(
+                    length=count(length), limit=count(PROMPT_LIMIT)
+                ),
+                tr("Shorten it."),
+            )
+        ]
+
+    def add(self, word: str) -> None:
+        """Add a word at the end, after a comma."""
+        text = self.edit.toPlainText().rstrip().rstrip(",")
+        self.edit.setPlainText(text + ", " + word if text else word)
+
+    def _length(self) -> int:
+        # characterCount counts the end of the last paragraph too; cheaper than a copy of a text that may be large
+        return max(0, self.edit.document().characterCount() - 1)
+
+    def _take(self, item: object) -> None:
+        self._clicked = True
+        self.add(item.text())
+
+    def _take_by_key(self, item: object) -> None:
+        # where the desktop activates with a single click, itemActivated follows itemClicked for the same click
+        if not self._clicked:
+            self.add(item.text())
+        self._clicked = False
+
+    def _announce(self) -> None:
+        self._clicked = False
+        self._count()
+        self.changed.emit()
+
+    def _count(self) -> None:
+        length = self._length()
+        text = tr("{length} of {limit} characters").format(length=count(length), limit=count(PROMPT_LIMIT))
+        self.counter.setText(text)
+        self.counter.setVisible(length > PROMPT_LIMIT // 2)
