@@ -237,9 +237,12 @@ class Copy:
 
         Raises:
             OSError: when the other folder is gone or the disk is full.
+            ValueError: when the path leads out of the job folder.
         """
         source = Path(self.folder, self.path)
         target = Path(folder, self.path)
+        if Path(folder).resolve() not in target.resolve().parents:
+            raise ValueError(f"{self.path} is not in the job folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         for beside in source.parent.glob(f"{source.name}.*"):

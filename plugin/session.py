@@ -335,10 +335,9 @@ class Session(QObject):
     def _load_history(self) -> None:
         if not os.path.isdir(self._root):
             return
-        for name in sorted(os.listdir(self._root))[-HISTORY:]:
-            folder = os.path.join(self._root, name)
-            if not os.path.exists(os.path.join(folder, folders.REQUEST)):
-                continue
+        places = (os.path.join(self._root, name) for name in sorted(os.listdir(self._root)))
+        found = [folder for folder in places if os.path.exists(os.path.join(folder, folders.REQUEST))]
+        for folder in found[-HISTORY:]:
             try:
                 record = folders.read_folder(folder)
                 self._records[record.id] = record
@@ -381,9 +380,14 @@ def shipped_cards() -> Tuple[ModelCard, ...]:
 
 def engine_failure() -> Optional[Failure]:
     """Why no engine can be started: it has no Python yet, or one made for another version of the plugin."""
-    if settings.engine_python() is None:
+    python = settings.engine_python()
+    if python is None:
         message = tr("The engine is not installed yet.")
         return Failure(ErrorCode.ENGINE_MISSING, message, tr("Open the Afterimage panel and click Install engine."))
+    if not os.path.isfile(python):
+        message = tr("The engine's Python {} is not there.").format(python)
+        hint = tr("Correct the setting or {}, or install the engine.").format(settings.PYTHON_VARIABLE)
+        return Failure(ErrorCode.ENGINE_MISSING, message, hint)
     if not is_current():
         message = tr("The engine was installed for another version of Afterimage.")
         return Failure(ErrorCode.ENGINE_MISSING, message, tr("Open the Afterimage panel and click Update engine."))

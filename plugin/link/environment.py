@@ -7,6 +7,7 @@ before a cancel or a crash is not downloaded again.
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sys
 from collections import deque
@@ -210,7 +211,12 @@ class EngineInstaller(QObject):
             self._probe()
             return
         self._say(tr("Python {} from {}").format(self._version, " ".join(self._python)))
-        self._folder = self._free_folder()
+        try:
+            self._folder = self._free_folder()
+        except OSError as error:
+            message = tr("An earlier environment in {} is in use.").format(self._root)
+            self._fail(ErrorCode.ENGINE_MISSING, message, str(error), tr("Close other QGIS windows, then try again."))
+            return
         if os.path.isfile(settings.environment_python(self._folder)):
             program = settings.environment_python(self._folder)
             self._run(program, ["-I", "-m", "pip", "--version"], self._continued, pip_environment())
@@ -293,8 +299,8 @@ class EngineInstaller(QObject):
         folder = os.path.join(self._root, name)
         if os.path.basename(used) == name:
             folder += "-2"
-        if self._anew:
-            shutil.rmtree(folder, ignore_errors=True)
+        if self._anew and os.path.isdir(folder):  # deleting takes long: moved aside now, swept at the end
+            os.replace(folder, f"{folder}-{secrets.token_hex(4)}")
         return folder
 
     def _run(
