@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..context import JobContext
-from ..contract import CHUNK, PIXELS_LIMIT, Generate, GeoBox, ModelCard, Window, clean_prompt
+from ..contract import CHUNK, PIXELS_LIMIT, Generate, GeoBox, ModelCard, Window
 from ..diffusion import noise
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict, classifier_free
 from ..diffusion.windows import Index, Lattice, blend, squares
-from ..errors import ExtentTooLarge, PromptTooLong, UnsupportedResolution
+from ..errors import ExtentTooLarge, UnsupportedResolution
 from ..journal import JobFolder
 from ..models.base import GenerateModel
 from ..raster import Profile, Raster
@@ -40,21 +40,16 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
     Raises:
         UnsupportedResolution: for a ground resolution that is further than a factor of 2 from the model's.
         ExtentTooLarge: for more pixels than a job may have.
-        PromptTooLong: for more text than is read.
         PromptNotUnderstood: for a text that names nothing that the model knows.
         UnknownScheduler: for a scheduler that the model does not have.
         InvalidRequest: for steps that the scheduler cannot do.
     """
     card = model.card
-    try:
-        prompt, negative = clean_prompt(request.prompt), clean_prompt(request.negative_prompt)
-    except ValueError as error:
-        raise PromptTooLong(f"{str(error)[0].upper()}{str(error)[1:]}.") from error
     gsd = _trained_gsd(request.gsd, card)
     drawn = request.lattice if gsd == request.gsd else _resized(request.lattice, gsd / request.gsd)
     if max(drawn.pixels, request.grid.pixels) > PIXELS_LIMIT:
         raise ExtentTooLarge(f"The extent has {max(drawn.pixels, request.grid.pixels):,} pixels.")
-    told = dataclasses.replace(request, prompt=prompt, negative_prompt=negative, gsd=gsd, lattice=drawn)
+    told = dataclasses.replace(request, gsd=gsd, lattice=drawn)
     check_steps(model.scheduler(request.sampling.scheduler), request.sampling)
     colors = tuple(name if name in ("red", "green", "blue") else "undefined" for name in card.bands)
     profile = Profile("uint8", card.bands, colors=colors)
