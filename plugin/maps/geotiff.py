@@ -1,4 +1,4 @@
-"""Writing a source raster into a job folder: block by block, in its own type, with everything needed inside the file."""
+"""Writing a source raster into a job folder: block by block, in its own type, all that is needed inside the file."""
 
 import math
 import os

@@ -1,0 +1,90 @@
+"""What a layer says about itself: that it is AI-generated, from what, how, and how to make it again."""
+
+from qgis.core import QgsBox3d, QgsLayerMetadata, QgsRasterLayer
+
+from ...engine.contract import Output, Provenance, Role, dumps
+from ..report import tr
+from .temporal import set_layer_date
+
+#: Custom property of a layer that holds its ``Provenance`` as JSON.
+PROVENANCE = "afterimage/provenance"
+#: Never translated, so that it can be searched for.
+MARK = "AI-generated"
+
+
+def layer_name(title: str, output: Output, samples: int) -> str:
+    """Name of a result's layer; always says that it is AI-generated."""
+    if output.role is Role.SPREAD:
+        title = tr("{}, spread").format(title)
+    elif samples > 1:
+        title = f"{title} {output.sample}"
+    return title if MARK.lower() in title.lower() else f"{title} ({MARK})"
+
+
+def write_record(layer: QgsRasterLayer, output: Output, provenance: Provenance) -> None:
+    """Put the provenance into a layer's metadata, and the date into its temporal range."""
+    layer.setMetadata(layer_metadata(layer, output, provenance))
+    layer.setCustomProperty(PROVENANCE, dumps(provenance))
+    layer.setAbstract(_abstract(output, provenance))
+    layer.setAttribution(provenance.attribution)
+    if output.date:
+        set_layer_date(layer, output.date)
+
+
+def layer_metadata(layer: QgsRasterLayer, output: Output, provenance: Provenance) -> QgsLayerMetadata:
+    """A result's provenance in QGIS's own metadata fields."""
+    metadata = QgsLayerMetadata()
+    metadata.setType("dataset")
+    metadata.setTitle(layer.name())
+    metadata.setIdentifier(output.path)
+    metadata.setAbstract(_abstract(output, provenance))
+    metadata.setKeywords({"Afterimage": [MARK, "synthetic", provenance.task, provenance.model]})
+    metadata.setLicenses([provenance.licence] if provenance.licence else [])
+    metadata.setRights([line for line in provenance.attribution.splitlines() if line.strip()])
+    metadata.setHistory(_history(provenance))
+    metadata.setCrs(layer.crs())
+    extent = QgsLayerMetadata.SpatialExtent()
+    extent.extentCrs = layer.crs()
+    extent.bounds = _box(layer)
+    whole = QgsLayerMetadata.Extent()
+    whole.setSpatialExtents([extent])
+    metadata.setExtent(whole)
+    return metadata
+
+
+def _box(layer: QgsRasterLayer) -> QgsBox3d:
+    extent = layer.extent()
+    return QgsBox3d(extent.xMinimum(), extent.yMinimum(), 0, extent.xMaximum(), extent.yMaximum(), 0)
+
+
+def _abstract(output: Output, provenance: Provenance) -> str:
+    if output.role is Role.SPREAD:
+        what = tr("AI-generated: how much samples of a generative model differ in each pixel (standard deviation).")
+    else:
+        what = tr("AI-generated: a sample of a generative model, not a measurement.")
+    lines = [what]
+    if provenance.prompt:
+        lines.append(tr("Prompt: {}").format(provenance.prompt))
+    if provenance.negative_prompt:
+        lines.append(tr("Negative prompt: {}").format(provenance.negative_prompt))
+    if provenance.date:
+        lines.append(tr("Date that it is meant to show: {}").format(provenance.date))
+    if provenance.inputs:
+        lines.append(tr("Made from: {}").format(", ".join(source.name for source in provenance.inputs)))
+    return "\n".join(lines)
+
+
+def _history(provenance: Provenance) -> list:
+    guidance = tr("guidance {:g}").format(provenance.guidance_scale)
+    steps = tr("{} steps").format(provenance.steps)
+    seed = tr("seed {}").format(provenance.seed)
+    how = ", ".join((provenance.task, provenance.model, provenance.scheduler, steps, guidance, seed))
+    history = [
+        f"{provenance.created}: {how}",
+        tr("Afterimage engine {}").format(provenance.engine_version),
+    ]
+    history += [f"{name}: sha256 {digest}" for name, digest in provenance.weights.items()]
+    history += [tr("input {}: sha256 {}").format(source.name, source.sha256) for source in provenance.inputs]
+    history += [f"{name}: {value}" for name, value in provenance.pins.items()]
+    history.append(tr("The job, to run it again: {}").format(provenance.job))
+    return history
