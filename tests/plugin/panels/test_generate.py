@@ -1,0 +1,227 @@
+import time
+
+import pytest
+from afterimage.engine.contract import ErrorCode, Generate
+from afterimage.plugin.panels import GeneratePanel
+from afterimage.plugin.report import Problem
+from qgis.core import QgsCoordinateReferenceSystem, QgsRectangle
+from qgis.PyQt.QtCore import QPoint, Qt
+from qgis.PyQt.QtTest import QTest
+
+LEFT = Qt.MouseButton.LeftButton
+
+
+@pytest.fixture
+def panel(qtbot, canvas, cards):
+    panel = GeneratePanel(canvas)
+    qtbot.addWidget(panel)
+    panel.set_cards(cards)
+    panel.show()
+    return panel
+
+
+@pytest.fixture
+def placed(panel, qtbot):
+    qtbot.mouseClick(panel.extent.view_button, LEFT)
+    return panel
+
+
+def codes(panel):
+    return [problem.code for problem in panel.problems()]
+
+
+def test_without_an_extent_it_says_what_to_choose(panel):
+    assert codes(panel) == [ErrorCode.EMPTY_EXTENT]
+    assert panel.estimate() is None
+    with pytest.raises(Problem) as caught:
+        panel.draft()
+    assert caught.value.failure.code is ErrorCode.EMPTY_EXTENT
+
+
+def test_the_map_view_becomes_a_request_on_a_metric_grid(placed, canvas):
+    assert placed.problems() == []
+    request = placed.draft().request
+    assert isinstance(request, Generate)
+    assert request.grid == request.lattice
+    assert request.grid.crs == "EPSG:32633"
+    left, bottom, right, top = request.grid.bounds
+    view = canvas.extent()
+    assert left <= view.xMinimum() and right >= view.xMaximum()
+    assert bottom <= view.yMinimum() and top >= view.yMaximum()
+    assert request.grid.resolution == (10.0, 10.0)
+    assert request.longitude == pytest.approx(12.35, abs=0.05)
+
+
+def test_all_of_a_rotated_map_is_covered(panel, qtbot, canvas):
+    canvas.setRotation(30)
+    qtbot.mouseClick(panel.extent.view_button, LEFT)
+    bounds = QgsRectangle(*panel.draft().request.grid.bounds)
+    corners = canvas.mapSettings().visiblePolygon()
+    assert not bounds.isNull()
+    assert all(bounds.contains(corner.x(), corner.y()) for corner in corners)
+
+
+def test_a_rectangle_drawn_on_the_map_is_taken(panel, qtbot, canvas):
+    canvas.show()
+    qtbot.mouseClick(panel.extent.draw_button, LEFT)
+    view = canvas.viewport()
+    QTest.mousePress(view, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(100, 50))
+    QTest.mouseMove(view, QPoint(150, 80))
+    QTest.mouseMove(view, QPoint(200, 100))
+    QTest.mouseRelease(view, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(200, 100))
+    extent = panel.extent.extent()
+    assert extent.width() == pytest.approx(100 * canvas.mapUnitsPerPixel(), rel=0.05)
+    assert panel.problems() == []
+
+
+def test_the_asked_crs_is_the_result_s(placed):
+    placed.crs.setCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
+    request = placed.draft().request
+    assert request.grid.crs == "EPSG:4326"
+    assert request.lattice.crs == "EPSG:32633"
+    placed.crs.setCrs(QgsCoordinateReferenceSystem())
+    assert placed.draft().request.grid.crs == "EPSG:32633"
+
+
+@pytest.mark.parametrize("gsd, refused", [(10.0, False), (5.0, False), (40.0, False), (4.9, True), (41.0, True)])
+def test_a_resolution_out_of_reach_is_refused_with_what_to_choose(placed, gsd, refused):
+    placed.gsd.setValue(gsd)
+    assert codes(placed) == ([ErrorCode.UNSUPPORTED_RESOLUTION] if refused else [])
+    if refused:
+        assert placed.problems()[0].hint == "Choose 5 m to 40 m."
+
+
+def test_an_extent_that_is_too_large_is_refused(panel):
+    panel.extent.set_extent(QgsRectangle(-60, -60, 60, 60), QgsCoordinateReferenceSystem("EPSG:4326"))
+    assert panel.problems()[0].hint
+
+
+def test_typed_text_and_clicked_words_are_the_prompt(placed, qtbot):
+    qtbot.keyClicks(placed.prompt.edit, "morning light")
+    words = placed.prompt.words
+    item = words.findItems("river", Qt.MatchFlag.MatchExactly)[0]
+    qtbot.mouseClick(words.viewport(), LEFT, pos=words.visualItemRect(item).center())
+    assert placed.draft().request.prompt == "morning light, river"
+
+
+def test_a_word_is_taken_with_the_keyboard_too(placed, qtbot):
+    words = placed.prompt.words
+    words.setFocus()
+    words.setCurrentRow(0)
+    qtbot.keyClick(words, Qt.Key.Key_Return)
+    assert placed.draft().request.prompt == "forest"
+
+
+def test_a_prompt_of_a_megabyte_is_refused_at_once(placed):
+    began = time.monotonic()
+    placed.prompt.set_text("a river " * 131072)
+    assert codes(placed) == [ErrorCode.PROMPT_TOO_LONG]
+    assert time.monotonic() - began < 2.0
+
+
+def test_the_title_is_the_prompt_or_the_model(placed):
+    assert placed.draft().title == "Painter"
+    placed.prompt.set_text("a forest\nby a river")
+    assert placed.draft().title == "a forest by a river"
+
+
+def test_inputs_that_the_model_does_not_use_say_so(panel):
+    assert not panel.negative.isEnabledTo(panel.advanced)
+    assert "Not used by this model" in panel.more.note_text(panel.negative)
+    assert panel.date.isEnabledTo(panel)  # it dates the layer all the same
+    assert "Not used by this model" in panel.fields.note_text(panel.date)
+    panel.model.pick("second")
+    assert panel.negative.isEnabledTo(panel.advanced)
+    assert panel.more.note_text(panel.negative) == ""
+    assert panel.fields.note_text(panel.date) == ""
+
+
+def test_what_the_model_does_not_use_is_not_asked(placed):
+    placed.negative.set_text("clouds")
+    assert placed.draft().request.negative_prompt == ""
+    placed.model.pick("second")
+    assert placed.draft().request.negative_prompt == "clouds"
+
+
+def test_the_date_is_unknown_until_it_is_set(placed):
+    assert placed.draft().request.date is None
+    placed.date.set_value("2027-03-01")
+    assert placed.draft().request.date == "2027-03-01"
+
+
+def test_each_run_draws_a_seed_unless_it_is_kept(placed, qtbot):
+    assert placed.draft().request.sampling.seed != placed.draft().request.sampling.seed
+    assert placed.draft().request.sampling.seed == placed.seed.value()
+    qtbot.mouseClick(placed.seed.keep, LEFT, pos=QPoint(8, placed.seed.keep.height() // 2))
+    assert placed.seed.keep.isChecked()
+    assert placed.draft().request.sampling.seed == placed.draft().request.sampling.seed
+    before = placed.seed.value()
+    qtbot.mouseClick(placed.seed.random_button, LEFT)
+    assert placed.seed.value() != before
+
+
+def test_the_card_s_values_are_the_first(placed):
+    sampling = placed.draft().request.sampling
+    assert (sampling.steps, sampling.scheduler, sampling.guidance_scale, sampling.samples) == (25, "DDIM", 3.0, 1)
+    placed.sampling.steps.setValue(5)
+    placed.sampling.scheduler.setCurrentText("DDPM")
+    placed.sampling.guidance.setValue(1.5)
+    placed.samples.setValue(3)
+    sampling = placed.draft().request.sampling
+    assert (sampling.steps, sampling.scheduler, sampling.guidance_scale, sampling.samples) == (5, "DDPM", 1.5, 3)
+
+
+def test_the_estimate_grows_with_samples(placed):
+    one = placed.estimate()
+    placed.samples.setValue(3)
+    assert placed.estimate().tiles == 3 * one.tiles
+    assert placed.estimate(gflops=1.0).seconds > placed.estimate(gflops=100.0).seconds
+
+
+def test_no_model_is_a_problem(panel):
+    panel.set_cards(())
+    assert codes(panel) == [ErrorCode.UNKNOWN_MODEL]
+
+
+def test_new_cards_keep_the_choice(panel, cards):
+    panel.model.pick("second")
+    panel.set_cards(cards[1:])
+    assert panel.model.card.id == "second"
+
+
+def test_an_output_that_cannot_be_written_is_refused(placed, tmp_path):
+    placed.output.file.setFilePath(str(tmp_path / "missing" / "out.tif"))
+    assert codes(placed) == [ErrorCode.OUTPUT_NOT_WRITABLE]
+    placed.output.file.setFilePath(str(tmp_path / "out"))
+    assert placed.draft().output == str(tmp_path / "out.tif")
+
+
+def test_the_form_comes_back_as_it_was_left(placed, qtbot, canvas, cards):
+    placed.model.pick("second")
+    placed.prompt.set_text("a river")
+    placed.date.set_value("2027-03-01")
+    placed.gsd.setValue(12.5)
+    placed.samples.setValue(4)
+    placed.remember()
+    other = GeneratePanel(canvas)
+    qtbot.addWidget(other)
+    other.set_cards(cards)
+    other.recall()
+    assert other.held() == {**placed.held(), "seed": other.seed.value()}
+    assert other.extent.extent().isNull()
+
+
+def test_what_was_remembered_may_be_nonsense(panel):
+    from afterimage.plugin import settings
+
+    for text in ("", "{", "[]", '{"samples": "x", "gsd": null, "seed": -1, "keep_seed": true, "model": 3}'):
+        settings.write(panel.key, text)
+        panel.recall()
+
+
+@pytest.mark.parametrize("typed", ["0,0,0,0 [EPSG:4326]", "10,10,50,50 [EPSG:4326]", "a,b,c,d", "nan,nan,1,1"])
+def test_an_empty_rectangle_is_refused(panel, qtbot, typed):
+    panel.extent.edit.clear()
+    qtbot.keyClicks(panel.extent.edit, typed)
+    qtbot.keyClick(panel.extent.edit, Qt.Key.Key_Return)
+    assert ErrorCode.EMPTY_EXTENT in codes(panel)

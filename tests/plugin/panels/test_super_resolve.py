@@ -1,0 +1,130 @@
+import os
+
+import pytest
+from afterimage.engine.contract import ErrorCode, SuperResolve
+from afterimage.plugin.panels import SuperResolvePanel
+from afterimage.plugin.report import Problem
+from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRasterLayer, QgsVectorLayer
+from qgis.PyQt.QtCore import Qt
+
+from .conftest import sharpener, write_raster
+
+LEFT = Qt.MouseButton.LeftButton
+
+
+@pytest.fixture
+def make(qtbot, cards):
+    def panel():
+        panel = SuperResolvePanel()
+        qtbot.addWidget(panel)
+        panel.set_cards(cards)
+        panel.show()
+        return panel
+
+    return panel
+
+
+def codes(panel):
+    return [problem.code for problem in panel.problems()]
+
+
+def test_without_a_raster_it_says_what_to_add(make, qgis_new_project):
+    QgsProject.instance().addMapLayer(QgsVectorLayer("Point?crs=EPSG:4326", "points", "memory"))
+    panel = make()
+    assert codes(panel) == [ErrorCode.SOURCE_UNREADABLE]
+    assert panel.estimate() is None
+    with pytest.raises(Problem):
+        panel.draft()
+
+
+def test_the_layer_becomes_a_request(make, layer, tmp_path):
+    draft = make().draft()
+    request = draft.request
+    assert isinstance(request, SuperResolve)
+    assert (request.factor, request.spread) == (2, False)
+    assert request.gsd == pytest.approx(10.0, rel=0.01)
+    assert request.source.name == "four"
+    assert draft.title == "four, 2\u00d7 finer"
+    (export,) = draft.exports
+    folder = tmp_path / "job"
+    folder.mkdir()
+    export.write(str(folder), lambda: False)
+    assert os.path.exists(folder / request.source.path)
+
+
+def test_a_layer_that_comes_later_is_offered(make, qgis_new_project, tmp_path):
+    panel = make()
+    assert codes(panel) == [ErrorCode.SOURCE_UNREADABLE]
+    QgsProject.instance().addMapLayer(QgsRasterLayer(write_raster(tmp_path / "late.tif"), "late"))
+    assert panel.problems() == []
+    QgsProject.instance().removeAllMapLayers()
+    assert codes(panel) == [ErrorCode.SOURCE_UNREADABLE]
+
+
+def test_all_data_bands_are_checked_and_any_can_be_dropped(make, layer):
+    panel = make()
+    assert panel.bands.value() == (1, 2, 3, 4)
+    panel.bands.setItemCheckState(3, Qt.CheckState.Unchecked)
+    assert panel.draft().request.source.bands == (1, 2, 3)
+    for index in range(3):
+        panel.bands.setItemCheckState(index, Qt.CheckState.Unchecked)
+    assert codes(panel) == [ErrorCode.INVALID_REQUEST]
+
+
+def test_fewer_bands_take_less(make, layer):
+    panel = make()
+    whole = panel.estimate()
+    assert whole.shape == (80, 80)
+    panel.bands.setItemCheckState(3, Qt.CheckState.Unchecked)
+    assert panel.estimate().gflop < whole.gflop
+
+
+def test_the_new_pixel_size_is_shown(make, layer):
+    panel = make()
+    assert panel.fields.note_text(panel.factor) == "Pixels of 10 m become 5 m."
+    panel.factor.setCurrentIndex(1)
+    assert panel.draft().request.factor == 4
+    assert "2.5 m" in panel.fields.note_text(panel.factor)
+
+
+def test_a_resolution_that_the_model_was_not_trained_for_is_said(make, layer):
+    panel = make()
+    panel.set_cards((sharpener(gsd=(0.1, 0.2)),))
+    assert "trained for 0.1 m to 0.2 m" in panel.fields.note_text(panel.factor)
+
+
+def test_a_spread_needs_samples(make, layer, qtbot):
+    panel = make()
+    assert not panel.spread.isEnabled()
+    assert panel.fields.note_text(panel.spread)
+    panel.samples.setValue(4)
+    qtbot.keyClick(panel.spread, Qt.Key.Key_Space)
+    assert panel.draft().request.spread
+    panel.samples.setValue(1)
+    assert not panel.draft().request.spread
+
+
+def test_a_layer_that_cannot_be_used_is_refused_with_the_reason(make, qgis_new_project, tmp_path):
+    layer = QgsRasterLayer(write_raster(tmp_path / "lost.tif"), "lost")
+    layer.setCrs(QgsCoordinateReferenceSystem())
+    QgsProject.instance().addMapLayer(layer)
+    panel = make()
+    assert codes(panel) == [ErrorCode.UNKNOWN_CRS]
+    assert panel.problems()[0].hint
+
+
+def test_the_source_is_never_replaced(make, layer):
+    panel = make()
+    panel.output.file.setFilePath(layer.source())
+    assert codes(panel) == [ErrorCode.OUTPUT_NOT_WRITABLE]
+
+
+def test_the_form_comes_back_as_it_was_left(make, layer):
+    panel = make()
+    panel.factor.setCurrentIndex(1)
+    panel.samples.setValue(8)
+    panel.spread.setChecked(True)
+    panel.remember()
+    other = make()
+    other.recall()
+    assert other.held() == {**panel.held(), "seed": other.seed.value()}
