@@ -6,10 +6,8 @@ import json
 import os
 import time
 
-import pytest
+import rasterio
 from afterimage.engine.contract import Ready, Submit
-
-rasterio = pytest.importorskip("rasterio")
 
 
 def read(path):
