@@ -1,0 +1,38 @@
+"""Enlarging and averaging, the two directions between a raster and its finer grid; a pixel is an area in both."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def enlarge(lr: Tensor, factor: int) -> Tensor:
+    """Bicubic enlargement (Keys 1981, a = -0.5, as GDAL and Pillow have it), pixel edges aligned.
+
+    Args:
+        lr: (B, C, h, w) float32.
+        factor: integer.
+
+    Returns:
+        (B, C, h * factor, w * factor).
+    """
+    shape = (lr.shape[-2] * factor, lr.shape[-1] * factor)
+    # antialias changes nothing when enlarging but the kernel: a = -0.5 instead of torch's -0.75
+    return nn.functional.interpolate(lr, size=shape, mode="bicubic", align_corners=False, antialias=True)
+
+
+def average(hr: Tensor, factor: int) -> Tensor:
+    """Mean of each ``factor`` x ``factor`` block: (B, C, H, W) -> (B, C, H / factor, W / factor)."""
+    return nn.functional.avg_pool2d(hr, factor)
+
+
+def agree(hr: Tensor, lr: Tensor, factor: int) -> Tensor:
+    """The fine image corrected so that it averages back to the coarse one, one step of back-projection.
+
+    Args:
+        hr: (B, C, h * factor, w * factor).
+        lr: (B, C, h, w).
+        factor: between them.
+
+    Source: Irani & Peleg 1991, "Improving resolution by image registration", eq. 3.
+    """
+    return hr + enlarge(lr - average(hr, factor), factor)

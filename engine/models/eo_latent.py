@@ -1,0 +1,141 @@
+"""Family: text and metadata to imagery, by diffusion of an autoencoder's latents."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from ..contract import Generate, ModelCard
+from .autoencoder import TileableAutoencoder
+from .caption import FIELDS, CaptionTokens
+from .schedulers import SCHEDULE, make_scheduler
+from .vocabulary import Vocabulary
+from .weights import load_network, read_json
+
+
+class LatentModel:
+    """A ``GenerateModel``: see ``base`` for what its attributes and methods are.
+
+    Args:
+        card: what it can do; window and stride are read from it.
+        denoiser: predicts velocities of latents.
+        caption: makes tokens of class names and metadata.
+        autoencoder: decodes latents.
+        schedule: configuration of the scheduler that training used.
+        device: where the networks go.
+    """
+
+    dtype = torch.float32
+    batch = 8
+
+    def __init__(
+        self,
+        card: ModelCard,
+        denoiser: UNet2DConditionModel,
+        caption: CaptionTokens,
+        autoencoder: TileableAutoencoder,
+        schedule: Mapping[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.card, self.device = card, device
+        self.scale = autoencoder.scale
+        self.channels = int(autoencoder.config.latent_channels)
+        self.window, self.stride = card.window // self.scale, card.stride // self.scale
+        self.decode_halo = autoencoder.decode_halo
+        self._denoiser, self._caption = denoiser.to(device), caption.to(device)
+        self._autoencoder = autoencoder.to(device)
+        self._schedule = dict(schedule)
+        self.vocabulary = Vocabulary(tuple(caption.config.classes))
+
+    def scheduler(self, name: str) -> Any:
+        """See ``GenerateModel``."""
+        return make_scheduler(name, self.card.schedulers, self._schedule)
+
+    def condition(self, request: Generate) -> Tensor:
+        """Tokens (1, count, width) of the prompt and of the metadata that the card says are used."""
+        return self._tokens(self.vocabulary.weights(request.prompt), request)
+
+    def unconditioned(self, request: Generate) -> Tensor:
+        """Tokens without text, or of the negative prompt, with the same metadata."""
+        if request.negative_prompt:
+            return self._tokens(self.vocabulary.weights(request.negative_prompt), request)
+        return self._tokens([0.0] * len(self.vocabulary.classes), request)
+
+    def predict(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """See ``GenerateModel``."""
+        tokens = condition.expand(len(x), -1, -1)
+        return self._denoiser(x, t, encoder_hidden_states=tokens, return_dict=False)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """See ``GenerateModel``."""
+        return self._autoencoder.decode(z).clamp(0, 1)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, bands, H, W) in 0..1, sides multiples of ``scale`` -> latents (B, channels, h, w)."""
+        return self._autoencoder.encode(pixels)
+
+    @torch.inference_mode()
+    def _tokens(self, weights: list[float], request: Generate) -> Tensor:
+        metadata = metadata_of(request, self.card)
+        return self._caption(torch.tensor([weights], device=self.device), torch.tensor([metadata], device=self.device))
+
+
+def metadata_of(request: Generate, card: ModelCard) -> list[float]:
+    """The metadata fields of a request, in the order of ``FIELDS``, NaN where unknown or not used by the model."""
+    finest, coarsest = card.gsd
+    known = {"gsd": math.log2(min(max(request.gsd, finest), coarsest))}
+    if "place" in card.uses and request.longitude is not None and request.latitude is not None:
+        known |= {"longitude": request.longitude, "latitude": request.latitude}
+    if "date" in card.uses and request.date is not None:
+        date = datetime.date.fromisoformat(request.date)
+        known |= {"year": float(date.year), "month": date.month + (date.day - 1) / 31}
+    return [known.get(name, math.nan) for name in FIELDS]
+
+
+def load_model(card: ModelCard, folder: Path, device: torch.device) -> LatentModel:
+    """The model in a folder, its weights checked.
+
+    Raises:
+        WeightsMissing: a file is not there.
+        WeightsDamaged: a file is not the one that the card names.
+    """
+    return LatentModel(
+        card,
+        load_network(UNet2DConditionModel, folder, "unet", card.weights),
+        load_network(CaptionTokens, folder, "caption", card.weights),
+        load_network(TileableAutoencoder, folder, "vae", card.weights),
+        read_json(folder / "scheduler" / "scheduler_config.json"),
+        device,
+    )
+
+
+def make_tiny(card: ModelCard, device: torch.device) -> LatentModel:
+    """The same classes at a tiny size with seeded random weights, for tests."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        denoiser = UNet2DConditionModel(
+            in_channels=4,
+            out_channels=4,
+            sample_size=8,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            mid_block_type="UNetMidBlock2DCrossAttn",
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            norm_num_groups=4,
+            attention_head_dim=2,
+            cross_attention_dim=8,
+        )
+        caption = CaptionTokens(classes=card.vocabulary, width=8)
+        autoencoder = TileableAutoencoder(latent_channels=4, width=20, blocks=1)
+        with torch.no_grad():
+            autoencoder.decoder[-1].weight.mul_(8)  # random weights shrink what goes through them
+    networks = [network.eval().requires_grad_(False) for network in (denoiser, caption, autoencoder)]
+    return LatentModel(card, *networks, SCHEDULE, device)

@@ -1,0 +1,41 @@
+"""The samplers that our families offer: stock diffusers schedulers over the schedule that the network learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+
+from ..errors import UnknownScheduler
+
+#: Configuration of the noise schedule that the shipped models are trained on; every sampler reads the same.
+#: Source: Nichol & Dhariwal 2021, "Improved Denoising Diffusion Probabilistic Models", eq. 17 (cosine). Its last level
+#: holds no signal to float precision, so sampling starts where training ended (Lin et al. 2024, section 3.1).
+SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
+#: Name -> class of diffusers and what its configuration adds to the model's own. All start at the last level, where
+#: training had no signal left ("trailing": Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are
+#: Flawed", section 3.3), and none clips: a latent or a residual has no bounds.
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "DPM++ 2M": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "DDIM": ("DDIMScheduler", {"clip_sample": False}),
+    "DDPM": ("DDPMScheduler", {"clip_sample": False, "variance_type": "fixed_small"}),
+}
+
+
+def make_scheduler(name: str, offered: tuple[str, ...], config: Mapping[str, Any]) -> Any:
+    """A fresh scheduler.
+
+    Args:
+        name: of ``SCHEDULERS``.
+        offered: names on the model's card.
+        config: the model's ``scheduler_config.json``.
+
+    Raises:
+        UnknownScheduler: the model does not offer it.
+    """
+    if name not in offered or name not in SCHEDULERS:
+        raise UnknownScheduler(f"This model has no scheduler {name[:40]!r}.", f"Choose one of {', '.join(offered)}.")
+    kind, added = SCHEDULERS[name]
+    trained = {key: value for key, value in config.items() if not key.startswith("_")}
+    return getattr(diffusers, kind).from_config({**trained, **added, "timestep_spacing": "trailing"})

@@ -1,0 +1,95 @@
+"""``train`` and ``evaluate``: make a shipped model, or a part of one, from its recipe, and measure it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from .loop import Budget, Objective, run
+from .recipe import FOLDER, Recipe, read_recipe
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``train ...`` or ``evaluate ...``; the exit status."""
+    if arguments[0] == "evaluate":
+        return evaluate(arguments[1:])
+    return train(arguments[1:])
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Run a recipe; the exit status."""
+    known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.json")))
+    parser = argparse.ArgumentParser(prog="python -m afterimage.engine train", description="Train a model.")
+    parser.add_argument("recipe", help=f"one of {known}, or a file")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data archives")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs, one below it for each recipe")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of training, over all starts of the run")
+    parser.add_argument("--steps", type=int, default=None, help="stop after so many steps")
+    parser.add_argument("--report-every", type=float, default=180.0, help="seconds between checkpoints")
+    parser.add_argument("--threads", type=int, default=1, help="of computation")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--publish", type=Path, help="folder of models that the result goes to, with its card")
+    asked = parser.parse_args(arguments)
+    torch.set_num_threads(asked.threads)
+    recipe = read_recipe(asked.recipe)
+    folder = asked.out / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    objective = make_objective(recipe, asked.data, folder)
+    run(recipe, objective, folder, Budget(asked.minutes, asked.steps, asked.report_every), asked.resume)
+    if asked.publish is not None and recipe.publishes:
+        from .publish import publish
+
+        publish(folder / "export", recipe.model, asked.publish)
+    return 0
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """Measure a model on the test splits and write the figures to its card; the exit status."""
+    from ..models import catalog
+    from ..models.eo_latent import LatentModel
+    from ..settings import Settings
+    from .measuring import measure_generate, measure_super_resolve
+    from .publish import write_card
+
+    parser = argparse.ArgumentParser(prog="python -m afterimage.engine evaluate", description="Measure a model.")
+    parser.add_argument("model", help="id of a model")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data archives")
+    parser.add_argument("--work", type=Path, required=True, help="folder that keeps the classifier")
+    parser.add_argument("--models", type=Path, default=Settings.models, help="folder of models")
+    parser.add_argument("--threads", type=int, default=2, help="of computation")
+    parser.add_argument("--per-class", type=int, default=32, help="generated chips of each class")
+    asked = parser.parse_args(arguments)
+    model = catalog.load(asked.model, Settings(device="cpu", threads=asked.threads, models=asked.models))
+    if isinstance(model, LatentModel):
+        measures = measure_generate(model, asked.data, asked.work, asked.per_class)
+    else:
+        measures = measure_super_resolve(model, asked.data)
+    for measure in measures:
+        log.info("%s, %s: %s %s (%s)", measure.name, measure.on, measure.value, measure.unit, measure.reference)
+    write_card(dataclasses.replace(model.card, measures=measures), asked.models / asked.model)
+    return 0
+
+
+def make_objective(recipe: Recipe, data: Path, folder: Path) -> Objective:
+    """The objective of a recipe, with its data and its fresh network."""
+    if recipe.objective == "autoencoder":
+        from .autoencoding import AutoencoderObjective
+
+        return AutoencoderObjective(recipe, data)
+    if recipe.objective == "latent":
+        from .latent import LatentObjective
+
+        autoencoder = folder.parent / recipe.needs / "export" / "vae"
+        return LatentObjective(recipe, data, autoencoder, folder / "latents.safetensors")
+    if recipe.objective == "residual":
+        from .residual import ResidualObjective
+
+        return ResidualObjective(recipe, data)
+    raise ValueError(f"recipe {recipe.name}: no objective {recipe.objective!r}")

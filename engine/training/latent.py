@@ -1,0 +1,141 @@
+"""The text-to-image objective: the diffusion of an image's latents, given its caption."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DDPMScheduler
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..models.autoencoder import TileableAutoencoder
+from ..models.caption import FIELDS, CaptionTokens
+from ..models.schedulers import SCHEDULE
+from .datasets import Chips, read_eurosat
+from .dihedral import turn
+from .export import WEIGHTS, save_component, save_index
+from .order import Order, step_generator
+from .recipe import Recipe
+from .velocity import add_noise, alphas_cumprod, draw_timesteps, velocity
+
+
+class LatentObjective:
+    """v-prediction of latents, given the tokens of a caption.
+
+    A caption is the image's class and its metadata, each of which is sometimes withheld: the text so that guidance has
+    a null condition (Ho & Salimans 2021, Algorithm 1), the metadata so that it may stay unknown. EuroSAT gives the
+    ground resolution and nothing else.
+
+    Args:
+        recipe: ``network`` names a diffusers class under ``_class_name``; options ``drop_text`` and ``drop_gsd``
+            (probabilities).
+        data: folder with the archives.
+        autoencoder: folder of the exported autoencoder.
+        cache: file that keeps the encoded data set.
+    """
+
+    def __init__(self, recipe: Recipe, data: Path, autoencoder: Path, cache: Path) -> None:
+        self.recipe = recipe
+        self.autoencoder = read_component(TileableAutoencoder, autoencoder)
+        train, val = read_eurosat(data, "train"), read_eurosat(data, "val")
+        if not cache.exists():
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"train": self._encode(train, range(8)), "val": self._encode(val, range(1))}, cache)
+        encoded = load_file(cache)
+        self.latents, self.held_out = encoded["train"], encoded["val"][0]
+        self.labels, self.held_labels = torch.from_numpy(train.labels), torch.from_numpy(val.labels)
+        self.log_gsd = math.log2(train.gsd)
+        torch.manual_seed(recipe.seed)
+        self.trained: nn.Module = nn.ModuleDict(make_networks(recipe.network, train.classes, self.latents.shape[2]))
+        self.alphas = alphas_cumprod()
+        self.order = Order(len(self.labels), recipe.batch, recipe.seed)
+
+    @torch.no_grad()
+    def _encode(self, chips: Chips, turns: range) -> Tensor:
+        """Latents (turns, N, channels, 8, 8) float16 of every chip, turned."""
+        pixels = torch.from_numpy(chips.pixels).permute(0, 3, 1, 2)
+        rows = [torch.cat([self._encode_part(turn(p.float().div(255), k)) for p in pixels.split(128)]) for k in turns]
+        return torch.stack(rows)
+
+    def _encode_part(self, pixels: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
+            z = self.autoencoder.encode(pixels)
+        return z.half()
+
+    def loss(self, step: int) -> Tensor:
+        """See the class."""
+        generator = step_generator(self.recipe.seed, step)
+        chosen = torch.from_numpy(self.order.indices(step))
+        turns = torch.randint(8, chosen.shape, generator=generator)
+        x0, labels = self.latents[turns, chosen].float(), self.labels[chosen]
+        options = self.recipe.options
+        told = torch.rand(chosen.shape, generator=generator) >= options["drop_text"]
+        metadata = torch.full((len(chosen), len(FIELDS)), math.nan)
+        known = torch.rand(chosen.shape, generator=generator) >= options["drop_gsd"]
+        metadata[known, list(FIELDS).index("gsd")] = self.log_gsd
+        noise = torch.randn(x0.shape, generator=generator)
+        t = draw_timesteps(len(x0), generator)
+        return self._error(self.trained, x0, noise, t, labels, told, metadata)
+
+    def _error(
+        self, networks: nn.Module, x0: Tensor, noise: Tensor, t: Tensor, labels: Tensor, told: Tensor, metadata: Tensor
+    ) -> Tensor:
+        classes = len(networks["caption"].config.classes)
+        weights = nn.functional.one_hot(labels, classes).float() * told[:, None]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
+            tokens = networks["caption"](weights, metadata)
+            v = predict(networks["denoiser"], add_noise(x0, noise, t, self.alphas), t, tokens)
+        return (v.float() - velocity(x0, noise, t, self.alphas)).square().mean()
+
+    @torch.no_grad()
+    def validate(self, averaged: nn.Module) -> dict[str, float]:
+        """The loss on the validation split, with captions, at fixed noise; and without captions, for comparison."""
+        x0 = self.held_out.float()
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(x0.shape, generator=generator)
+        t = draw_timesteps(len(x0), generator)
+        metadata = torch.full((len(x0), len(FIELDS)), math.nan)
+        figures = {}
+        for name, value in (("val_loss", True), ("val_loss_untold", False)):
+            told = torch.full((len(x0),), value)
+            figures[name] = float(self._error(averaged, x0, noise, t, self.held_labels, told, metadata))
+        return figures
+
+    @torch.no_grad()
+    def export(self, averaged: nn.Module, folder: Path) -> None:
+        """Write the network, the caption tokens, the autoencoder and the scheduler."""
+        save_component(averaged["denoiser"], folder / "unet")
+        save_component(averaged["caption"], folder / "caption")
+        save_component(self.autoencoder, folder / "vae")
+        DDPMScheduler(**SCHEDULE, clip_sample=False).save_config(folder / "scheduler")
+        components = {
+            "unet": ("diffusers", type(averaged["denoiser"]).__name__),
+            "caption": ("afterimage.engine.models.caption", "CaptionTokens"),
+            "vae": ("afterimage.engine.models.autoencoder", "TileableAutoencoder"),
+            "scheduler": ("diffusers", "DDPMScheduler"),
+        }
+        save_index(folder, components, {})
+
+
+def make_networks(network: dict[str, Any], classes: tuple[str, ...], channels: int) -> dict[str, nn.Module]:
+    """The denoiser of a recipe and the caption tokens that it listens to, with fresh weights."""
+    settings = dict(network)
+    kind = getattr(diffusers, settings.pop("_class_name"))
+    denoiser = kind(in_channels=channels, out_channels=channels, **settings)
+    return {"denoiser": denoiser, "caption": CaptionTokens(classes=classes, width=settings["cross_attention_dim"])}
+
+
+def predict(network: nn.Module, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+    """The velocity of noisy latents (B, channels, h, w) at timesteps (B,), given tokens (B, count, width)."""
+    return network(x, t, encoder_hidden_states=tokens, return_dict=False)[0]
+
+
+def read_component(kind: type[TileableAutoencoder], folder: Path) -> TileableAutoencoder:
+    """A network of ours, as exported, in float32."""
+    network = kind.from_config(kind.load_config(folder))
+    network.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
+    return network.eval().requires_grad_(False)
