@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsRectangle, QgsUnitTypes
 
@@ -22,6 +22,7 @@ __all__ = [
     "ground_resolution",
     "place",
     "require_extent",
+    "require_size",
 ]
 
 #: Metres in a degree along the equator of WGS 84: the usual pixel size of geographic imagery, 8.98e-05 degrees at 10 m.
@@ -106,18 +107,31 @@ def place(
 
 def _cover(extent: QgsRectangle, crs: QgsCoordinateReferenceSystem, gsd: float, resolution: float) -> GeoBox:
     """The anchored grid around an extent, checked for size before it is made."""
-    width, height = math.ceil(extent.width() / resolution), math.ceil(extent.height() / resolution)
-    if width * height > PIXELS_LIMIT:
-        coarser = gsd * math.sqrt(width * height / PIXELS_LIMIT)
+    shape = math.ceil(extent.height() / resolution), math.ceil(extent.width() / resolution)
+    coarser = gsd * math.sqrt(shape[0] * shape[1] / PIXELS_LIMIT)
+    require_size(shape, tr("Choose a smaller extent, or a resolution of {} m or coarser.").format(_round_up(coarser)))
+    bounds = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
+    return GeoBox.from_bounds(crs_text(crs), bounds, resolution)
+
+
+def require_size(shape: Tuple[int, int], hint: str = "") -> None:
+    """Refuse a result that is larger than what is drawn.
+
+    Args:
+        shape: (height, width) of the result in pixels.
+        hint: what to do; a smaller raster, if it is empty.
+
+    Raises:
+        Problem: EXTENT_TOO_LARGE.
+    """
+    if shape[0] * shape[1] > PIXELS_LIMIT:
         raise Problem(
             ErrorCode.EXTENT_TOO_LARGE,
             tr("The result would have {} x {} pixels, at most {} million pixels are drawn.").format(
-                width, height, PIXELS_LIMIT // 1_000_000
+                shape[1], shape[0], PIXELS_LIMIT // 1_000_000
             ),
-            tr("Choose a smaller extent, or a resolution of {} m or coarser.").format(_round_up(coarser)),
+            hint or tr("Cut out the part that you need first, or choose a smaller factor."),
         )
-    bounds = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
-    return GeoBox.from_bounds(crs_text(crs), bounds, resolution)
 
 
 def _drawing_scale(extent: QgsRectangle, crs: QgsCoordinateReferenceSystem) -> Optional[float]:
@@ -159,5 +173,5 @@ def _sample(extent: QgsRectangle):
 
 def _round_up(value: float) -> str:
     """A number with two digits that is not below the value."""
-    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    step = 10.0 ** (math.floor(math.log10(max(value, 1e-6))) - 1)
     return f"{math.ceil(value / step) * step:g}"

@@ -1,0 +1,260 @@
+"""What the algorithms share: from parameters to a draft, from a draft to a job that is run, and to dated layers."""
+
+import os
+from typing import Any, Dict, List, Optional, Tuple
+
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsProcessingOutputMultipleLayers,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterString,
+)
+from qgis.PyQt.QtGui import QIcon
+
+from ...engine.contract import (
+    STEPS_LIMIT,
+    Cancelled,
+    ErrorCode,
+    Failed,
+    Failure,
+    ModelCard,
+    Result,
+    Role,
+    Sampling,
+    Succeeded,
+)
+from .. import jobs, settings
+from ..link.run import RunCancelled, run_job
+from ..report import Problem, log_failure, sentence, tr
+from . import cards, values
+from .dressing import dress_when_loaded
+
+_ICON = os.path.join(os.path.dirname(__file__), "..", "..", "resources", "icons", "afterimage.svg")
+Parameters = Dict[str, Any]
+
+
+class AfterimageAlgorithm(QgsProcessingAlgorithm):
+    """A task as a Processing algorithm; runs on a worker thread."""
+
+    #: Name of the request's type.
+    task = ""
+
+    def draft(self, parameters: Parameters, context: QgsProcessingContext) -> jobs.Draft:
+        """What the parameters ask for, without destinations.
+
+        Raises:
+            Problem: where it cannot be done.
+        """
+        raise NotImplementedError
+
+    def createInstance(self) -> QgsProcessingAlgorithm:  # noqa: N802  (QGIS's names, here and below)
+        """A fresh one, for one run."""
+        return type(self)()
+
+    def name(self) -> str:
+        """Part of the id: never changes."""
+        return self.task.lower()
+
+    def icon(self) -> QIcon:
+        """The plugin's icon."""
+        return QIcon(_ICON)
+
+    def svgIconPath(self) -> str:  # noqa: N802
+        """The plugin's icon as a file."""
+        return _ICON
+
+    def add_model(self) -> None:
+        """Add the choice of a model."""
+        offered = [card.id for card in cards.cards(self.task)]
+        self.addParameter(
+            QgsProcessingParameterEnum(
+                "MODEL",
+                tr("Model"),
+                options=offered,
+                defaultValue=offered[0] if offered else None,
+                usesStaticStrings=True,
+            )
+        )
+
+    def add_sampling(self, guided: bool) -> None:
+        """Add how the picture is drawn: seed and samples, and what only experts change."""
+        integer = QgsProcessingParameterNumber.Type.Integer
+        self.addParameter(
+            QgsProcessingParameterNumber("SEED", tr("Seed: the same one draws the same picture"), integer, 0, False, 0)
+        )
+        self.addParameter(
+            QgsProcessingParameterNumber("SAMPLES", tr("Samples: how many pictures"), integer, 1, False, 1, 64)
+        )
+        steps = QgsProcessingParameterNumber(
+            "STEPS", tr("Steps (empty: the model's own)"), integer, None, True, 1, STEPS_LIMIT
+        )
+        scheduler = QgsProcessingParameterString(
+            "SCHEDULER", tr("Scheduler (empty: the model's own)"), None, False, True
+        )
+        advanced: List[QgsProcessingParameterDefinition] = [steps, scheduler]
+        if guided:
+            double = QgsProcessingParameterNumber.Type.Double
+            label = tr("Guidance: how closely the prompt is followed (empty: the model's own)")
+            advanced.append(QgsProcessingParameterNumber("GUIDANCE", label, double, None, True, 0, 50))
+        for parameter in advanced:
+            parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
+            self.addParameter(parameter)
+
+    def add_outputs(self, label: str) -> None:
+        """Add the destination of the first sample, and the list of all."""
+        self.addParameter(QgsProcessingParameterRasterDestination("OUTPUT", label))
+        self.addOutput(
+            QgsProcessingOutputMultipleLayers("OUTPUTS", tr("All samples"), QgsProcessing.SourceType.TypeRaster)
+        )
+
+    def read_model(self, parameters: Parameters, context: QgsProcessingContext) -> ModelCard:
+        """The model that was chosen.
+
+        Raises:
+            Problem: UNKNOWN_MODEL.
+        """
+        chosen = parameters.get("MODEL")
+        if not isinstance(chosen, str):
+            chosen = self.parameterAsEnumString(parameters, "MODEL", context)
+        if not chosen:
+            default = self.parameterDefinition("MODEL").defaultValue()
+            chosen = default if isinstance(default, str) else ""
+        return cards.card(chosen, self.task)
+
+    def read_sampling(self, parameters: Parameters, context: QgsProcessingContext, card: ModelCard) -> Sampling:
+        """How the picture is drawn, with the model's own values where nothing was given.
+
+        Raises:
+            Problem: UNKNOWN_SCHEDULER or INVALID_REQUEST.
+        """
+        scheduler = self.parameterAsString(parameters, "SCHEDULER", context).strip() or card.schedulers[0]
+        if scheduler not in card.schedulers:
+            raise Problem(
+                ErrorCode.UNKNOWN_SCHEDULER,
+                tr("The model '{}' has no scheduler '{}'.").format(card.id, scheduler[:40]),
+                tr("Choose one of: {}.").format(", ".join(card.schedulers)),
+            )
+        steps = values.whole(self, parameters, "STEPS", context)
+        guidance = None
+        if self.parameterDefinition("GUIDANCE") is not None:
+            guidance = values.number(self, parameters, "GUIDANCE", context)
+        try:
+            return Sampling(
+                seed=values.whole(self, parameters, "SEED", context) or 0,
+                steps=card.steps if steps is None else steps,
+                scheduler=scheduler,
+                guidance_scale=card.guidance_scale if guidance is None else float(guidance),
+                samples=values.whole(self, parameters, "SAMPLES", context) or 0,
+            )
+        except ValueError as error:
+            raise values.invalid(
+                f"{str(error)[:1].upper()}{str(error)[1:]}.", tr("Correct it and run again.")
+            ) from None
+
+    def checkParameterValues(self, parameters: Parameters, context: QgsProcessingContext) -> Tuple[bool, str]:  # noqa: N802
+        """Whether the run can start; the text begins with the code of what is wrong."""
+        try:
+            self._checked_draft(parameters, context)
+        except Problem as problem:
+            return False, _text(problem.failure)
+        is_well, text = super().checkParameterValues(parameters, context)
+        return is_well, text if is_well else f"{ErrorCode.INVALID_REQUEST.value}: {text}"
+
+    def prepareAlgorithm(  # noqa: N802
+        self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> bool:
+        """Read everything that lives on the main thread."""
+        try:
+            self._draft = self._checked_draft(parameters, context)
+        except Problem as problem:
+            raise QgsProcessingException(_text(problem.failure)) from None
+        return True
+
+    def processAlgorithm(  # noqa: N802
+        self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> Parameters:
+        """Run the job and wait for it; an empty answer once cancelled."""
+        output = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
+        spread = self._spread(parameters)
+        spread_output = self.parameterAsOutputLayer(parameters, "SPREAD", context) if spread is not None else ""
+        draft = jobs.Draft(
+            self._draft.request,
+            self._draft.title,
+            self._draft.exports,
+            os.path.abspath(output),
+            os.path.abspath(spread_output) if spread_output else "",
+        )
+        try:
+            result = _run(draft, feedback)
+        except Problem as problem:
+            log_failure(problem.failure)
+            raise QgsProcessingException(_text(problem.failure)) from None
+        if result is None:
+            return {}
+        dress_when_loaded(result, draft.title, context)
+        found: Parameters = {"OUTPUT": output}
+        found["OUTPUTS"] = [item.path for item in result.outputs if item.role is Role.SAMPLE]
+        if spread_output:
+            found["SPREAD"] = spread_output
+        return found
+
+    def _spread(self, parameters: Parameters) -> Optional[str]:
+        return values.destination(parameters.get("SPREAD")) if self.parameterDefinition("SPREAD") is not None else None
+
+    def _checked_draft(self, parameters: Parameters, context: QgsProcessingContext) -> jobs.Draft:
+        draft = self.draft(parameters, context)
+        for path in (values.destination(parameters.get("OUTPUT")), self._spread(parameters)):
+            values.require_writable(path)
+        if settings.engine_python() is None:
+            raise Problem(
+                ErrorCode.ENGINE_MISSING,
+                tr("The engine is not installed yet."),
+                tr("Open the Afterimage panel in QGIS and click Install engine."),
+            )
+        return draft
+
+
+def _run(draft: jobs.Draft, feedback: QgsProcessingFeedback) -> Optional[Result]:
+    """Make the job's folder, write its sources and run it; None once cancelled.
+
+    Raises:
+        Problem: as the job fails.
+    """
+    root = settings.jobs_folder()
+    try:
+        job, folder = jobs.create_folder(root, draft)
+    except OSError as error:
+        raise Problem(
+            ErrorCode.OUTPUT_NOT_WRITABLE,
+            tr("No job can be started in {}.").format(root),
+            tr("Check the permissions and the free space there."),
+            str(error),
+        ) from error
+    feedback.pushInfo(tr("Job folder: {}").format(folder))
+    try:
+        for export in draft.exports:
+            feedback.pushInfo(tr("Writing the source raster"))
+            export.write(folder, feedback.isCanceled)
+        if feedback.isCanceled():
+            raise RunCancelled
+        jobs.mark_prepared(folder)
+        result = run_job(folder, feedback)
+    except RunCancelled:
+        jobs.write_outcome(folder, Cancelled(job))
+        return None
+    except Problem as problem:
+        jobs.write_outcome(folder, Failed(job, problem.failure))
+        raise
+    jobs.write_outcome(folder, Succeeded(job, result))
+    return result
+
+
+def _text(failure: Failure) -> str:
+    return f"{failure.code.value}: {sentence(failure)}"

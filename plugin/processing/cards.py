@@ -1,0 +1,74 @@
+"""The models that Processing offers: from the cards on disk, without starting the engine."""
+
+import os
+from pathlib import Path
+from typing import Tuple
+
+from ...engine.contract import ErrorCode, ModelCard, WireError, loads
+from ..report import Problem, log, tr
+
+#: Where the models that ship with the plugin lie.
+MODELS = Path(__file__).resolve().parent.parent.parent / "resources" / "models"
+#: Names more folders of models, as for the engine.
+MORE = "AFTERIMAGE_MODELS"
+#: Set to 1 in tests: the engine's models with random weights can be named too.
+TESTS = "AFTERIMAGE_TEST_MODELS"
+
+
+def cards(task: str) -> Tuple[ModelCard, ...]:
+    """The models that can do a task, those that ship first; the first is the default.
+
+    Args:
+        task: name of the request's type.
+    """
+    found = {}
+    for root in (MODELS, *(Path(folder) for folder in os.environ.get(MORE, "").split(os.pathsep) if folder)):
+        for path in sorted(root.glob("*/card.json")):
+            try:
+                card = loads(ModelCard, path.read_bytes())
+            except (OSError, WireError) as error:
+                log(f"{path}: {error}")
+                continue
+            found.setdefault(card.id, card)
+    offered = [card for card in found.values() if task in card.tasks and card.pickable]
+    if os.environ.get(TESTS) == "1":
+        offered.append(_tiny(task))
+    return tuple(offered)
+
+
+def card(model: str, task: str) -> ModelCard:
+    """The model with this id.
+
+    Raises:
+        Problem: UNKNOWN_MODEL.
+    """
+    offered = cards(task)
+    for found in offered:
+        if found.id == model:
+            return found
+    raise Problem(
+        ErrorCode.UNKNOWN_MODEL,
+        tr("There is no model '{}' for this.").format(model[:60]),
+        tr("Choose one of: {}.").format(", ".join(found.id for found in offered) or tr("none is installed")),
+    )
+
+
+def _tiny(task: str) -> ModelCard:
+    """What is needed to ask for the engine's model with random weights."""
+    return ModelCard(
+        id=f"tiny-{task.lower()}",
+        name="Tiny (random weights)",
+        summary="",
+        family="",
+        version="0",
+        tasks=(task,),
+        bands=("red", "green", "blue"),
+        gsd=(10.0, 10.0) if task == "Generate" else (0.1, 60.0),
+        window=64,
+        stride=48,
+        schedulers=("DPM++ 2M", "DDIM", "DDPM"),
+        steps=2,
+        factors=(2, 4),
+        uses=("prompt", "negative_prompt"),
+        pickable=False,
+    )

@@ -1,0 +1,119 @@
+"""A job as text that can be pasted into QGIS's Python console or a script."""
+
+import math
+import os
+from typing import Any, Dict, Optional
+
+from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRectangle
+
+from ...engine.contract import GeoBox, Generate, Job, Sampling, SuperResolve
+from ..jobs import read_job
+from ..maps.grid import crs_of, place
+from ..report import Problem
+
+
+def command(folder: str) -> str:
+    """The ``processing.run`` call that asks for the same as the job in this folder.
+
+    Raises:
+        OSError: where its request cannot be read.
+        WireError: where it is not a job.
+    """
+    return command_of(read_job(folder), folder)
+
+
+def command_of(job: Job, folder: str = "") -> str:
+    """The ``processing.run`` call that asks for the same as a job.
+
+    Args:
+        job: what was asked.
+        folder: of the job, where the source is found if no layer of the project has its name any more.
+    """
+    request = job.request
+    if isinstance(request, Generate):
+        values, crs = _generate(request), _target(request)
+        if "[" in request.grid.crs:  # WKT has brackets and commas of its own: objects instead of text
+            values["EXTENT"] = _Code(
+                f"QgsReferencedRectangle(QgsRectangle{_bounds(request.grid)}, {_wkt(request.grid)})"
+            )
+            values["CRS"] = None if crs is None else _Code(_wkt(request.grid))
+        else:
+            values["CRS"] = crs
+    else:
+        values = _super_resolve(request, folder)
+    values["OUTPUT"] = "TEMPORARY_OUTPUT"
+    lines = [f"    {name!r}: {value!r}," for name, value in values.items() if value is not None]
+    return "\n".join([f"processing.run({_ID[type(request)]!r}, {{", *lines, "})"])
+
+
+_ID = {Generate: "afterimage:generate", SuperResolve: "afterimage:superresolve"}
+
+
+class _Code(str):
+    """Text that is Python already."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _generate(request: Generate) -> Dict[str, Any]:
+    left, bottom, right, top = request.grid.bounds
+    return {
+        "EXTENT": f"{left!r},{right!r},{bottom!r},{top!r} [{request.grid.crs}]",
+        "CRS": None,
+        "RESOLUTION": request.gsd,
+        "DATE": request.date,
+        "PROMPT": request.prompt,
+        "NEGATIVE_PROMPT": request.negative_prompt or None,
+        "MODEL": request.model,
+        **_sampling(request.sampling),
+        "GUIDANCE": request.sampling.guidance_scale,
+    }
+
+
+def _super_resolve(request: SuperResolve, folder: str) -> Dict[str, Any]:
+    named = QgsProject.instance().mapLayersByName(request.source.name)
+    copy = os.path.join(folder, *request.source.path.split("/"))
+    return {
+        "INPUT": request.source.name if len(named) == 1 or not os.path.exists(copy) else copy,
+        "BANDS": list(request.source.bands) or None,
+        "FACTOR": request.factor,
+        "DATE": request.source.date,
+        "MODEL": request.model,
+        **_sampling(request.sampling),
+        "SPREAD": "TEMPORARY_OUTPUT" if request.spread else None,
+    }
+
+
+def _sampling(sampling: Sampling) -> Dict[str, Any]:
+    return {
+        "SEED": sampling.seed,
+        "STEPS": sampling.steps,
+        "SCHEDULER": sampling.scheduler,
+        "SAMPLES": sampling.samples,
+    }
+
+
+def _target(request: Generate) -> Optional[str]:
+    """The CRS to ask for so that the same grid comes out, None where the one that fits the place is the same."""
+    crs: QgsCoordinateReferenceSystem = crs_of(request.grid.crs)
+    try:
+        chosen = place(QgsRectangle(*request.grid.bounds), crs, request.gsd)
+    except Problem:  # then it needs its CRS all the more
+        return request.grid.crs
+    return None if _is_same(chosen.grid, request.grid) else request.grid.crs
+
+
+def _is_same(a: GeoBox, b: GeoBox) -> bool:
+    close = all(math.isclose(x, y, rel_tol=1e-12, abs_tol=1e-9) for x, y in zip(a.transform, b.transform))
+    return a.crs == b.crs and a.shape == b.shape and close
+
+
+def _bounds(box: GeoBox) -> str:
+    return "({!r}, {!r}, {!r}, {!r})".format(*box.bounds)
+
+
+def _wkt(box: GeoBox) -> str:
+    return f"QgsCoordinateReferenceSystem.fromWkt({box.crs!r})"

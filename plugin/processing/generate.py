@@ -1,0 +1,132 @@
+"""``afterimage:generate``: imagery over an extent, on a date, from a text."""
+
+from typing import Any, Dict
+
+from qgis.core import (
+    QgsProcessingContext,
+    QgsProcessingParameterCrs,
+    QgsProcessingParameterDateTime,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterExtent,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterString,
+)
+
+from ...engine.contract import ErrorCode, Generate, ModelCard
+from ..jobs import Draft
+from ..maps.grid import place
+from ..report import Problem, tr
+from . import cards, values
+from .base import AfterimageAlgorithm
+
+
+class GenerateAlgorithm(AfterimageAlgorithm):
+    """Imagery over an extent, on a date, from a text."""
+
+    task = "Generate"
+
+    def displayName(self) -> str:  # noqa: N802  (QGIS's names, here and below)
+        """Name in the toolbox."""
+        return tr("Generate imagery (AI)")
+
+    def tags(self):
+        """Words to find it by."""
+        return tr("ai,diffusion,synthetic,satellite,image,prompt,text to image,generate").split(",")
+
+    def shortHelpString(self) -> str:  # noqa: N802
+        """What it does, in the dialog."""
+        return tr(
+            "Draws satellite imagery over an extent with a diffusion model on this computer.\n\n"
+            "The result is AI-generated: a plausible picture, not a measurement. Its name and metadata say so.\n\n"
+            "Resolution is in metres on the ground per pixel, in every coordinate reference system. Without a CRS the "
+            "result lies on a metric grid that fits the place (UTM, or equal area for large extents). Across the "
+            "antimeridian, count longitudes on beyond 180.\n\n"
+            "The same parameters draw the same picture, and overlapping extents agree where they overlap. With more "
+            "than one sample, the others stand beside the output with a number in the name."
+        )
+
+    def initAlgorithm(self, configuration=None) -> None:  # noqa: N802
+        """Declare the parameters."""
+        offered = cards.cards(self.task)
+        self.addParameter(QgsProcessingParameterExtent("EXTENT", tr("Extent")))
+        self.addParameter(
+            QgsProcessingParameterString("PROMPT", tr("Prompt: what to draw"), "", multiLine=True, optional=True)
+        )
+        self.addParameter(
+            QgsProcessingParameterNumber(
+                "RESOLUTION",
+                tr("Resolution (metres on the ground per pixel)"),
+                QgsProcessingParameterNumber.Type.Double,
+                offered[0].gsd[0] if offered else 10.0,
+                False,
+                0.01,
+                100000,
+            )
+        )
+        self.addParameter(
+            QgsProcessingParameterDateTime(
+                "DATE", tr("Date that the picture should show"), QgsProcessingParameterDateTime.Type.Date, None, True
+            )
+        )
+        self.add_model()
+        self.add_sampling(guided=True)
+        crs = QgsProcessingParameterCrs("CRS", tr("CRS of the result (empty: fits the place)"), None, True)
+        negative = QgsProcessingParameterString(
+            "NEGATIVE_PROMPT", tr("Negative prompt: what to stay away from"), "", multiLine=True, optional=True
+        )
+        for parameter in (crs, negative):
+            parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
+            self.addParameter(parameter)
+        self.add_outputs(tr("Generated imagery"))
+
+    def draft(self, parameters: Dict[str, Any], context: QgsProcessingContext) -> Draft:
+        """What the parameters ask for."""
+        card = self.read_model(parameters, context)
+        text = values.prompt(self, parameters, "PROMPT", context)
+        where = self._place(parameters, context, card)
+        request = Generate(
+            model=card.id,
+            grid=where.grid,
+            lattice=where.lattice,
+            gsd=where.gsd,
+            prompt=text,
+            negative_prompt=values.prompt(self, parameters, "NEGATIVE_PROMPT", context),
+            date=values.date(self, parameters, "DATE", context),
+            longitude=where.longitude,
+            latitude=where.latitude,
+            sampling=self.read_sampling(parameters, context, card),
+        )
+        return Draft(request, text[:60] or self.displayName())
+
+    def _place(self, parameters: Dict[str, Any], context: QgsProcessingContext, card: ModelCard):
+        values.require_upright(parameters.get("EXTENT"))
+        extent = self.parameterAsExtent(parameters, "EXTENT", context)
+        crs = self.parameterAsExtentCrs(parameters, "EXTENT", context)
+        if not crs.isValid() and not extent.isEmpty():
+            raise Problem(
+                ErrorCode.UNKNOWN_CRS,
+                tr("The extent does not say in which coordinate reference system it is."),
+                tr("Write it after the numbers, as in 13.0,13.1,52.0,52.1 [EPSG:4326]."),
+            )
+        target = None
+        if values.is_given(parameters, "CRS"):
+            target = self.parameterAsCrs(parameters, "CRS", context)
+            if not target.isValid():
+                raise Problem(
+                    ErrorCode.UNKNOWN_CRS,
+                    tr("'{}' is not a coordinate reference system that QGIS knows.").format(
+                        str(parameters["CRS"])[:60]
+                    ),
+                    tr("Write a code such as EPSG:32633, or leave it empty for one that fits the place."),
+                )
+        gsd = values.number(self, parameters, "RESOLUTION", context)
+        where = place(extent, crs, float(gsd or 0.0), target)
+        if not card.reaches(where.gsd):
+            raise Problem(
+                ErrorCode.UNSUPPORTED_RESOLUTION,
+                tr("The model '{}' cannot draw pixels of {:g} m.").format(card.id, where.gsd),
+                tr("Choose a resolution from {:g} m to {:g} m.").format(
+                    card.gsd[0] / card.GSD_REACH, card.gsd[1] * card.GSD_REACH
+                ),
+            )
+        return where
