@@ -6,6 +6,7 @@ sends its events faster than a real one. ``pytest -s`` prints the figures.
 
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from afterimage.plugin.session import Session
 from osgeo import gdal, osr
 from qgis.core import QgsProject, QgsRasterLayer
 from qgis.gui import QgsMessageBar
-from qgis.PyQt.QtCore import QElapsedTimer, Qt, QTimer
+from qgis.PyQt.QtCore import Qt, QTimer
 
 GOAL_MS = 100
 TICK_MS = 20
@@ -71,24 +72,41 @@ def raster(path, side):
     return QgsRasterLayer(str(path), "source")
 
 
+class Ticks:
+    """The longest time between two ticks of a timer on the main thread: in all, and of that the thread's own work."""
+
+    def __init__(self):
+        self.wall = self.own = 0.0
+        self._last = (time.perf_counter(), time.thread_time())
+        self._timer = QTimer()
+        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
+        self._timer.timeout.connect(self._tick)
+        self._timer.start(TICK_MS)
+
+    def _tick(self):
+        now = (time.perf_counter(), time.thread_time())
+        self.wall = max(self.wall, (now[0] - self._last[0]) * 1000)
+        self.own = max(self.own, (now[1] - self._last[1]) * 1000)
+        self._last = now
+
+
 def longest_gap(qtbot, session, make):
-    """Milliseconds between two ticks of a timer at most, from the click to the layer on the map."""
+    """Milliseconds away from the event loop at most, from the start of a job to its layer on the map.
+
+    While other programs keep all processors busy, what the thread waits for them is left out.
+    """
     found = []
     for _ in range(TRIES):
-        clock, gaps, timer = QElapsedTimer(), [0], QTimer()
-        timer.setTimerType(Qt.TimerType.PreciseTimer)
-        timer.timeout.connect(lambda clock=clock, gaps=gaps: gaps.append(clock.restart()))
-        clock.start()
-        timer.start(TICK_MS)
+        ticks = Ticks()
         job = session.submit(make())
         qtbot.waitUntil(lambda job=job: session.job(job).is_over, timeout=200_000)
         qtbot.wait(500)
-        timer.stop()
         assert session.job(job).state is JobState.SUCCEEDED, session.job(job).failure
-        found.append(max(gaps))
+        is_busy = os.getloadavg()[0] > os.cpu_count() + 1
+        found.append(ticks.own if is_busy else ticks.wall)
+        print(f"\naway for {ticks.wall:.0f} ms, {ticks.own:.0f} ms of it at work{', busy machine' if is_busy else ''}")
         if found[-1] <= GOAL_MS:
             break
-    print(f"\nlongest time away from the event loop: {min(found)} ms (runs: {found})")
     return min(found)
 
 
