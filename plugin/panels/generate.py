@@ -4,18 +4,18 @@ from typing import Dict, List, Optional, Tuple
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject
 from qgis.gui import (
-    QgsCollapsibleGroupBoxBasic,
     QgsDoubleSpinBox,
     QgsMapCanvas,
     QgsProjectionSelectionWidget,
 )
-from qgis.PyQt.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QComboBox, QToolButton, QVBoxLayout, QWidget
 
 from ...engine.contract import DEFAULT_GFLOPS, ErrorCode, Estimate, Failure, Generate, ModelCard, estimate
 from ..jobs import Draft
 from ..maps.grid import Place, crs_of, place
 from ..report import Problem, tr
 from ..widgets.about import gsd_range
+from ..widgets.advanced import AdvancedBox
 from ..widgets.dates import DateInput
 from ..widgets.extent import ExtentInput
 from ..widgets.fields import Fields
@@ -61,6 +61,8 @@ class GeneratePanel(Panel):
         names = self.crs.findChild(QComboBox)
         names.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         names.setMinimumContentsLength(5)  # else it is as wide as the longest name
+        self.crs.setFocusProxy(names)
+        self.crs.findChild(QToolButton).setAccessibleName(tr("Choose a CRS"))
         self.seed = SeedInput()
         self.samples = SamplesInput()
         self.sampling = SamplingInput(guided=True)
@@ -83,12 +85,10 @@ class GeneratePanel(Panel):
         self.fields.add(tr("Sa&mples"), self.samples, tip=tr("How many different pictures to draw"))
         self.fields.add(tr("&Seed"), self.seed, self.seed.number, tr("The number that a picture grows from"))
         self.fields.add(tr("Sa&ve to"), self.output, self.output.file.lineEdit(), tr("A new GeoTIFF"))
-        self.advanced = QgsCollapsibleGroupBoxBasic(tr("Advanced"))
-        self.advanced.setObjectName("advanced")
-        self.advanced.setCollapsed(True)
+        self.advanced = AdvancedBox()
         self.more = Fields()
         self.more.add(tr("Avo&id"), self.negative, self.negative.edit, tr("What the picture should not show"))
-        self.more.add(tr("&CRS"), self.crs, tip=tr("Coordinate reference system of the result"))
+        self.more.add(tr("&CRS"), self.crs, self.crs.focusProxy(), tr("Coordinate reference system of the result"))
         inner = QVBoxLayout(self.advanced)
         inner.addLayout(self.more)
         inner.addWidget(self.sampling)

@@ -3,7 +3,7 @@
 from typing import Dict, List, Optional, Tuple
 
 from qgis.core import QgsMapLayerProxyModel
-from qgis.gui import QgsCollapsibleGroupBoxBasic, QgsMapCanvas, QgsMapLayerComboBox
+from qgis.gui import QgsMapCanvas, QgsMapLayerComboBox
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
 
 from ...engine.contract import (
@@ -20,6 +20,7 @@ from ..jobs import Draft
 from ..maps.sources import SourceInfo, describe, prepare
 from ..report import Problem, tr
 from ..widgets.about import gsd_range
+from ..widgets.advanced import AdvancedBox
 from ..widgets.bands import BandsInput
 from ..widgets.fields import Fields
 from ..widgets.model import ModelInput
@@ -83,9 +84,7 @@ class SuperResolvePanel(Panel):
         self.fields.add(tr("Sp&read"), self.spread, tip=tip)
         self.fields.add(tr("&Seed"), self.seed, self.seed.number, tr("The number that a picture grows from"))
         self.fields.add(tr("Sa&ve to"), self.output, self.output.file.lineEdit(), tr("A new GeoTIFF"))
-        self.advanced = QgsCollapsibleGroupBoxBasic(tr("Advanced"))
-        self.advanced.setObjectName("advanced")
-        self.advanced.setCollapsed(True)
+        self.advanced = AdvancedBox()
         inner = QVBoxLayout(self.advanced)
         inner.addWidget(self.sampling)
         column = QVBoxLayout(self)

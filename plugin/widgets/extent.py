@@ -36,6 +36,9 @@ class ExtentInput(QWidget):
         self.view_button.setToolTip(tr("Take what the map shows now"))
         self.draw_button = self._button("/mActionAddBasicRectangle.svg", tr("Draw"), self._draw)
         self.draw_button.setToolTip(tr("Draw a rectangle on the map"))
+        more = self.rectangle.findChild(QToolButton, "mCondensedToolButton")
+        if more is not None:
+            more.setAccessibleName(tr("More ways to choose an extent"))
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
         buttons.setSpacing(4)
@@ -61,7 +64,8 @@ class ExtentInput(QWidget):
     @property
     def edit(self) -> QWidget:
         """The line that takes the focus."""
-        return self.rectangle.findChild(QLineEdit, "mCondensedLineEdit") or self.rectangle
+        line = self.rectangle.findChild(QLineEdit, "mCondensedLineEdit")
+        return self.rectangle if line is None else line
 
     def extent(self) -> QgsRectangle:
         """The rectangle, in the units of ``crs``; null where none is chosen."""

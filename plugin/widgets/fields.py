@@ -56,7 +56,7 @@ class Fields(QFormLayout):
             tip: explanation, also read by screen readers.
         """
         head = QLabel(label)
-        focus = buddy or field
+        focus = field if buddy is None else buddy  # an empty list is falsy
         head.setBuddy(focus)
         head.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
         head.setContentsMargins(0, max(0, (self._line_height - head.sizeHint().height()) // 2), 0, 0)

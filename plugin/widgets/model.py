@@ -37,6 +37,7 @@ class ModelInput(QWidget):
         self.about_button.setAccessibleName(tr("About this model"))
         self.about_button.setAutoRaise(True)
         self.about_button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.about_button.setEnabled(False)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(3)

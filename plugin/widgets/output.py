@@ -5,7 +5,7 @@ from typing import List, Optional
 
 from qgis.gui import QgsFileWidget
 from qgis.PyQt.QtCore import pyqtSignal
-from qgis.PyQt.QtWidgets import QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QToolButton, QVBoxLayout, QWidget
 
 from ...engine.contract import ErrorCode, Failure
 from ..report import tr
@@ -29,6 +29,9 @@ class OutputInput(QWidget):
         self.file.setFilter(tr("GeoTIFF") + " (*.tif *.tiff)")
         self.file.setDialogTitle(tr("Save the result as"))
         self.file.lineEdit().setPlaceholderText(tr("in the job\u2019s own folder"))
+        browse = self.file.findChild(QToolButton)
+        if browse is not None:
+            browse.setAccessibleName(tr("Choose where to save the result"))
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.file)

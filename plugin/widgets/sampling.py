@@ -47,7 +47,7 @@ class SamplingInput(QWidget):
         self.scheduler.setObjectName("scheduler")
         self.scheduler.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.scheduler.setMinimumContentsLength(5)
-        self.guidance = QgsDoubleSpinBox(self)
+        self.guidance = QgsDoubleSpinBox(self)  # stays hidden where the task has no guidance
         self.guidance.setObjectName("guidance")
         self.guidance.setRange(0.0, 50.0)
         self.guidance.setDecimals(1)
