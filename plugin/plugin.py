@@ -9,7 +9,8 @@ from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtGui import QGuiApplication, QIcon
 from qgis.PyQt.QtWidgets import QAction
 
-from .report import tr
+from ..engine.contract import ErrorCode, Failure, WireError
+from .report import TAG, tr
 
 ICON = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "resources", "icons", "afterimage.svg")
 
@@ -107,8 +108,17 @@ class AfterimagePlugin:
             self.action.blockSignals(False)
 
     def _copy(self, job: str) -> None:
-        from .processing.command import command
+        from .jobs import read_job
+        from .recipe import command
 
         record = self.session.job(job)
-        if record is not None:
-            QGuiApplication.clipboard().setText(command(record.folder))
+        if record is None:
+            return
+        try:
+            text = command(read_job(record.folder), record.folder)
+        except (OSError, WireError) as error:
+            message, hint = tr("The folder of this job cannot be read."), tr("Run it anew from the panel.")
+            self.delivery.refuse(Failure(ErrorCode.JOB_FOLDER_DAMAGED, message, hint, str(error)))
+            return
+        QGuiApplication.clipboard().setText(text)
+        self.iface.messageBar().pushInfo(TAG, tr("The command is on the clipboard: paste it into the Python console."))
