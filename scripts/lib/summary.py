@@ -26,7 +26,7 @@ def main(out: Path, setup: str) -> int:
     if not (out / "afterimage-demo.qgz").is_file():
         problems.append("afterimage-demo.qgz is missing")
     pictures = sorted(path.name for path in out.glob("*.png"))
-    print(f"In {out.name}/: afterimage-demo.qgz, {', '.join(pictures)}")
+    print(f"Pictures in {out.name}/: {', '.join(pictures)}")
     for text in problems:
         print(f"PROBLEM: {text}")
     print("The demo failed." if problems else "The demo went through.")

@@ -11,7 +11,7 @@ import qgis.utils
 from qgis.core import Qgis, QgsApplication, QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QComboBox
+from qgis.PyQt.QtWidgets import QComboBox, QDockWidget
 from qgis.utils import iface
 
 ROOT = os.environ["AFTERIMAGE_DEMO_ROOT"]
@@ -42,6 +42,9 @@ class Demo:
         stage, window = self.stage, iface.mainWindow()
         stage.report["qgis"] = Qgis.QGIS_VERSION
         window.setGeometry(0, 20, 1590, 970)
+        QgsApplication.messageLog().messageReceived.connect(self.listen)
+        for dock in window.findChildren(QDockWidget, "Browser"):
+            dock.hide()
         yield pause(1)
         pyplugin_installer.instance().installFromZipFile(os.environ["AFTERIMAGE_DEMO_ZIP"])
         yield Wait("the plugin", lambda: "afterimage" in qgis.utils.plugins)
@@ -53,6 +56,7 @@ class Demo:
             stage.problem("afterimage:generate is not in the Processing toolbox")
         sample = self.add(SAMPLE)
         QgsProject.instance().setCrs(sample.crs())
+        yield pause(1)  # QGIS itself shows the whole of a first layer
         self.look_at(sample, 3.0)
         yield pause(1.5)
         self.plugin.action.trigger()
@@ -81,6 +85,11 @@ class Demo:
         stage.report["longest_stall_ms"] = round(stage.stalls.longest_ms, 1)
         stage.report["stalls_over_100_ms"] = [round(gap) for gap in stage.stalls.gaps_ms if gap > 100]
         stage.report["layers"] = [layer.name() for layer in project.mapLayers().values()]
+
+    def listen(self, text: str, tag: str, level: Qgis.MessageLevel) -> None:
+        """Nobody may be shown a traceback."""
+        if tag == "Python error" or "Traceback" in text:
+            self.stage.problem(text)
 
     def super_resolve(self, key: str, raster: Raster, layer: QgsRasterLayer, number: int) -> Iterator[Wait]:
         """Fill the second form for a layer, run it, and look at the result."""
