@@ -4,7 +4,6 @@ import os
 from typing import Any, Dict, List, Optional, Tuple
 
 from qgis.core import (
-    QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
@@ -110,9 +109,7 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
     def add_outputs(self, label: str) -> None:
         """Add the destination of the first sample, and the list of all."""
         self.addParameter(QgsProcessingParameterRasterDestination("OUTPUT", label))
-        self.addOutput(
-            QgsProcessingOutputMultipleLayers("OUTPUTS", tr("All samples"), QgsProcessing.SourceType.TypeRaster)
-        )
+        self.addOutput(QgsProcessingOutputMultipleLayers("OUTPUTS", tr("All samples")))
 
     def read_model(self, parameters: Parameters, context: QgsProcessingContext) -> ModelCard:
         """The model that was chosen.

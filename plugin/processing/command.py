@@ -6,7 +6,7 @@ from typing import Any, Dict, Optional
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRectangle
 
-from ...engine.contract import GeoBox, Generate, Job, Sampling, SuperResolve
+from ...engine.contract import Generate, GeoBox, Job, Sampling, SuperResolve
 from ..jobs import read_job
 from ..maps.grid import crs_of, place
 from ..report import Problem
