@@ -57,10 +57,6 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
         """A fresh one, for one run."""
         return type(self)()
 
-    def name(self) -> str:
-        """Part of the id: never changes."""
-        return self.task.lower()
-
     def icon(self) -> QIcon:
         """The plugin's icon."""
         return QIcon(_ICON)

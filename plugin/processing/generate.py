@@ -25,6 +25,10 @@ class GenerateAlgorithm(AfterimageAlgorithm):
 
     task = "Generate"
 
+    def name(self) -> str:
+        """Part of the id: never changes."""
+        return "generate"
+
     def displayName(self) -> str:  # noqa: N802  (QGIS's names, here and below)
         """Name in the toolbox."""
         return tr("Generate imagery (AI)")

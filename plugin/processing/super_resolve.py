@@ -28,6 +28,10 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
 
     task = "SuperResolve"
 
+    def name(self) -> str:
+        """Part of the id: never changes."""
+        return "superresolve"
+
     def displayName(self) -> str:  # noqa: N802  (QGIS's names, here and below)
         """Name in the toolbox."""
         return tr("Super-resolve raster (AI)")
