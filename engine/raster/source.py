@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import warnings
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
@@ -11,7 +12,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from ..contract import PIXELS_LIMIT, GeoBox, Source, Window
@@ -50,7 +51,8 @@ class SourceRaster:
     def __init__(self, folder: Path, source: Source) -> None:
         path = _inside(folder, source.path)
         try:
-            with environment():
+            with environment(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # told in a sentence, below
                 self._file = rasterio.open(path, driver="GTiff")
         except (RasterioError, OSError, ValueError) as error:
             raise SourceUnreadable("The raster is not a readable GeoTIFF.") from error
