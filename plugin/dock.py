@@ -20,7 +20,6 @@ from qgis.PyQt.QtWidgets import (
 
 from ..engine.contract import ErrorCode, Failure
 from . import settings
-from .link.environment import is_current
 from .panels import PANELS, Panel
 from .report import Problem, sentence, tr
 from .session import Session
@@ -193,11 +192,9 @@ class Dock(QgsDockWidget):
 
     def _follow_engine(self, *_: object) -> None:
         state, failure = self._session.engine_state, self._session.engine_problem
-        is_installing = state == "installing"
-        is_missing = not is_installing and not _is_installed(state)
-        self.setup.setVisible(is_missing or is_installing)
-        self.setup.show_state(is_installing, settings.engine_python() is not None)
-        self.engine.show_state("missing" if is_missing else state, failure)
+        self.setup.setVisible(state in ("missing", "installing"))
+        self.setup.show_state(state == "installing", settings.engine_python() is not None)
+        self.engine.show_state(state, failure)
         self.refresh()
 
     def _follow_problem(self, failure: Failure) -> None:
@@ -205,18 +202,11 @@ class Dock(QgsDockWidget):
             self.setup.show_problem(sentence(failure))
 
     def _engine_problems(self) -> List[Failure]:
-        state = self._session.engine_state
+        state, failure = self._session.engine_state, self._session.engine_problem
         if state == "installing":
             message, hint = tr("The engine is being installed."), tr("You can go on when that is done.")
-        elif not _is_installed(state):
-            message, hint = tr("The engine is not installed yet."), tr("Click Install engine.")
-        else:
-            return []
-        return [Failure(ErrorCode.ENGINE_MISSING, message, hint)]
-
-
-def _is_installed(state: str) -> bool:
-    return state == "ready" or (state != "missing" and settings.engine_python() is not None and is_current())
+            return [Failure(ErrorCode.ENGINE_MISSING, message, hint)]
+        return [failure] if state == "missing" and failure is not None else []
 
 
 def _scrolled(panel: Panel) -> QScrollArea:

@@ -108,14 +108,13 @@ class AfterimagePlugin:
             self.action.blockSignals(False)
 
     def _copy(self, job: str) -> None:
-        from .jobs import read_job
-        from .recipe import command
+        from .processing.command import command
 
         record = self.session.job(job)
         if record is None:
             return
         try:
-            text = command(read_job(record.folder), record.folder)
+            text = command(record.folder)
         except (OSError, WireError) as error:
             message, hint = tr("The folder of this job cannot be read."), tr("Run it anew from the panel.")
             self.delivery.refuse(Failure(ErrorCode.JOB_FOLDER_DAMAGED, message, hint, str(error)))

@@ -83,8 +83,7 @@ def test_filling_the_form_shows_the_estimate_and_run_makes_a_job(dock, qtbot, se
     row = ask(dock, qtbot, "river")
     assert "\u00a0\u00d7\u00a0100\u00a0px" in dock.estimate.text()
     assert row.title.text() == "river"
-    with qtbot.waitSignal(session.result_ready, timeout=20000):
-        pass
+    qtbot.waitUntil(lambda: newest(dock).state is JobState.SUCCEEDED, timeout=20000)
     assert row.state.text().startswith("Finished in")
     assert row.show_button.isVisible()
     with qtbot.waitSignal(dock.show_asked) as asked:
@@ -174,15 +173,19 @@ def test_a_long_history_shows_the_newest_first(dock, qtbot, session, canvas, dra
 
 
 @pytest.fixture
-def no_engine(monkeypatch):
+def bare(session, monkeypatch, tmp_path):
+    """A session on a computer without an engine."""
     monkeypatch.delenv(settings.PYTHON_VARIABLE, raising=False)
     monkeypatch.setattr(settings, "current_environment", lambda: None)
+    bare = Session(root=str(tmp_path / "jobs"))
+    yield bare
+    bare.stop()
 
 
-def test_without_an_engine_it_offers_one_and_installs_only_on_a_click(session, canvas, no_engine, qtbot, monkeypatch):
+def test_without_an_engine_it_offers_one_and_installs_only_on_a_click(bare, canvas, qtbot, monkeypatch):
     asked = []
-    monkeypatch.setattr(session, "install_engine", lambda: asked.append("install"))
-    dock = Dock(session, canvas)
+    monkeypatch.setattr(bare, "install_engine", lambda: asked.append("install"))
+    dock = Dock(bare, canvas)
     qtbot.addWidget(dock)
     dock.show()
     assert dock.setup.isVisible() and asked == []
@@ -191,17 +194,17 @@ def test_without_an_engine_it_offers_one_and_installs_only_on_a_click(session, c
     assert asked == ["install"]
 
 
-def test_an_installation_shows_its_lines_and_ends_in_a_usable_dock(session, canvas, no_engine, qtbot, monkeypatch):
+def test_an_installation_shows_its_lines_and_ends_in_a_usable_dock(bare, canvas, qtbot, monkeypatch):
     state = {"state": "installing"}
     monkeypatch.setattr(Session, "engine_state", property(lambda self: state["state"]))
-    dock = Dock(session, canvas)
+    dock = Dock(bare, canvas)
     qtbot.addWidget(dock)
     dock.show()
-    session.install_progressed.emit("Downloading torch")
+    bare.install_progressed.emit("Downloading torch")
     assert dock.setup.line.text() == "Downloading torch" and dock.setup.cancel_button.isVisible()
     assert dock.engine.text.text() == "Engine is being installed"
     state["state"] = "ready"
-    session.engine_changed.emit("ready")
+    bare.engine_changed.emit("ready")
     assert not dock.setup.isVisible() and dock.engine.text.text() == "Engine ready"
 
 

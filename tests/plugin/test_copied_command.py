@@ -4,9 +4,9 @@ import pytest
 from afterimage.engine.contract import Generate, GeoBox, Job, Sampling, Source, SuperResolve
 from afterimage.plugin.maps.grid import place
 from afterimage.plugin.processing import cards
+from afterimage.plugin.processing.command import command_of
 from afterimage.plugin.processing.generate import GenerateAlgorithm
 from afterimage.plugin.processing.super_resolve import SuperResolveAlgorithm
-from afterimage.plugin.recipe import command
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsProcessingContext,
@@ -27,10 +27,15 @@ def models(monkeypatch, qgis_app):
     monkeypatch.setattr(cards, "card", lambda id, task: both[id])
 
 
+@pytest.fixture(autouse=True)
+def empty_project(qgis_new_project):
+    """The source is found in the job folder, not by its name."""
+
+
 def asked_again(job, folder, algorithm):
     """The request that the command makes, run through the real algorithm."""
-    text = command(job, str(folder))
-    name, values = re.fullmatch(r'processing\.run\("afterimage:(\w+)", (\{.*\})\)', text, re.DOTALL).groups()
+    text = command_of(job, str(folder))
+    name, values = re.fullmatch(r'processing\.run\(.afterimage:(\w+)., (\{.*\})\)', text, re.DOTALL).groups()
     names = {
         "QgsReferencedRectangle": QgsReferencedRectangle,
         "QgsRectangle": QgsRectangle,
@@ -92,6 +97,6 @@ def test_a_sharpened_raster_is_asked_again_from_the_job_s_own_copy(tmp_path, ban
 
 def test_what_was_not_asked_is_left_out(tmp_path):
     grid = GeoBox("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0), (64, 64))
-    text = command(Job("j", Generate("painter", grid, grid, 10.0, "", SAMPLING)), str(tmp_path))
-    assert "DATE" not in text and "PROMPT" not in text
-    assert text.startswith('processing.run("afterimage:generate", {\n')
+    text = command_of(Job("j", Generate("painter", grid, grid, 10.0, "", SAMPLING)), str(tmp_path))
+    assert "DATE" not in text and "NEGATIVE_PROMPT" not in text
+    assert text.startswith("processing.run('afterimage:generate', {\n")
