@@ -28,11 +28,16 @@ def files(root: Path) -> Iterator[Path]:
         if not path.exists():
             raise ValueError(f"{entry} is missing")
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_dir() or "__pycache__" in file.parts or file.name.startswith("."):
+            if file.is_dir() or "__pycache__" in file.parts or file.name.startswith(".") or is_by_product(file):
                 continue
             if file.is_symlink() or file.suffix not in SUFFIXES:
                 raise ValueError(f"{file.relative_to(root)}: this type of file does not ship")
             yield file
+
+
+def is_by_product(file: Path) -> bool:
+    """Whether GDAL wrote this beside a raster that somebody looked at."""
+    return file.name.endswith(".aux.xml")
 
 
 def version(root: Path) -> str:
