@@ -255,7 +255,8 @@ def free_name(path: str) -> str:
     if not path:
         return path
     stem, ending = os.path.splitext(path)
-    stem = re.sub(r"_\d+$", "", stem)
+    shorter = re.sub(r"_\d+$", "", stem)
+    stem = shorter if os.path.exists(shorter + ending) else stem  # a third run is no second run of the second
     number = 2
     while os.path.exists(f"{stem}_{number}{ending}"):
         number += 1

@@ -25,7 +25,7 @@ class JobTask(QgsTask):
     cancel_requested = pyqtSignal(str)
 
     def __init__(self, record: jobs.JobRecord, exports: tuple = ()):
-        """Show this job; write these exports first."""
+        """Show this job; where there are exports, write them first."""
         super().__init__(record.title, QgsTask.Flag.CanCancel)
         self.job = record.id
         self._folder = record.folder
@@ -47,14 +47,13 @@ class JobTask(QgsTask):
 
     def run(self) -> bool:
         """Write the exports, then wait; on a worker thread."""
-        failure = self._prepare()
-        if self.isCanceled() or self._over.is_set():
-            self.unprepared.emit(self.job, None)
-            return False
-        if failure is not None:
-            self.unprepared.emit(self.job, failure)
-            return False
-        self.prepared.emit(self.job)
+        if self._exports:
+            failure = self._prepare()
+            is_stopped = self.isCanceled() or self._over.is_set()
+            if is_stopped or failure is not None:
+                self.unprepared.emit(self.job, None if is_stopped else failure)
+                return False
+            self.prepared.emit(self.job)
         pool = task_thread_pool()
         pool.releaseThread()  # waiting costs no core: leave the place in the pool to map rendering and other tasks
         try:

@@ -262,6 +262,7 @@ class Session(QObject):
     # the life of a job
 
     def _run(self, record: JobRecord, exports: tuple) -> None:
+        """Queue a job: at once where its sources are complete, so that the order is that of the clicks."""
         if exports:
             self._exports[record.id] = exports
         task = JobTask(record, exports)
@@ -270,6 +271,15 @@ class Session(QObject):
         task.cancel_requested.connect(self.cancel)
         self._tasks[record.id] = task
         QgsApplication.taskManager().addTask(task)
+        if not exports:
+            try:
+                folders.mark_prepared(record.folder)
+            except OSError as error:
+                message = tr("The job folder cannot be written to.")
+                hint = tr("Check the disk's space and rights.")
+                self._event(Failed(record.id, Failure(ErrorCode.DISK_FULL, message, hint, str(error))))
+                return
+            self._prepared(record.id)
 
     @pyqtSlot(str)
     def _prepared(self, job: str) -> None:

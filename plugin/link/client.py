@@ -70,6 +70,7 @@ class EngineClient(QObject):
         super().__init__(parent)
         self.state = "stopped"
         self.problem: Optional[Failure] = None
+        self._told = self.state  # what listeners know; a restart passes through "stopped" untold
         self._open_channel = open_channel
         self._grace = grace
         self._restart_delay = restart_delay
@@ -238,8 +239,9 @@ class EngineClient(QObject):
 
     def _become(self, state: str, problem: Optional[Failure] = None) -> None:
         self.problem = problem
-        if state != self.state or problem is not None:
-            self.state = state
+        self.state = state
+        if state != self._told or problem is not None:
+            self._told = state
             self.state_changed.emit(state)
 
     # lines in and out

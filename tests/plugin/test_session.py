@@ -129,6 +129,15 @@ def test_the_task_manager_shows_and_cancels_a_job(session, qtbot, draft):
     qtbot.waitUntil(lambda: manager.countActiveTasks() == 0, timeout=5000)
 
 
+def test_jobs_run_in_the_order_of_the_clicks(session, qtbot, draft):
+    asked = [session.submit(draft("plain")) for _ in range(4)]
+    assert list(session._client.unfinished) == asked
+    ended = []
+    session.result_ready.connect(lambda job, result: ended.append(job))
+    qtbot.waitUntil(lambda: len(ended) == 4, timeout=20000)
+    assert ended == asked
+
+
 def test_waiting_jobs_leave_the_thread_pool_to_others(session, qtbot, draft):
     for _ in range(QThreadPool.globalInstance().maxThreadCount() + 2):
         session.submit(draft("slow"))
