@@ -146,9 +146,12 @@ class JobFolder:
             return result
         return None
 
-    def finish(self, result: Result, keep_tiles: bool = False) -> None:
-        """Record how the job ended, then drop what only an unfinished job needs."""
+    def finish(self, result: Result) -> None:
+        """Record how the job ended."""
         durable.write(self.path / "result.json", dumps(result).encode(), "result")
+
+    def tidy(self, keep_tiles: bool = False) -> None:
+        """Drop what only an unfinished job needs."""
         for name in ("scratch", "previews") if keep_tiles else ("tiles", "scratch", "previews"):
             # a preview may still be open in QGIS (Windows): what stays goes with the job folder
             shutil.rmtree(self.path / name, ignore_errors=True)

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,8 @@ class OutputPlan:
         targets = self.targets()
         if len(set(targets)) < len(targets):
             raise InvalidRequest("Two outputs have the same name.", "Choose another output file.")
+        for parent in {target.parent for target in targets if target.is_absolute()}:
+            _check_writable(parent)
         for target in targets:
             if not target.is_absolute() or target.suffix.lower() not in (".tif", ".tiff"):
                 raise InvalidRequest(
@@ -144,8 +147,6 @@ class OutputPlan:
                 raise InvalidRequest("The output's file name is too long.", "Choose a shorter name.")
             if target.is_dir() or (target.exists() and not target.is_file()):
                 raise OutputNotWritable("There is a folder in the place of the output file.")
-        for parent in {target.parent for target in targets}:
-            _check_writable(parent)
 
     def check_space(self, work: Work, finished: Finished) -> None:
         """Refuse work that the disk cannot hold, before it begins.
@@ -252,13 +253,10 @@ def _beside(path: Path, word: str) -> Path:
 
 
 def _check_writable(folder: Path) -> None:
-    probe = folder / f".afterimage.{os.getpid()}.probe"
     try:
-        with open(probe, "xb") as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")
-        probe.unlink()
     except OSError as error:
-        probe.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise OutputNotWritable("The folder of the output file is not there or cannot be written to.") from error

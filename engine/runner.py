@@ -103,6 +103,7 @@ def _run(
     with JobFolder(path) as folder:
         done = folder.result()
         if done is not None:
+            folder.tidy(settings.keep_tiles)
             return done
         ctx = JobContext(job_id, emit, cancelled, folder.previews)
         ctx.tell("checking")
@@ -123,7 +124,8 @@ def _run(
         outputs.check_space(work, finished)
         _draw(finished, ctx)
         result = outputs.write(finished, ctx.part(_DRAWN, 1.0), began)
-        folder.finish(result, settings.keep_tiles)
+        folder.finish(result)
+        folder.tidy(settings.keep_tiles)
         return result
 
 

@@ -1,0 +1,437 @@
+"""One job, whatever happens to it: the same pixels, or a code, a sentence and a next step."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import threading
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from afterimage.engine import faults, output
+from afterimage.engine.contract import ErrorCode, Generate, GeoBox, Sampling, Source, SuperResolve
+from afterimage.engine.runner import run
+from afterimage.engine.settings import Settings
+
+SETTINGS = Settings(device="cpu", threads=1)
+UTM = (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0)
+
+
+class Run:
+    """A job run in this process, with everything it told."""
+
+    def __init__(self, null):
+        self.null, self.events, self.cancelled, self.drawn = null, [], threading.Event(), []
+        self.on_draw = lambda part: None
+
+    def __call__(self, folder, settings=SETTINGS, **tasks):
+        self.events, self.drawn = [], []
+        plans = {Generate: self.null.plan_generate, SuperResolve: self.null.plan_super_resolve}
+        return run(
+            folder,
+            folder.name,
+            self.events.append,
+            self.cancelled,
+            settings,
+            self.null,
+            {kind: self._spied(plan) for kind, plan in plans.items()},
+        )
+
+    def _spied(self, plan):
+        def spied(request, folder, model, ctx):
+            work = plan(request, folder, model, ctx)
+
+            def draw(chunk, sample, part):
+                self.drawn.append((sample, chunk))
+                self.on_draw(part)
+                return work.draw(chunk, sample, part)
+
+            return dataclasses.replace(work, draw=draw)
+
+        return spied
+
+
+@pytest.fixture
+def start(null_engine):
+    yield Run(null_engine)
+    faults.arm("")
+
+
+def pixels(ending):
+    found = []
+    for item in ending.result.outputs:
+        with rasterio.open(item.path) as file:
+            found.append((file.read(), file.dataset_mask(), file.profile["transform"], file.tags(ns="AFTERIMAGE")))
+    return found
+
+
+def is_same(a, b):
+    return all(
+        np.array_equal(x[0], y[0], equal_nan=x[0].dtype.kind == "f") and np.array_equal(x[1], y[1]) and x[2] == y[2]
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def super_resolve(name="source.tif", samples=1, spread=False, bands=(), factor=2):
+    return SuperResolve(
+        "null", Source(name, "layer", bands), factor, 10.0, Sampling(1, 1, "null", samples=samples), spread
+    )
+
+
+def code(ending):
+    assert type(ending).__name__ == "Failed", ending
+    failure = ending.failure
+    assert failure.message and failure.hint, "a sentence and a next step"
+    assert "Traceback" not in failure.message + failure.hint
+    assert str(Path.home()) not in failure.detail
+    return failure.code
+
+
+def test_progress_only_rises_and_ends_at_one(start, make_job):
+    ending = start(make_job(samples=2))
+    assert type(ending).__name__ == "Succeeded"
+    told = [event.fraction for event in start.events if type(event).__name__ == "Progressed"]
+    assert told == sorted(told) and told[-1] == 1.0
+    assert type(start.events[0]).__name__ == "Started" and start.events[-1] is ending
+    assert {event.stage for event in start.events if hasattr(event, "stage")} >= {
+        "loading model",
+        "denoising",
+        "writing",
+    }
+
+
+POINTS = [
+    "pins.after_fsync:1",
+    "tile.before_write:3",
+    "tile.before_fsync:2",
+    "tile.after_fsync:5",
+    "tile.after_replace:7",
+    "publish.before_cog:1",
+    "publish.after_cog:2",
+    "stac.after_fsync:1",
+    "publish.before_replace:2",
+    "publish.after_replace:1",
+    "result.after_fsync:1",
+    "result.after_replace:1",
+]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_broken_anywhere_it_resumes_to_the_same_pixels(start, make_job, tmp_path, point):
+    whole = pixels(start(make_job("whole", samples=2)))
+    count = len(start.drawn)
+    folder = make_job("broken", samples=2, output=tmp_path / "out.tif")
+    faults.arm(f"{point}:raise")
+    assert code(start(folder)) is ErrorCode.INTERNAL and start.events[-1].failure.resumable
+    before = start.drawn
+    faults.arm("")
+    ending = start(folder)
+    assert is_same(pixels(ending), whole)
+    again = set(before) & set(start.drawn)
+    assert len(again) <= 1, "at most the tile in flight is drawn twice"
+    assert len(set(before) | set(start.drawn)) == count
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert not (folder / "tiles").exists() and not (folder / "scratch").exists()
+
+
+def test_a_finished_job_answers_at_once(start, make_job):
+    folder = make_job()
+    first = start(folder)
+    assert start(folder).result == first.result and not start.drawn
+    Path(first.result.outputs[0].path).unlink()
+    assert is_same(pixels(start(folder)), pixels(first)) and start.drawn
+
+
+def test_a_changed_request_does_not_get_the_old_tiles(start, make_job):
+    folder = make_job()
+    start.on_draw = lambda part: start.cancelled.set() if len(start.drawn) == 6 else None
+    assert type(start(folder)).__name__ == "Cancelled"
+    start.cancelled.clear()
+    start.on_draw = lambda part: None
+    request = json.loads((folder / "request.json").read_text())
+    request["request"]["sampling"]["seed"] = 2
+    (folder / "request.json").write_text(json.dumps(request))
+    start(folder)
+    assert len(start.drawn) == 12
+
+
+def test_a_torn_tile_is_drawn_again_while_assembling(start, make_job):
+    whole = pixels(start(make_job("whole")))
+    folder = make_job("torn")
+    faults.arm("publish.before_cog:1:raise")
+    start(folder)
+    faults.arm("")
+    path = sorted((folder / "tiles").iterdir())[4]
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 255]))
+    assert is_same(pixels(start(folder)), whole)
+    assert len(start.drawn) == 1
+
+
+@pytest.mark.parametrize("stage", ["checking", "loading model", "planning", "denoising", "writing"])
+def test_it_stops_in_every_phase_and_keeps_its_tiles(start, make_job, tmp_path, stage, monkeypatch):
+    folder = make_job(output=tmp_path / "out.tif")
+
+    class Stopping(list):
+        def append(self, event):
+            super().append(event)
+            if getattr(event, "stage", "") == stage:
+                start.cancelled.set()
+
+    monkeypatch.setattr(
+        Run,
+        "events",
+        property(lambda self: self.told, lambda self, _: setattr(self, "told", Stopping())),
+        raising=False,
+    )
+    ending = start(folder)
+    assert type(ending).__name__ == "Cancelled"
+    assert not (tmp_path / "out.tif").exists()
+    start.cancelled.clear()
+    done = len(start.drawn)
+    monkeypatch.undo()
+    start.events = []
+    assert type(start(folder)).__name__ == "Succeeded"
+    assert len(start.drawn) >= 12 - done
+
+
+# --- refused before any work
+
+
+def refused(start, folder):
+    found = code(start(folder))
+    assert not start.drawn
+    assert not list(Path(folder).glob("tiles/*"))
+    return found
+
+
+def test_what_there_is_no_model_for(start, make_job):
+    assert refused(start, make_job(model="nothing")) is ErrorCode.UNKNOWN_MODEL
+    assert refused(start, make_job(scheduler="nothing")) is ErrorCode.UNKNOWN_SCHEDULER
+
+
+def test_a_prompt_of_a_megabyte(start, make_job):
+    assert refused(start, make_job(prompt="x" * 1_000_000)) is ErrorCode.PROMPT_TOO_LONG
+    assert "x" * 100 not in start.events[-1].failure.message
+    assert refused(start, make_job(prompt="x" * 10_000_000)) is ErrorCode.INVALID_REQUEST
+
+
+def test_a_prompt_is_recorded_as_it_was_used(start, make_job):
+    ending = start(make_job(prompt="  a\u202e forest\n\x00 "))
+    assert ending.result.provenance.prompt == "a forest"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("relative.tif", ErrorCode.INVALID_REQUEST),
+        ("{tmp}/picture.png", ErrorCode.INVALID_REQUEST),
+        ("{tmp}/picture", ErrorCode.INVALID_REQUEST),
+        ("{tmp}/" + "x" * 240 + ".tif", ErrorCode.INVALID_REQUEST),
+        ("{tmp}/absent/picture.tif", ErrorCode.OUTPUT_NOT_WRITABLE),
+        ("{tmp}/folder.tif", ErrorCode.OUTPUT_NOT_WRITABLE),
+        ("{tmp}/file.txt/picture.tif", ErrorCode.OUTPUT_NOT_WRITABLE),
+    ],
+)
+def test_an_output_that_cannot_be_written(start, make_job, tmp_path, name, expected):
+    (tmp_path / "folder.tif").mkdir()
+    (tmp_path / "file.txt").write_text("")
+    assert refused(start, make_job(output=name.format(tmp=tmp_path))) is expected
+
+
+def test_names_beyond_ascii_work(start, make_job, tmp_path):
+    path = tmp_path / "Wälder 森林 #1 'é'.tif"
+    assert start(make_job(output=path)).result.outputs[0].path == str(path)
+    assert path.is_file()
+
+
+def test_a_crs_that_is_none(start, make_job):
+    for crs in ("http://127.0.0.1:9/x", "EPSG:999999", ""):
+        grid = GeoBox(crs, UTM, (64, 64))
+        request = Generate("null", grid, grid, 10.0, "", Sampling(1, 1, "null"))
+        assert refused(start, make_job(request=request)) is ErrorCode.UNKNOWN_CRS
+
+
+def test_too_small_a_disk(start, make_job, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(output.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
+    folder = make_job()
+    assert refused(start, folder) is ErrorCode.DISK_FULL
+    failure = start.events[-1].failure
+    assert failure.resumable and "1 MB" in failure.message
+    monkeypatch.undo()
+    assert type(start(folder)).__name__ == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("text", ErrorCode.SOURCE_UNREADABLE),
+        ("absent", ErrorCode.SOURCE_UNREADABLE),
+        ("all nodata", ErrorCode.SOURCE_EMPTY),
+        ("all nan", ErrorCode.SOURCE_EMPTY),
+        ("complex", ErrorCode.UNSUPPORTED_RASTER),
+        ("no crs", ErrorCode.UNKNOWN_CRS),
+    ],
+)
+def test_a_source_that_is_none(start, make_job, make_raster, kind, expected):
+    folder = make_job(request=super_resolve())
+    ones = np.ones((1, 20, 20))
+    if kind == "text":
+        (folder / "source.tif").write_text("text")
+    elif kind == "all nodata":
+        make_raster((ones * 7).astype("uint8"), folder=folder, nodata=7)
+    elif kind == "all nan":
+        make_raster((ones * np.nan).astype("float32"), folder=folder)
+    elif kind == "complex":
+        make_raster(ones.astype("complex64"), folder=folder)
+    elif kind == "no crs":
+        make_raster(ones.astype("uint8"), folder=folder, crs=None)
+    assert refused(start, folder) is expected
+
+
+def test_a_folder_that_is_no_job(start, tmp_path):
+    assert code(start(tmp_path)) is ErrorCode.JOB_FOLDER_DAMAGED
+    assert code(start(tmp_path / "absent")) is ErrorCode.JOB_FOLDER_DAMAGED
+    (tmp_path / "request.json").write_text('{"type":"Job","id":"a","request":{"type":"Evil"}}')
+    assert code(start(tmp_path)) is ErrorCode.INVALID_REQUEST
+
+
+# --- while it works
+
+
+def test_a_disk_that_fills_up_is_told_and_resumed(start, make_job, tmp_path):
+    whole = pixels(start(make_job("whole")))
+    for number, point in enumerate(
+        ["tile.before_write:4", "publish.before_cog:1", "stac.before_write:1", "result.before_fsync:1"]
+    ):
+        folder = make_job(f"full{number}", output=tmp_path / f"{number}.tif")
+        name, count = point.split(":")
+        faults.arm(f"{name}:{count}:enospc")
+        ending = start(folder)
+        faults.arm("")
+        if type(ending).__name__ == "Failed":
+            assert code(ending) is ErrorCode.DISK_FULL and ending.failure.resumable
+        assert is_same(pixels(start(folder)), whole)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), ErrorCode.OUT_OF_MEMORY),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), ErrorCode.OUT_OF_MEMORY),
+        (OSError(122, "quota"), ErrorCode.DISK_FULL),
+        (ModuleNotFoundError("torch"), ErrorCode.ENGINE_MISSING),
+        (ValueError("/home/someone/secret"), ErrorCode.INTERNAL),
+        (RecursionError(), ErrorCode.INTERNAL),
+    ],
+)
+def test_any_error_gets_its_code(start, make_job, error, expected):
+    def broken(part):
+        raise error
+
+    start.on_draw = broken
+    assert code(start(make_job())) is expected
+    assert "secret" not in start.events[-1].failure.message
+
+
+def test_numbers_that_are_none_are_never_committed(start, make_job, make_raster, null_engine, monkeypatch):
+    folder = make_job(request=super_resolve())
+    make_raster(np.ones((1, 20, 20), "float32"), folder=folder)
+    monkeypatch.setattr(np, "isfinite", lambda values: np.zeros(np.shape(values), bool), raising=True)
+    ending = start(folder)
+    assert type(ending).__name__ == "Failed" and not list(folder.glob("tiles/*"))
+
+
+# --- what comes out
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+def test_a_source_comes_back_finer_in_its_own_type(start, make_job, make_raster, dtype):
+    folder = make_job(request=super_resolve(factor=4))
+    rng = np.random.default_rng(3)
+    given = rng.integers(1, 200, (5, 50, 40)).astype(dtype)
+    given[:, 10:20, 10:20] = 0
+    make_raster(given, folder=folder, nodata=0)
+    ending = start(folder)
+    item = ending.result.outputs[0]
+    assert item.grid == GeoBox("EPSG:32633", (2.5, 0, 500000, 0, -2.5, 5000000), (200, 160)) and item.dtype == dtype
+    with rasterio.open(item.path) as file:
+        assert file.nodata == 0 and set(file.dtypes) == {dtype}
+        assert np.array_equal(file.read(), given.repeat(4, 1).repeat(4, 2))
+    assert [one.name for one in ending.result.provenance.inputs] == ["layer"]
+    assert len(ending.result.provenance.inputs[0].sha256) == 64
+
+
+def test_the_spread_is_the_standard_deviation(start, make_job, make_raster, null_engine, tmp_path):
+    request = super_resolve(samples=3, spread=True)
+    folder = make_job(request=request, output=tmp_path / "finer.tif")
+    make_raster(np.full((2, 40, 40), 100, "uint16"), folder=folder)
+    plan = null_engine.plan_super_resolve
+
+    def noisy(request, folder, model, ctx):
+        work = plan(request, folder, model, ctx)
+
+        def draw(chunk, sample, part):
+            raster = work.draw(chunk, sample, part)
+            noise = null_engine.hashed(work.drawn, chunk, sample, 2, "uint16")
+            return dataclasses.replace(raster, pixels=raster.pixels + noise)
+
+        return dataclasses.replace(work, draw=draw)
+
+    start.null = type(
+        "Null",
+        (),
+        {
+            "cards": null_engine.cards,
+            "load": null_engine.load,
+            "plan_generate": None,
+            "plan_super_resolve": staticmethod(noisy),
+        },
+    )
+    ending = start(folder)
+    outputs = ending.result.outputs
+    assert [Path(item.path).name for item in outputs] == ["finer.tif", "finer_2.tif", "finer_3.tif", "finer_spread.tif"]
+    assert [item.role.value for item in outputs] == ["sample"] * 3 + ["spread"]
+    *samples, spread = [found[0] for found in pixels(ending)]
+    assert spread.dtype == np.float32
+    assert np.allclose(spread, np.stack(samples).astype(float).std(axis=0, ddof=1), rtol=1e-5)
+
+
+def test_a_result_says_what_it_is(start, make_job):
+    ending = start(make_job(date="2024-06-01", prompt="a forest"))
+    item, record = ending.result.outputs[0], ending.result.provenance
+    assert record.ai_generated and record.task == "Generate" and record.weights and record.pins["device"] == "cpu"
+    with rasterio.open(item.path) as file:
+        tags = file.tags()
+        assert tags["AI_GENERATED"] == "YES" and tags["TIFFTAG_SOFTWARE"].startswith("Afterimage ")
+        assert "AI-generated" in tags["TIFFTAG_IMAGEDESCRIPTION"]
+        assert json.loads(file.tags(ns="AFTERIMAGE")["PROVENANCE"])["job"] == record.job
+    item = json.loads(Path(item.path).with_suffix(".stac.json").read_text())
+    assert item["type"] == "Feature" and item["stac_version"] == "1.0.0"
+    assert item["assets"]["data"]["href"] == "./result.tif"
+    assert item["properties"]["afterimage:provenance"]["ai_generated"] is True
+    assert item["properties"]["proj:code"] == "EPSG:32633"
+
+
+def test_a_record_is_enough_to_make_it_again(start, make_job, tmp_path):
+    ending = start(make_job(samples=2))
+    folder = tmp_path / "again"
+    folder.mkdir()
+    (folder / "request.json").write_text(ending.result.provenance.job)
+    assert is_same(pixels(start(folder)), pixels(ending))
+
+
+def test_an_old_result_stays_until_the_new_one_is_whole(start, make_job, tmp_path):
+    (tmp_path / "out.tif").write_bytes(b"old")
+    folder = make_job(samples=2, output=tmp_path / "out.tif")
+    faults.arm("publish.after_cog:2:enospc")
+    assert code(start(folder)) is ErrorCode.DISK_FULL
+    assert (tmp_path / "out.tif").read_bytes() == b"old" and not (tmp_path / "out_2.tif").exists()
+    faults.arm("")
+    assert type(start(folder)).__name__ == "Succeeded"
+    shutil.rmtree(folder)
