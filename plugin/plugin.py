@@ -43,7 +43,7 @@ class AfterimagePlugin:
         QgsApplication.processingRegistry().addProvider(self.provider)
 
     def initGui(self) -> None:  # noqa: N802  (QGIS's name)
-        """Add the algorithms, and an action to the Raster menu and tool bar."""
+        """Add the algorithms, and an action to the Raster menu and the tool bar of plugins."""
         self.initProcessing()
         self.action = QAction(QIcon(ICON), tr("Afterimage"), self.iface.mainWindow())
         self.action.setObjectName("mActionAfterimage")
@@ -51,7 +51,7 @@ class AfterimagePlugin:
         self.action.setToolTip(tr("Generate and sharpen satellite imagery on this computer"))
         self.action.toggled.connect(self._toggle)
         self.iface.addPluginToRasterMenu(tr("Afterimage"), self.action)
-        self.iface.addRasterToolBarIcon(self.action)
+        self.iface.addToolBarIcon(self.action)  # the Raster tool bar is hidden in a new profile
 
     def unload(self) -> None:
         """Take everything away again; the engine ends, unfinished jobs can be resumed later."""
@@ -66,7 +66,7 @@ class AfterimagePlugin:
             self.delivery = self.session = None
         if self.action is not None:
             self.iface.removePluginRasterMenu(tr("Afterimage"), self.action)
-            self.iface.removeRasterToolBarIcon(self.action)
+            self.iface.removeToolBarIcon(self.action)
             self.action.deleteLater()
             self.action = None
         if self.provider is not None:

@@ -13,7 +13,7 @@ from qgis.PyQt.QtWidgets import QDockWidget
 @pytest.fixture
 def plugin(qgis_iface, qgis_new_project, tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "profile_folder", lambda: str(tmp_path))
-    for name in ("addPluginToRasterMenu", "removePluginRasterMenu", "addRasterToolBarIcon", "removeRasterToolBarIcon"):
+    for name in ("addPluginToRasterMenu", "removePluginRasterMenu", "addToolBarIcon", "removeToolBarIcon"):
         monkeypatch.setattr(qgis_iface, name, lambda *_, name=name: CALLS.append(name), raising=False)
     CALLS.clear()
     plugin = classFactory(qgis_iface)
@@ -36,7 +36,7 @@ def docks(plugin):
 
 def test_nothing_opens_and_nothing_is_made_by_itself(plugin):
     plugin.initGui()
-    assert CALLS == ["addPluginToRasterMenu", "addRasterToolBarIcon"]
+    assert CALLS == ["addPluginToRasterMenu", "addToolBarIcon"]
     assert (plugin.dock, plugin.session) == (None, None)
     assert docks(plugin) == [] and provider() is not None
     assert not plugin.action.icon().isNull()
@@ -76,7 +76,7 @@ def test_reloading_leaves_nothing_behind(plugin):
         assert docks(plugin) == [] and provider() is None
         assert (plugin.dock, plugin.session, plugin.action) == (None, None, None)
     assert CALLS.count("addPluginToRasterMenu") == CALLS.count("removePluginRasterMenu") == 3
-    assert CALLS.count("addRasterToolBarIcon") == CALLS.count("removeRasterToolBarIcon") == 3
+    assert CALLS.count("addToolBarIcon") == CALLS.count("removeToolBarIcon") == 3
 
 
 def test_the_metadata_says_what_the_repository_asks_for(root: Path):
