@@ -8,7 +8,7 @@ from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
 from osgeo import gdal
-from qgis.core import QgsRasterDataProvider, QgsRasterRange, QgsRectangle
+from qgis.core import QgsCoordinateReferenceSystem, QgsDataProvider, QgsProviderRegistry, QgsRasterRange, QgsRectangle
 
 from ...engine.contract import ErrorCode, Window
 from ..report import Problem, tr
@@ -17,17 +17,23 @@ from .native import GDAL_TYPES, Native
 
 #: Columns and rows that are read at once: some megabytes, so that cancelling is prompt.
 _COLUMNS, _ROWS = 4096, 256
-_OPTIONS = ("TILED=YES", "BLOCKXSIZE=256", "BLOCKYSIZE=256", "SPARSE_OK=TRUE", "BIGTIFF=IF_SAFER", "INTERLEAVE=BAND")
+_OPTIONS = (
+    *("TILED=YES", "BLOCKXSIZE=256", "BLOCKYSIZE=256", "SPARSE_OK=TRUE", "BIGTIFF=IF_SAFER", "INTERLEAVE=BAND"),
+    *("PHOTOMETRIC=MINISBLACK", "ALPHA=NO"),  # else the fourth of four 8-bit bands would count as alpha
+)
 
+#: Reads a window of a band.
+_Read = Callable[[int, Window], np.ndarray]
 _COLOURS = {"red": gdal.GCI_RedBand, "green": gdal.GCI_GreenBand, "blue": gdal.GCI_BlueBand}
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read, on a worker thread.
+    """What is read; plain values, so that it can wait, and go to any thread.
 
     Attributes:
-        provider: a clone that only this reading uses.
+        provider: key of QGIS's data provider.
+        uri: what the provider opens.
         name: of the layer.
         crs: WKT.
         native: what the layer really is.
@@ -36,7 +42,8 @@ class Reading:
         ranges: values of each band that the person declared to mean "no data".
     """
 
-    provider: QgsRasterDataProvider
+    provider: str
+    uri: str
     name: str
     crs: str
     native: Native
@@ -84,6 +91,7 @@ def write_source(reading: Reading, folder: str, path: str, cancelled: Callable[[
                 tr("Choose another layer, other bands, or check its 'no data' value in the layer properties."),
             )
         os.replace(part, target)
+        _meet_crs(target)
     except OSError as error:
         raise Problem(
             ErrorCode.OUTPUT_NOT_WRITABLE,
@@ -96,6 +104,13 @@ def write_source(reading: Reading, folder: str, path: str, cancelled: Callable[[
             os.remove(part)
 
 
+def _meet_crs(path: str) -> None:
+    """Have QGIS identify a file's CRS here: without a code that takes up to a second, once, and results have it too."""
+    file = gdal.OpenEx(path, gdal.OF_RASTER)
+    if file is not None:
+        QgsCoordinateReferenceSystem.fromWkt(file.GetProjection())
+
+
 def _write(reading: Reading, path: str, cancelled: Callable[[], bool]) -> bool:
     """Write the file; returns whether there is any data in it."""
     with gdal_option("GDAL_TIFF_INTERNAL_MASK", "YES"):
@@ -104,7 +119,8 @@ def _write(reading: Reading, path: str, cancelled: Callable[[], bool]) -> bool:
         if reading.has_mask:
             dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
             mask = dataset.GetRasterBand(1).GetMaskBand()
-        read = _stored_values(reading) if reading.native.file else _provider_values(reading)
+        shown = _provider_values(reading)
+        read = _stored_values(reading) if reading.native.file else shown
         has_data = False
         height, width = reading.native.grid.shape
         for row in range(0, height, _ROWS):
@@ -112,7 +128,7 @@ def _write(reading: Reading, path: str, cancelled: Callable[[], bool]) -> bool:
                 if cancelled():
                     return has_data
                 window = Window(row, col, min(_ROWS, height - row), min(_COLUMNS, width - col))
-                valid = _write_block(reading, read, dataset, mask, window)
+                valid = _write_block(reading, read, shown, dataset, mask, window)
                 has_data = has_data or valid
         _flush(dataset, path)
         mask = dataset = None
@@ -146,7 +162,9 @@ def _create(reading: Reading, path: str) -> gdal.Dataset:
     return dataset
 
 
-def _write_block(reading: Reading, read, dataset: gdal.Dataset, mask: Optional[gdal.Band], window: Window) -> bool:
+def _write_block(
+    reading: Reading, read: _Read, shown: _Read, dataset: gdal.Dataset, mask: Optional[gdal.Band], window: Window
+) -> bool:
     """Copy one window of every band; returns whether any pixel of it is valid."""
     valid = np.ones((window.height, window.width), bool)
     for band in reading.bands:
@@ -154,16 +172,22 @@ def _write_block(reading: Reading, read, dataset: gdal.Dataset, mask: Optional[g
         valid &= _has_data(reading, band, values)
         _put(dataset.GetRasterBand(band), window, values.astype(reading.dtype, copy=False))
     if reading.native.alpha is not None:
-        valid &= _provider_values(reading)(reading.native.alpha, window) > 0
+        valid &= shown(reading.native.alpha, window) > 0
     if mask is not None:
         _put(mask, window, valid.astype(np.uint8) * np.uint8(255))
     return bool(valid.any())
 
 
-def _provider_values(reading: Reading):
+def _provider_values(reading: Reading) -> _Read:
     """A function that reads a window of a band through QGIS's provider."""
     a, _, c, _, e, f = reading.native.grid.transform
-    provider = reading.provider
+    # opened on the thread that reads, and gone when the reading is over
+    provider = QgsProviderRegistry.instance().createProvider(
+        reading.provider, reading.uri, QgsDataProvider.ProviderOptions()
+    )
+    shape = reading.native.grid.shape
+    if provider is None or not provider.isValid() or (provider.ySize(), provider.xSize()) != shape:
+        raise _unreadable(reading)
 
     def read(band: int, window: Window) -> np.ndarray:
         height, width = window.height, window.width
@@ -186,7 +210,7 @@ def _provider_values(reading: Reading):
 _BLOCK_TYPES = {1: "uint8", 2: "uint16", 4: "float32", 8: "float64"}
 
 
-def _stored_values(reading: Reading):
+def _stored_values(reading: Reading) -> _Read:
     """A function that reads a window of a band as it is stored, where QGIS would hand out scaled values."""
     dataset = gdal.OpenEx(reading.native.file.split("|option:")[0], gdal.OF_RASTER)
     if dataset is None:

@@ -6,7 +6,7 @@ from .outline import Footprint
 
 #: Widest extent in degrees of longitude that is drawn in one UTM zone.
 _UTM_WIDEST = 6.0 + 1e-6
-_UTM_HIGHEST = 84.0
+_UTM_SOUTH, _UTM_NORTH = -80.0, 84.0
 #: Latitudes beyond which the universal polar stereographic map is true to 3 %.
 _POLAR = 70.0
 #: Degrees to which the centre of an equal-area map is rounded, so that extents near each other share it.
@@ -28,8 +28,7 @@ _LAEA = (
 
 def lattice_crs(spot: Footprint) -> QgsCoordinateReferenceSystem:
     """UTM for extents of at most about 6 degrees, universal polar stereographic near a pole, else equal area."""
-    highest = max(abs(spot.south), abs(spot.north))
-    if spot.west + spot.east <= _UTM_WIDEST and highest < _UTM_HIGHEST:
+    if spot.west + spot.east <= _UTM_WIDEST and spot.south > _UTM_SOUTH and spot.north < _UTM_NORTH:
         zone = int((spot.longitude + 180) // 6) % 60 + 1
         return QgsCoordinateReferenceSystem(f"EPSG:{(32600 if spot.latitude >= 0 else 32700) + zone}")
     if spot.south > _POLAR:

@@ -101,7 +101,7 @@ class Export:
     """
 
     def __init__(self, layer, found: Native, bands: Tuple[int, ...]):
-        """Clone the layer's provider; use ``prepare`` to get one."""
+        """Take note of what is read later; use ``prepare`` to get one."""
         used = bands or found.bands
         dtype = _common_type(layer, [found.dtypes[found.bands.index(band)] for band in used])
         # Bands keep QGIS's numbers in the file. Alpha comes last nearly always: the file simply ends before it.
@@ -111,11 +111,17 @@ class Export:
         self.gsd = _gsd(found.grid)
         self.itemsize = np.dtype(dtype).itemsize
         self.count = len(used)
-        provider = layer.dataProvider().clone()
-        ranges = {band: tuple(provider.userNoDataValues(band)) for band in used}
-        for band in used:
-            provider.setUserNoDataValue(band, [])  # else QGIS writes over the values
-        self._reading = Reading(provider, layer.name(), layer.crs().toWkt(_WKT), found, used, dtype, ranges)
+        provider = layer.dataProvider()
+        self._reading = Reading(
+            provider=provider.name(),
+            uri=provider.dataSourceUri(),
+            name=layer.name(),
+            crs=layer.crs().toWkt(_WKT),
+            native=found,
+            bands=used,
+            dtype=dtype,
+            ranges={band: tuple(provider.userNoDataValues(band)) for band in used},
+        )
 
     def write(self, folder: str, cancelled: Callable[[], bool]) -> None:
         """Write the raster into the job folder, on any one thread; returns early, without a file, once cancelled.
