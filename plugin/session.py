@@ -28,7 +28,7 @@ from . import rate, settings
 from .jobs import Copy, Draft, JobRecord
 from .link.channel import Channel, ProcessChannel
 from .link.client import EngineClient
-from .link.environment import EngineInstaller, is_current
+from .link.environment import EngineInstaller, engine_failure
 from .qgis_task import JobTask
 from .report import Problem, log, log_failure, tr
 
@@ -386,22 +386,6 @@ def shipped_cards() -> Tuple[ModelCard, ...]:
         except (OSError, WireError) as error:
             log(tr("The model card {} cannot be read: {}").format(path, error), Qgis.MessageLevel.Warning)
     return tuple(card for card in cards if card.pickable)
-
-
-def engine_failure() -> Optional[Failure]:
-    """Why no engine can be started: it has no Python yet, or one made for another version of the plugin."""
-    python = settings.engine_python()
-    if python is None:
-        message = tr("The engine is not installed yet.")
-        return Failure(ErrorCode.ENGINE_MISSING, message, tr("Open the Afterimage panel and click Install engine."))
-    if not os.path.isfile(python):
-        message = tr("The engine's Python {} is not there.").format(python)
-        hint = tr("Correct the setting or {}, or install the engine.").format(settings.PYTHON_VARIABLE)
-        return Failure(ErrorCode.ENGINE_MISSING, message, hint)
-    if not is_current():
-        message = tr("The engine was installed for another version of Afterimage.")
-        return Failure(ErrorCode.ENGINE_MISSING, message, tr("Open the Afterimage panel and click Update engine."))
-    return None
 
 
 def engine_channel() -> Channel:

@@ -57,6 +57,22 @@ def is_current() -> bool:
     return current is not None and current.get("requirements") == requirements_digest()
 
 
+def engine_failure() -> Optional[Failure]:
+    """Why no engine can be started: it has no Python yet, or one made for another version of the plugin."""
+    python = settings.engine_python()
+    if python is None:
+        message = tr("The engine is not installed yet.")
+        return Failure(ErrorCode.ENGINE_MISSING, message, tr("Open the Afterimage panel and click Install engine."))
+    if not os.path.isfile(python):
+        message = tr("The engine's Python {} is not there.").format(python)
+        hint = tr("Correct the setting or {}, or install the engine.").format(settings.PYTHON_VARIABLE)
+        return Failure(ErrorCode.ENGINE_MISSING, message, hint)
+    if not is_current():
+        message = tr("The engine was installed for another version of Afterimage.")
+        return Failure(ErrorCode.ENGINE_MISSING, message, tr("Open the Afterimage panel and click Update engine."))
+    return None
+
+
 def candidates() -> List[Tuple[str, ...]]:
     """Commands that may be a suitable Python, the best first. Never QGIS itself."""
     chosen = settings.read("engine/base_python")
@@ -112,7 +128,7 @@ def proxy_address() -> str:
     if stored.value("proxy/proxyUser", ""):
         address.setUserName(stored.value("proxy/proxyUser"))
         address.setPassword(stored.value("proxy/proxyPassword", ""))
-    return address.toString(QUrl.ComponentFormattingOption.FullyEncoded) if address.host() else ""
+    return bytes(address.toEncoded()).decode("ascii") if address.host() else ""
 
 
 class EngineInstaller(QObject):

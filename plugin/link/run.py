@@ -23,6 +23,7 @@ from ...engine.contract import (
 from .. import settings
 from ..report import Problem, log, tr
 from .channel import NOTES, LineBuffer, clean_environment, launch_arguments
+from .environment import engine_failure
 
 #: Seconds between a cancel and the kill.
 GRACE = 5.0
@@ -49,16 +50,10 @@ def run_job(folder: str, feedback: QgsProcessingFeedback, python: Optional[str] 
 
 
 def _python() -> str:
-    python = settings.engine_python()
-    if python is None:
-        raise Problem(
-            ErrorCode.ENGINE_MISSING,
-            tr("The engine is not installed yet."),
-            tr("Open the Afterimage panel in QGIS and click Install engine, or set {} to its Python.").format(
-                settings.PYTHON_VARIABLE
-            ),
-        )
-    return python
+    failure = engine_failure()
+    if failure is not None:
+        raise Problem.of(failure)
+    return settings.engine_python()
 
 
 class _Run:
