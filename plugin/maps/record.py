@@ -3,7 +3,7 @@
 from qgis.core import QgsBox3d, QgsLayerMetadata, QgsRasterLayer
 
 from ...engine.contract import Output, Provenance, Role, dumps
-from ..report import tr
+from ..report import log, tr
 from .temporal import set_layer_date
 
 #: Custom property of a layer that holds its ``Provenance`` as JSON.
@@ -28,7 +28,10 @@ def write_record(layer: QgsRasterLayer, output: Output, provenance: Provenance) 
     layer.setAbstract(_abstract(output, provenance))
     layer.setAttribution(provenance.attribution)
     if output.date:
-        set_layer_date(layer, output.date)
+        try:
+            set_layer_date(layer, output.date)
+        except ValueError:  # the contract lets 31 February pass
+            log(tr("{} is no day of the calendar.").format(output.date))
 
 
 def layer_metadata(layer: QgsRasterLayer, output: Output, provenance: Provenance) -> QgsLayerMetadata:

@@ -1,0 +1,244 @@
+"""The algorithms: names that scripts rely on, and errors with a code before any work starts."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
+
+import numpy as np
+from afterimage.plugin.maps.temporal import set_layer_date
+from afterimage.plugin.processing.provider import AfterimageProvider
+from osgeo import gdal
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingFeedback,
+    QgsProcessingParameterDefinition,
+    QgsProject,
+    QgsRasterLayer,
+    QgsRectangle,
+    QgsReferencedRectangle,
+)
+from qgis.PyQt.QtCore import QDate, QDateTime
+
+SPAIN = "-0.78,-0.76,38.10,38.12 [EPSG:4326]"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("AFTERIMAGE_TEST_MODELS", "1")
+    monkeypatch.setenv("AFTERIMAGE_ENGINE_PYTHON", "/usr/bin/true")
+
+
+@pytest.fixture
+def provider(qgis_app):
+    provider = AfterimageProvider()
+    provider.refreshAlgorithms()
+    return provider
+
+
+@pytest.fixture
+def context(qgis_app):
+    context, project = QgsProcessingContext(), QgsProject()
+    context.setProject(project)  # which does not keep it
+    yield context
+    project.clear()
+
+
+@pytest.fixture
+def picture(qgis_app, tmp_path):
+    path = str(tmp_path / "picture.tif")
+    file = gdal.GetDriverByName("GTiff").Create(path, 40, 30, 4, gdal.GDT_UInt16)
+    file.SetGeoTransform((500000, 10, 0, 5000000, 0, -10))
+    file.SetProjection(QgsCoordinateReferenceSystem("EPSG:32633").toWkt())
+    for band in range(1, 5):
+        data = (np.arange(1200) + 100 * band).astype("uint16")
+        file.GetRasterBand(band).WriteRaster(0, 0, 40, 30, data.tobytes())
+    file.FlushCache()
+    return path
+
+
+@pytest.fixture
+def generate(provider):
+    return provider.algorithm("generate")
+
+
+@pytest.fixture
+def super_resolve(provider):
+    return provider.algorithm("superresolve")
+
+
+def draft(algorithm, context, **parameters):
+    return algorithm.create().draft(parameters, context)
+
+
+def test_names_are_those_that_scripts_rely_on(generate, super_resolve, provider):
+    assert provider.id() == "afterimage" and not provider.icon().isNull()
+    assert {parameter.name() for parameter in generate.parameterDefinitions()} == set(
+        "EXTENT CRS RESOLUTION DATE PROMPT NEGATIVE_PROMPT MODEL SEED STEPS GUIDANCE SCHEDULER SAMPLES OUTPUT".split()
+    )
+    assert {parameter.name() for parameter in super_resolve.parameterDefinitions()} == set(
+        "INPUT BANDS FACTOR DATE MODEL SEED STEPS SCHEDULER SAMPLES OUTPUT SPREAD".split()
+    )
+    assert [output.name() for output in generate.outputDefinitions()] == ["OUTPUT", "OUTPUTS"]
+    assert [output.name() for output in super_resolve.outputDefinitions()] == ["OUTPUT", "OUTPUTS", "SPREAD"]
+
+
+def test_they_run_on_a_worker_thread_in_batch_and_can_be_cancelled(generate, super_resolve):
+    for algorithm in (generate, super_resolve):
+        flags = algorithm.flags()
+        assert not flags & QgsProcessingAlgorithm.Flag.FlagNoThreading
+        assert flags & QgsProcessingAlgorithm.Flag.FlagSupportsBatch
+        assert flags & QgsProcessingAlgorithm.Flag.FlagCanCancel
+        assert "AI-generated" in algorithm.shortHelpString() and "AI" in algorithm.displayName()
+        for name in ("STEPS", "SCHEDULER"):
+            definition = algorithm.parameterDefinition(name)
+            assert definition.flags() & QgsProcessingParameterDefinition.Flag.FlagAdvanced
+
+
+def test_generate_becomes_a_request(generate, context):
+    found = draft(
+        generate,
+        context,
+        EXTENT=SPAIN,
+        PROMPT="  a\tforest\u202e ",
+        RESOLUTION="10",
+        DATE="2024-06-30",
+        MODEL="tiny-generate",
+        SEED="9007199254740993",
+        STEPS="7",
+        SAMPLES="2",
+        OUTPUT="TEMPORARY_OUTPUT",
+    ).request
+    assert (found.prompt, found.date, found.gsd) == ("a forest", "2024-06-30", 10)
+    assert (found.sampling.seed, found.sampling.steps, found.sampling.samples) == (9007199254740993, 7, 2)
+    assert found.sampling.scheduler == "DPM++ 2M" and found.grid.crs == "EPSG:32630"
+    assert found.longitude == pytest.approx(-0.77) and found.latitude == pytest.approx(38.11)
+
+
+def test_extents_and_dates_come_in_every_form(generate, context):
+    forms = [
+        SPAIN,
+        QgsReferencedRectangle(QgsRectangle(-0.78, 38.10, -0.76, 38.12), QgsCoordinateReferenceSystem("EPSG:4326")),
+    ]
+    dates = ["2024-06-30", QDate(2024, 6, 30), QDateTime.fromString("2024-06-30T10:00:00", 1), "2024-06-30T10:00:00Z"]
+    for extent in forms:
+        for date in dates:
+            found = draft(generate, context, EXTENT=extent, DATE=date, MODEL="tiny-generate").request
+            assert found.date == "2024-06-30" and found.grid.crs == "EPSG:32630"
+    default = generate.parameterDefinition("MODEL").defaultValue()
+    assert draft(generate, context, EXTENT=SPAIN).request.model == default
+
+
+def test_an_extent_can_be_that_of_a_layer(generate, context, picture):
+    layer = QgsRasterLayer(picture, "picture", "gdal")
+    context.project().addMapLayer(layer)
+    for extent in (layer.id(), picture):
+        found = draft(generate, context, EXTENT=extent, RESOLUTION=10).request
+        assert found.grid.bounds == (500000, 4999700, 500400, 5000000) and found.grid.crs == "EPSG:32633"
+
+
+def test_super_resolve_becomes_a_request(super_resolve, context, picture):
+    found = draft(super_resolve, context, INPUT=picture, BANDS="3;1", FACTOR="2", SAMPLES=2, SPREAD="TEMPORARY_OUTPUT")
+    assert (found.request.factor, found.request.source.bands, found.request.spread) == (2, (3, 1), True)
+    assert found.request.gsd == pytest.approx(10, rel=0.001) and len(found.exports) == 1
+    assert found.request.sampling.guidance_scale == 1
+    for bands, expected in (([3, 1], (3, 1)), (["4"], (4,)), (2, (2,)), ("4,3,2", (4, 3, 2)), ("", ()), (None, ())):
+        assert draft(super_resolve, context, INPUT=picture, BANDS=bands).request.source.bands == expected
+
+
+def test_the_date_of_the_layer_is_used_unless_another_is_given(super_resolve, context, picture):
+    layer = QgsRasterLayer(picture, "picture", "gdal")
+    set_layer_date(layer, "2020-01-02")
+    context.project().addMapLayer(layer)
+    assert draft(super_resolve, context, INPUT=layer).request.source.date == "2020-01-02"
+    assert draft(super_resolve, context, INPUT=layer, DATE="2021-01-02").request.source.date == "2021-01-02"
+
+
+GENERATE = [
+    ({"MODEL": "no-such-model"}, "UNKNOWN_MODEL"),
+    ({"EXTENT": "13,12,52,53 [EPSG:4326]"}, "EMPTY_EXTENT"),
+    ({"EXTENT": "13,13,52,53 [EPSG:4326]"}, "EMPTY_EXTENT"),
+    ({"EXTENT": "nan,13,52,53 [EPSG:4326]"}, "EMPTY_EXTENT"),
+    ({"EXTENT": ""}, "EMPTY_EXTENT"),
+    ({"EXTENT": "13,13.1,52,52.1"}, "UNKNOWN_CRS"),
+    ({"CRS": "EPSG:99999"}, "UNKNOWN_CRS"),
+    ({"EXTENT": "-180,180,-90,90 [EPSG:4326]"}, "EXTENT_TOO_LARGE"),
+    ({"EXTENT": "0,30,30,60 [EPSG:4326]"}, "EXTENT_TOO_LARGE"),
+    ({"DATE": "2024-02-31"}, "INVALID_REQUEST"),
+    ({"DATE": "yesterday"}, "INVALID_REQUEST"),
+    ({"PROMPT": "x" * 1_000_000}, "PROMPT_TOO_LONG"),
+    ({"NEGATIVE_PROMPT": "x" * 5000}, "PROMPT_TOO_LONG"),
+    ({"RESOLUTION": "ten"}, "INVALID_REQUEST"),
+    ({"RESOLUTION": "nan"}, "INVALID_REQUEST"),
+    ({"RESOLUTION": 0}, "UNSUPPORTED_RESOLUTION"),
+    ({"RESOLUTION": 1000}, "UNSUPPORTED_RESOLUTION"),
+    ({"SEED": -1}, "INVALID_REQUEST"),
+    ({"SEED": 1.5}, "INVALID_REQUEST"),
+    ({"STEPS": 0}, "INVALID_REQUEST"),
+    ({"SAMPLES": 65}, "INVALID_REQUEST"),
+    ({"GUIDANCE": 99}, "INVALID_REQUEST"),
+    ({"SCHEDULER": "Euler?"}, "UNKNOWN_SCHEDULER"),
+    ({"OUTPUT": "/no/such/folder/x.tif"}, "OUTPUT_NOT_WRITABLE"),
+    ({"OUTPUT": "/tmp/x.png"}, "OUTPUT_NOT_WRITABLE"),
+]
+
+
+def refusal(algorithm, parameters, context):
+    is_well, text = algorithm.create().checkParameterValues(parameters, context)
+    assert not is_well
+    code, _, rest = text.partition(": ")
+    assert len(text) < 600 and rest.count(".") >= 2, "a sentence and a next step"
+    # in a model nobody checks beforehand: preparing the run refuses in the same words
+    said = []
+
+    class Feedback(QgsProcessingFeedback):
+        def reportError(self, error, fatalError=False):  # noqa: N802, N803
+            said.append(error)
+
+    assert not algorithm.create().prepare(parameters, context, Feedback())
+    assert said == [text]
+    return code
+
+
+@pytest.mark.parametrize(("change", "code"), GENERATE, ids=[f"{c}-{next(iter(p))}" for p, c in GENERATE])
+def test_generate_refuses_with_a_code(generate, context, change, code):
+    parameters = {"EXTENT": SPAIN, "PROMPT": "forest", "RESOLUTION": 10, "OUTPUT": "TEMPORARY_OUTPUT", **change}
+    assert refusal(generate, parameters, context) == code
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"INPUT": None}, "SOURCE_UNREADABLE"),
+        ({"INPUT": "/no/such/file.tif"}, "SOURCE_UNREADABLE"),
+        ({"INPUT": __file__}, "SOURCE_UNREADABLE"),
+        ({"FACTOR": 3}, "INVALID_REQUEST"),
+        ({"FACTOR": 8}, "INVALID_REQUEST"),
+        ({"BANDS": [9]}, "INVALID_REQUEST"),
+        ({"BANDS": "red"}, "INVALID_REQUEST"),
+        ({"SPREAD": "TEMPORARY_OUTPUT"}, "INVALID_REQUEST"),
+        ({"OUTPUT": "INPUT"}, "OUTPUT_NOT_WRITABLE"),
+    ],
+)
+def test_super_resolve_refuses_with_a_code(super_resolve, context, picture, change, code):
+    parameters = {"INPUT": picture, "FACTOR": 2, "OUTPUT": "TEMPORARY_OUTPUT", **change}
+    if parameters["OUTPUT"] == "INPUT":
+        parameters["OUTPUT"] = picture
+    assert refusal(super_resolve, parameters, context) == code
+
+
+def test_without_an_engine_it_says_how_to_get_one(generate, context, monkeypatch, tmp_path):
+    monkeypatch.delenv("AFTERIMAGE_ENGINE_PYTHON")
+    monkeypatch.setattr("afterimage.plugin.settings.engine_python", lambda: None)
+    assert refusal(generate, {"EXTENT": SPAIN, "OUTPUT": "TEMPORARY_OUTPUT"}, context) == "ENGINE_MISSING"
+
+
+def test_a_model_for_tests_is_not_offered(qgis_app, monkeypatch):
+    monkeypatch.delenv("AFTERIMAGE_TEST_MODELS")
+    provider = AfterimageProvider()
+    provider.refreshAlgorithms()
+    for name in ("generate", "superresolve"):
+        assert "tiny" not in " ".join(provider.algorithm(name).parameterDefinition("MODEL").options())
