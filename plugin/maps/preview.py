@@ -2,7 +2,7 @@
 
 from typing import Dict, List
 
-from qgis.core import QgsProject, QgsRasterLayer
+from qgis.core import QgsMapLayer, QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QObject
 
 from ..report import tr
@@ -13,6 +13,11 @@ from .style import style_sample
 #: Custom property of a preview layer: the job whose preview it is.
 _JOB = "afterimage/preview"
 _KEEPER = "afterimage-previews"
+
+
+def is_preview(layer: QgsMapLayer) -> bool:
+    """Whether a layer is a preview, which goes when its job ends."""
+    return bool(layer.customProperty(_JOB))
 
 
 def show_preview(job: str, path: str, project: QgsProject) -> None:
@@ -31,7 +36,7 @@ def remove_preview(job: str, project: QgsProject) -> None:
 
 
 def _previews(project: QgsProject) -> List[QgsRasterLayer]:
-    return [layer for layer in project.mapLayers().values() if layer.customProperty(_JOB)]
+    return [layer for layer in project.mapLayers().values() if is_preview(layer)]
 
 
 def _keeper(project: QgsProject) -> "_Keeper":

@@ -244,6 +244,11 @@ class GeneratePanel(Panel):
         if not card.gsd[0] <= self.gsd.value() <= card.gsd[1] and card.reaches(self.gsd.value()):
             trained += " " + tr("The picture will be resampled.")
         self.fields.note(self.gsd, trained)
+        if "prompt" in card.uses:
+            strange = card.vocabulary and not self.prompt.is_known(card.vocabulary)
+            self.fields.note(
+                self.prompt, tr("It names none of these words; other words may be refused.") if strange else ""
+            )
         if self.extent.problems() or self._place_problems():
             self.fields.note(self.extent, "")
             self.more.note(self.crs, "")

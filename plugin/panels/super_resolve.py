@@ -2,8 +2,7 @@
 
 from typing import Dict, List, Optional, Tuple
 
-from qgis.core import QgsMapLayerProxyModel
-from qgis.gui import QgsMapCanvas, QgsMapLayerComboBox
+from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
 
 from ...engine.contract import (
@@ -26,6 +25,7 @@ from ..widgets.fields import Fields
 from ..widgets.model import ModelInput
 from ..widgets.numbers import metres
 from ..widgets.output import OutputInput
+from ..widgets.raster import RasterInput
 from ..widgets.sampling import SamplesInput, SamplingInput
 from ..widgets.seed import SeedInput
 from .base import Panel, no_model, too_large
@@ -48,11 +48,7 @@ class SuperResolvePanel(Panel):
         self._info: Optional[SourceInfo] = None
         self._refusal: Optional[Failure] = None
         self.model = ModelInput(self.task)
-        self.layer = QgsMapLayerComboBox()
-        self.layer.setObjectName("layer")
-        self.layer.setFilters(QgsMapLayerProxyModel.Filter.RasterLayer)
-        self.layer.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.layer.setMinimumContentsLength(5)
+        self.layer = RasterInput()
         self.bands = BandsInput()
         self.factor = QComboBox()
         self.factor.setObjectName("factor")

@@ -26,6 +26,8 @@ def stage_name(stage: str) -> str:
     known = {
         "loading model": tr("Loading the model"),
         "tiles": tr("Drawing tiles"),
+        "drawing": tr("Drawing"),
+        "denoising": tr("Denoising"),
         "writing": tr("Writing the result"),
     }
     return known.get(stage, stage[:1].upper() + stage[1:]) or tr("Running")
@@ -131,7 +133,8 @@ class JobRow(QFrame):
             self.progress.setValue(int(record.fraction * 1000))
         text = status(record)
         self.state.setText(text)
-        self.state.setToolTip(record.failure.code.value if record.failure is not None else "")
+        notices = record.result.notices if record.result is not None else ()
+        self.state.setToolTip(record.failure.code.value if record.failure is not None else "\n".join(notices))
         self.setAccessibleName(self.title.text() + ", " + text)
         for button, what in (
             (self.cancel_button, tr("Cancel {title}")),

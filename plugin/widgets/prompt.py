@@ -78,6 +78,13 @@ class PromptInput(QWidget):
         """Show what the model knows."""
         self.words.set_words(words)
 
+    def is_known(self, words: Tuple[str, ...]) -> bool:
+        """Whether the text is empty or names one of these words; a text that is too long is not searched."""
+        if self._length() > PROMPT_LIMIT:
+            return True
+        text = self.edit.toPlainText().casefold()
+        return not text.strip() or any(word.casefold() in text for word in words)
+
     def problems(self) -> List[Failure]:
         """Why no job can start with this."""
         length = self._length()

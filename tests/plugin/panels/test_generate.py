@@ -225,3 +225,9 @@ def test_an_empty_rectangle_is_refused(panel, qtbot, typed):
     qtbot.keyClicks(panel.extent.edit, typed)
     qtbot.keyClick(panel.extent.edit, Qt.Key.Key_Return)
     assert ErrorCode.EMPTY_EXTENT in codes(panel)
+
+
+def test_a_prompt_of_strange_words_is_remarked_on(panel):
+    for text, strange in (("", False), ("a castle", True), ("a Forest by night", False)):
+        panel.prompt.set_text(text)
+        assert bool(panel.fields.note_text(panel.prompt)) is strange
