@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..contract import ModelCard, WireError, loads
 from ..errors import UnknownModel
 from ..settings import Settings
-from .base import GenerateModel, SuperResolveModel
+
+if TYPE_CHECKING:
+    from .base import GenerateModel, SuperResolveModel
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ _TINY = (
         steps=4,
         guidance_scale=2.0,
         uses=("prompt", "negative_prompt"),
-        vocabulary=("Forest", "River", "SeaLake"),
+        vocabulary=("forest", "river", "sea lake"),
         parameters=38_000,
         memory_mb=400,
         gflop_per_window_step=0.005,

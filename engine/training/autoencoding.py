@@ -23,7 +23,8 @@ class AutoencoderObjective:
     a denoiser stay small in the picture.
 
     Args:
-        recipe: options ``latent_noise`` (standard deviations), ``latent_pull`` (weight) and ``gradients`` (weight).
+        recipe: options ``latent_noise`` (standard deviations), ``latent_pull`` (weight), ``gradients`` (weight) and
+            ``every`` (1 takes all chips, 2 every second).
         data: folder with the archives.
     """
 
@@ -31,9 +32,10 @@ class AutoencoderObjective:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.trained: nn.Module = TileableAutoencoder(**recipe.network)
-        train, val = read_eurosat(data, "train"), read_eurosat(data, "val")
+        every = recipe.options.get("every", 1)
+        train, val = read_eurosat(data, "train").every(every), read_eurosat(data, "val").every(4 * every)
         self.pixels = torch.from_numpy(train.pixels).permute(0, 3, 1, 2).contiguous()
-        self.held_out = torch.from_numpy(val.pixels).permute(0, 3, 1, 2)[::4].float().div(255)
+        self.held_out = torch.from_numpy(val.pixels).permute(0, 3, 1, 2).float().div(255)
         self.order = Order(len(self.pixels), recipe.batch, recipe.seed)
 
     def loss(self, step: int) -> Tensor:

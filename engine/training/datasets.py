@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,10 @@ class Chips:
     labels: np.ndarray
     classes: tuple[str, ...]
     gsd: float
+
+    def every(self, count: int) -> Chips:
+        """One image out of ``count``, spread over all."""
+        return replace(self, pixels=self.pixels[::count], labels=self.labels[::count])
 
 
 def read_eurosat(folder: Path, split: str) -> Chips:

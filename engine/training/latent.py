@@ -32,7 +32,7 @@ class LatentObjective:
 
     Args:
         recipe: ``network`` names a diffusers class under ``_class_name``; options ``drop_text`` and ``drop_gsd``
-            (probabilities).
+            (probabilities) and ``every`` (1 takes all chips, 2 every second).
         data: folder with the archives.
         autoencoder: folder of the exported autoencoder.
         cache: file that keeps the encoded data set.
@@ -41,7 +41,8 @@ class LatentObjective:
     def __init__(self, recipe: Recipe, data: Path, autoencoder: Path, cache: Path) -> None:
         self.recipe = recipe
         self.autoencoder = read_component(TileableAutoencoder, autoencoder)
-        train, val = read_eurosat(data, "train"), read_eurosat(data, "val")
+        every = recipe.options.get("every", 1)
+        train, val = read_eurosat(data, "train").every(every), read_eurosat(data, "val").every(every)
         if not cache.exists():
             cache.parent.mkdir(parents=True, exist_ok=True)
             save_file({"train": self._encode(train, range(8)), "val": self._encode(val, range(1))}, cache)

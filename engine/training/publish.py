@@ -17,6 +17,7 @@ from ..contract import Measure, ModelCard, Sampling, WireError, dumps, loads
 from ..contract.requests import Generate
 from ..models import catalog, eo_latent, eo_residual
 from ..models.eo_latent import LatentModel
+from ..models.vocabulary import spelled
 from ..models.weights import digests
 
 CARDS = Path(__file__).parent / "cards"
@@ -75,7 +76,9 @@ def _with_costs(card: ModelCard, folder: Path) -> ModelCard:
     latent = eo_latent.load_model(card, folder, device)
     z = torch.zeros(1, latent.channels, latent.window, latent.window)
     tokens = _tokens(latent)
-    card = replace(card, vocabulary=latent.vocabulary.classes, parameters=count(folder), memory_mb=900)
+    card = replace(
+        card, vocabulary=tuple(map(spelled, latent.vocabulary.classes)), parameters=count(folder), memory_mb=900
+    )
     megapixel = 1e6 / (latent.window * latent.scale) ** 2
     return replace(
         card,
@@ -89,7 +92,7 @@ def _tokens(model: LatentModel) -> Any:
 
     grid = GeoBox.from_bounds("EPSG:32632", (0.0, 0.0, 640.0, 640.0), 10.0)
     sampling = Sampling(0, 1, model.card.schedulers[0])
-    return model.condition(Generate(model.card.id, grid, grid, 10.0, model.vocabulary.classes[0], sampling))
+    return model.condition(Generate(model.card.id, grid, grid, 10.0, spelled(model.vocabulary.classes[0]), sampling))
 
 
 def gflop(call: Callable[[], Any]) -> float:

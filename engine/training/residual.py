@@ -32,7 +32,7 @@ class ResidualObjective:
     noise level holds no signal, so one call there is the mean of all fine images that fit.
 
     Args:
-        recipe: options ``crop`` (fine pixels) and ``residual_scale``.
+        recipe: options ``crop`` (fine pixels), ``residual_scale`` and ``every`` (thins out validation).
         data: folder with the archives.
     """
 
@@ -52,7 +52,9 @@ class ResidualObjective:
             read_eurosat(data, "train").pixels,
         ]
         self.shares = np.array([0.5, 0.15, 0.35])
-        self.held_out = [read_ucmerced(data, "val").pixels[::3], read_eurosat(data, "val").pixels[::20]]
+        every = recipe.options.get("every", 1)
+        held_out = (read_ucmerced(data, "val").every(3 * every), read_eurosat(data, "val").every(20 * every))
+        self.held_out = [chips.pixels for chips in held_out]
         self.alphas = alphas_cumprod()
 
     def loss(self, step: int) -> Tensor:

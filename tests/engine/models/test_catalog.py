@@ -1,0 +1,140 @@
+"""The catalogue lists models without loading any, and loads those it lists."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+import torch
+from afterimage.engine.contract import GeoBox, Sampling, Window
+from afterimage.engine.contract.requests import Generate
+from afterimage.engine.diffusion import noise
+from afterimage.engine.diffusion.loop import sample
+from afterimage.engine.errors import PromptNotUnderstood, UnknownModel, UnknownScheduler, WeightsMissing
+from afterimage.engine.models import catalog
+from afterimage.engine.settings import MODELS_FOLDER, Settings
+
+SETTINGS = Settings(device="cpu", threads=1)
+
+
+def request(prompt="forest", negative="", **changes):
+    grid = GeoBox.from_bounds("EPSG:32632", (0.0, 0.0, 640.0, 640.0), 10.0)
+    return Generate("m", grid, grid, 10.0, prompt, Sampling(1, 2, "DDIM"), negative_prompt=negative, **changes)
+
+
+def test_cards_are_listed_without_torch(root):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import launch; from pathlib import Path;"
+        "launch.register(Path(sys.argv[1]).parent);"
+        "from afterimage.engine.models import catalog; from afterimage.engine.settings import Settings;"
+        "assert catalog.cards(Settings()); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(root / "engine")], check=True, timeout=60)
+
+
+def test_random_models_cannot_be_picked():
+    tiny = {card.id: card for card in catalog.cards(SETTINGS) if card.id.startswith("tiny-")}
+    assert set(tiny) == {"tiny-generate", "tiny-superresolve"}
+    assert not any(card.pickable for card in tiny.values())
+
+
+def test_an_unknown_model_is_refused():
+    with pytest.raises(UnknownModel):
+        catalog.load("nothing", SETTINGS)
+
+
+def test_a_damaged_card_is_left_out_and_a_family_of_later_versions_is_listed_but_not_run(tmp_path, caplog):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "card.json").write_text("{")
+    ids = {card.id for card in catalog.cards(Settings(models=tmp_path))}
+    assert ids == {"tiny-generate", "tiny-superresolve"}
+    assert "broken" in caplog.text
+
+
+def test_a_card_without_weights_is_missing_them(tmp_path):
+    from afterimage.engine.training.publish import write_card
+
+    folder = tmp_path / "m"
+    folder.mkdir()
+    card = next(c for c in catalog.cards(SETTINGS) if c.id == "tiny-generate")
+    write_card(dataclasses.replace(card, id="other"), folder)
+    with pytest.raises(WeightsMissing):
+        catalog.load("other", Settings(device="cpu", threads=1, models=tmp_path))
+
+
+def generate_ids():
+    return [card.id for card in catalog.cards(SETTINGS) if "Generate" in card.tasks]
+
+
+def super_resolve_ids():
+    return [card.id for card in catalog.cards(SETTINGS) if "SuperResolve" in card.tasks]
+
+
+@pytest.mark.parametrize("model_id", generate_ids())
+def test_a_generate_model_does_what_its_protocol_says(model_id):
+    model = catalog.load(model_id, SETTINGS)
+    condition, null = model.condition(request()), model.unconditioned(request())
+    x = torch.randn(2, model.channels, model.window, model.window, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        first = model.predict(x, torch.tensor(500), condition)
+        again = model.predict(x, torch.tensor(500), condition)
+        pixels = model.decode(x)
+    assert first.shape == x.shape and torch.equal(first, again)
+    assert torch.isfinite(first).all()
+    assert not torch.allclose(first, model.predict(x, torch.tensor(500), null))
+    assert pixels.shape == (2, len(model.card.bands), model.window * model.scale, model.window * model.scale)
+    assert pixels.min() >= 0 and pixels.max() <= 1 and pixels.std() > 0
+    assert torch.equal(model.unconditioned(request(negative="river")), model.condition(request("a river")))
+    for words in ("a spaceship", ""):
+        with pytest.raises(PromptNotUnderstood):
+            model.condition(request(words))
+    with pytest.raises(PromptNotUnderstood):
+        model.unconditioned(request(negative="a spaceship"))
+
+
+@pytest.mark.parametrize("model_id", generate_ids())
+def test_what_the_card_calls_unused_does_not_change_the_picture(model_id):
+    model = catalog.load(model_id, SETTINGS)
+    plain = model.condition(request())
+    for name, changes in (("date", {"date": "2020-05-01"}), ("place", {"longitude": 8.0, "latitude": 50.0})):
+        changed = not torch.equal(plain, model.condition(request(**changes)))
+        assert changed == (name in model.card.uses)
+
+
+@pytest.mark.parametrize("model_id", generate_ids() + super_resolve_ids())
+def test_every_scheduler_of_the_card_brings_a_perfect_denoiser_to_its_point(model_id):
+    model = catalog.load(model_id, SETTINGS)
+    point = torch.full((1, 3, 4, 4), 0.7)
+    for name in model.card.schedulers:
+        scheduler = model.scheduler(name)
+        alphas = scheduler.alphas_cumprod
+
+        def predict(x, t, alphas=alphas):
+            """The velocity of a point: v = (sqrt(abar) x - x0) / sqrt(1 - abar)."""
+            return (alphas[t] ** 0.5 * x - point) / (1 - alphas[t]) ** 0.5
+
+        drawn = sample(predict, scheduler, 12, lambda stream: noise.field(1, stream, Window(0, 0, 4, 4), 3)[None])
+        assert torch.allclose(drawn, point, atol=2e-3), name
+    with pytest.raises(UnknownScheduler):
+        model.scheduler("Euler ancestral of yesterday")
+
+
+@pytest.mark.parametrize("model_id", super_resolve_ids())
+def test_a_super_resolution_model_does_what_its_protocol_says(model_id):
+    model = catalog.load(model_id, SETTINGS)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, model.window, model.window, generator=generator)
+    for factor in model.card.factors:
+        lr = torch.rand(2, 3, model.window // factor, model.window // factor, generator=generator)
+        enlarged = model.enlarge(lr, factor)
+        assert enlarged.shape == x.shape
+        with torch.inference_mode():
+            first = model.predict(x, torch.tensor(500), enlarged, factor)
+            assert torch.equal(first, model.predict(x, torch.tensor(500), enlarged, factor))
+        assert first.shape == x.shape and torch.isfinite(first).all()
+
+
+def test_shipped_weights_fit_in_fifteen_megabytes_and_are_safetensors():
+    files = [path for path in MODELS_FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 15_000_000
+    assert {path.suffix for path in files} <= {".json", ".safetensors"}
