@@ -16,7 +16,7 @@ from ..diffusion import constraints, noise
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict
 from ..diffusion.windows import Index, Lattice, blend
-from ..errors import ExtentTooLarge, InvalidRequest, UnsupportedResolution
+from ..errors import ExtentTooLarge, InvalidRequest
 from ..journal import JobFolder
 from ..models.base import SuperResolveModel
 from ..radiometry import Radiometry, measure
@@ -39,7 +39,6 @@ def plan(request: SuperResolve, folder: JobFolder, model: SuperResolveModel, ctx
 
     Raises:
         InvalidRequest: for a factor that the model does not have, or steps that the scheduler cannot do.
-        UnsupportedResolution: for a ground resolution that is further than a factor of 2 from the model's.
         UnknownScheduler: for a scheduler that the model does not have.
         ExtentTooLarge: for more pixels than a job may have.
         SourceEmpty: for a raster without data. What ``SourceRaster`` raises, besides.
@@ -288,15 +287,14 @@ def _check(request: SuperResolve, model: SuperResolveModel) -> tuple[str, ...]:
 
 
 def _resolution(gsd: float, factor: int, card: ModelCard) -> tuple[str, ...]:
-    """Notice or refuse a ground resolution that the model was not trained on."""
+    """What to say about a ground resolution that the model was not trained on.
+
+    Nothing is refused: a source is never resampled, so there is no resolution to resample to, and the result agrees
+    with it whatever the model knows.
+    """
     finest, coarsest = (edge * factor for edge in card.gsd)
+    if finest * 0.999 <= gsd <= coarsest * 1.001:
+        return ()
     known = f"{finest:.4g} m" if finest == coarsest else f"{finest:.4g} to {coarsest:.4g} m"
-    if not card.reaches(gsd / factor):
-        low, high = finest / card.GSD_REACH, coarsest * card.GSD_REACH
-        raise UnsupportedResolution(
-            f"The layer has {gsd:.4g} m per pixel, and the model {card.name} refines layers of {known} by {factor}.",
-            f"Choose a layer of {low:.4g} to {high:.4g} m per pixel, another factor, or another model.",
-        )
-    if not finest * 0.999 <= gsd <= coarsest * 1.001:
-        return (f"The layer has {gsd:.4g} m per pixel; the model was trained on {known} and may do less well.",)
-    return ()
+    worth = "may do less well" if card.reaches(gsd / factor) else "knows nothing of such detail: do not rely on it"
+    return (f"The layer has {gsd:.4g} m per pixel; the model was trained on {known} and {worth}.",)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 from afterimage.engine.contract import Sampling, Source, SuperResolve
-from afterimage.engine.errors import InvalidRequest, SourceEmpty, SourceUnreadable, UnsupportedResolution
+from afterimage.engine.errors import InvalidRequest, SourceEmpty, SourceUnreadable
 from afterimage.engine.tasks import super_resolve
 
 TRANSFORM = rasterio.Affine(20.0, 0.0, 500_000.0, 0.0, -20.0, 4_600_020.0)
@@ -197,6 +197,13 @@ def test_a_resolution_beside_the_trained_range_is_done_with_a_notice(bench, supe
     assert bool(notices) == said
 
 
+@pytest.mark.parametrize("gsd", [5.0, 100.0])
+def test_a_resolution_far_from_the_trained_range_is_done_with_a_warning(bench, super_resolve_model, gsd):
+    write(bench.path / "source.tif", scene(3, 20, 20))
+    (notice,) = bench.plan(super_resolve, request(gsd=gsd), super_resolve_model).notices
+    assert "16 to 24 m" in notice and "do not rely on it" in notice
+
+
 def test_bad_requests_are_refused_before_any_work(bench, super_resolve_model, card):
     with pytest.raises(SourceUnreadable):
         bench.plan(super_resolve, request(), super_resolve_model)
@@ -204,9 +211,6 @@ def test_bad_requests_are_refused_before_any_work(bench, super_resolve_model, ca
     with pytest.raises(SourceEmpty):
         bench.plan(super_resolve, request(), super_resolve_model)
     write(bench.path / "source.tif", scene(3, 20, 20))
-    for gsd in (5.0, 100.0):
-        with pytest.raises(UnsupportedResolution, match="16 to 24 m"):
-            bench.plan(super_resolve, request(gsd=gsd), super_resolve_model)
     super_resolve_model.card = card(factors=(2,))
     with pytest.raises(InvalidRequest, match="by 4"):
         bench.plan(super_resolve, request(4, gsd=40.0), super_resolve_model)
