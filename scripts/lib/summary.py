@@ -18,7 +18,8 @@ def main(out: Path, setup: str) -> int:
             print(f"    {notice}")
     if "longest_stall_ms" in report:
         print(
-            f"Longest time without an answer from QGIS's main thread during the jobs: {report['longest_stall_ms']} ms"
+            f"QGIS's main thread was away from its event loop for at most {report['longest_stall_ms']} ms during the "
+            f"jobs, {report['longest_work_ms']} ms of its own work at a time; the rest is other programs"
         )
     problems = list(report["problems"])
     for job in report.get("jobs", {}).values():
