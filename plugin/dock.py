@@ -109,8 +109,8 @@ class Dock(QgsDockWidget):
         found = [*self._engine_problems(), *self.panel.problems()]
         self._can_run = not found
         self.run_button.setEnabled(self._can_run)
-        self.problem.setText(found[0].message if found else "")
-        self.problem.setToolTip(found[0].hint if found else "")
+        self.problem.setText(sentence(found[0]) if found else "")
+        self.problem.setToolTip(found[0].code.value if found else "")
         self.problem.setVisible(bool(found))
         self.run_button.setToolTip(sentence(found[0]) if found else tr("Start this job, after those that wait"))
         self.run_button.setAccessibleDescription(self.run_button.toolTip())

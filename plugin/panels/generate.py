@@ -111,6 +111,14 @@ class GeneratePanel(Panel):
         card = self.model.card
         if card is None:
             return [no_model(self.task)]
+        found = self._ground_problems(card)
+        if "prompt" in card.uses:
+            found += self.prompt.problems() or self._empty_prompt(card)
+        if "negative_prompt" in card.uses:
+            found += self.negative.problems()
+        return found + self.output.problems()
+
+    def _ground_problems(self, card: ModelCard) -> List[Failure]:
         found = [*self.extent.problems(), *self._place_problems()]
         if not card.reaches(self.gsd.value()):
             found.append(
@@ -122,11 +130,14 @@ class GeneratePanel(Panel):
                     ),
                 )
             )
-        if "prompt" in card.uses:
-            found += self.prompt.problems()
-        if "negative_prompt" in card.uses:
-            found += self.negative.problems()
-        return found + self.output.problems()
+        return found
+
+    def _empty_prompt(self, card: ModelCard) -> List[Failure]:
+        """A model that draws out of a closed list must be told what; others may be left free."""
+        if not card.vocabulary or self.prompt.edit.toPlainText().strip():
+            return []
+        message, hint = tr("Say what the picture should show."), tr("Click a word below the prompt, or write some.")
+        return [Failure(ErrorCode.PROMPT_NOT_UNDERSTOOD, message, hint)]
 
     def draft(self) -> Draft:
         """What the form asks for.
@@ -137,15 +148,19 @@ class GeneratePanel(Panel):
         found = self.problems()
         if found:
             raise Problem.of(found[0])
-        request = self._request(self._place(), self.seed.next())
+        uses = self.model.card.uses
+        prompt = self.prompt.text() if "prompt" in uses else ""
+        negative = self.negative.text() if "negative_prompt" in uses else ""
+        request = self._request(self._place(), self.seed.next(), prompt, negative)
         return Draft(request, request.prompt[:60] or self.model.card.name, output=self.output.value())
 
     def estimate(self, gflops: float = DEFAULT_GFLOPS) -> Optional[Estimate]:
-        """What the job would take at a rate of so many GFLOP/s; None while the form has problems."""
-        if self.problems():
+        """What the job would take at a rate of so many GFLOP/s; None while it cannot be told, whatever the prompt."""
+        card = self.model.card
+        if card is None or self._ground_problems(card):
             return None
-        request = self._request(self._place(), self.seed.value())
-        return estimate(request, self.model.card, bands=len(self.model.card.bands), gflops=gflops)
+        request = self._request(self._place(), self.seed.value(), "", "")
+        return estimate(request, card, bands=len(card.bands), gflops=gflops)
 
     def held(self) -> Dict[str, object]:
         """What is worth keeping from one session of QGIS to the next."""
@@ -156,8 +171,7 @@ class GeneratePanel(Panel):
             "date": self.date.value() or "",
             "gsd": self.gsd.value(),
             "samples": self.samples.value(),
-            "keep_seed": self.seed.keep.isChecked(),
-            "seed": self.seed.value(),
+            **self.seed.held(),
         }
 
     def hold(self, values: Dict[str, object]) -> None:
@@ -168,21 +182,17 @@ class GeneratePanel(Panel):
         self.date.set_value(str(values.get("date", "")))
         if same_model and isinstance(values.get("gsd"), float):
             self.gsd.setValue(values["gsd"])
-        if isinstance(values.get("samples"), int):
-            self.samples.setValue(values["samples"])
-        if values.get("keep_seed") is True and isinstance(values.get("seed"), int):
-            self.seed.keep.setChecked(True)
-            self.seed.number.setValue(values["seed"])
+        self.samples.hold(values.get("samples"))
+        self.seed.hold(values)
 
-    def _request(self, where: Place, seed: int) -> Generate:
-        card = self.model.card
+    def _request(self, where: Place, seed: int, prompt: str, negative: str) -> Generate:
         return Generate(
-            model=card.id,
+            model=self.model.card.id,
             grid=where.grid,
             lattice=where.lattice,
             gsd=where.gsd,
-            prompt=self.prompt.text() if "prompt" in card.uses else "",
-            negative_prompt=self.negative.text() if "negative_prompt" in card.uses else "",
+            prompt=prompt,
+            negative_prompt=negative,
             date=self.date.value(),
             longitude=where.longitude,
             latitude=where.latitude,

@@ -150,8 +150,7 @@ class SuperResolvePanel(Panel):
             "factor": self.factor.currentData() or 0,
             "samples": self.samples.value(),
             "spread": self.spread.isChecked(),
-            "keep_seed": self.seed.keep.isChecked(),
-            "seed": self.seed.value(),
+            **self.seed.held(),
         }
 
     def hold(self, values: Dict[str, object]) -> None:
@@ -160,12 +159,9 @@ class SuperResolvePanel(Panel):
         index = self.factor.findData(values.get("factor"))
         if index >= 0:
             self.factor.setCurrentIndex(index)
-        if isinstance(values.get("samples"), int):
-            self.samples.setValue(values["samples"])
+        self.samples.hold(values.get("samples"))
         self.spread.setChecked(values.get("spread") is True)
-        if values.get("keep_seed") is True and isinstance(values.get("seed"), int):
-            self.seed.keep.setChecked(True)
-            self.seed.number.setValue(values["seed"])
+        self.seed.hold(values)
 
     def _request(self, source: Source, gsd: float, seed: int) -> SuperResolve:
         samples = self.samples.value()

@@ -2,7 +2,7 @@
 
 from typing import List, Optional, Tuple
 
-from qgis.PyQt.QtCore import QSize, Qt, pyqtSignal
+from qgis.PyQt.QtCore import QMimeData, QSize, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QFontMetrics
 from qgis.PyQt.QtWidgets import QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
@@ -10,6 +10,9 @@ from ...engine.contract import PROMPT_LIMIT, ErrorCode, Failure, clean_prompt
 from ..report import tr
 from .numbers import count
 from .words import Words
+
+#: Most characters that are taken over at once: enough to see that it is too much, and quick to lay out.
+_TAKEN = 2 * PROMPT_LIMIT
 
 
 class TextInput(QPlainTextEdit):
@@ -26,6 +29,10 @@ class TextInput(QPlainTextEdit):
         """As high as its lines."""
         margin = 2 * (self.frameWidth() + int(self.document().documentMargin()))
         return QSize(160, QFontMetrics(self.font()).lineSpacing() * self._lines + margin)
+
+    def insertFromMimeData(self, source: QMimeData) -> None:  # noqa: N802  (Qt's name)
+        """Paste plain text; of a very long one only the beginning, which is refused as too long all the same."""
+        self.insertPlainText(source.text()[:_TAKEN])
 
 
 class PromptInput(QWidget):
@@ -72,7 +79,7 @@ class PromptInput(QWidget):
 
     def set_text(self, text: str) -> None:
         """Show a text."""
-        self.edit.setPlainText(text)
+        self.edit.setPlainText(text[:_TAKEN])
 
     def set_vocabulary(self, words: Tuple[str, ...]) -> None:
         """Show what the model knows."""

@@ -21,6 +21,11 @@ class SamplesInput(QgsSpinBox):
         self.setRange(1, SAMPLES_LIMIT)
         self.setClearValue(1)
 
+    def hold(self, value: object) -> None:
+        """Show what an earlier session kept."""
+        if isinstance(value, int) and 1 <= value <= SAMPLES_LIMIT:
+            self.setValue(value)
+
 
 class SamplingInput(QWidget):
     """Steps, scheduler and guidance, each beginning with what the model's card recommends.

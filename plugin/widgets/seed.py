@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from typing import Optional
+from typing import Dict, Optional
 
 from qgis.gui import QgsSpinBox
 from qgis.PyQt.QtCore import Qt, pyqtSignal
@@ -66,6 +66,17 @@ class SeedInput(QWidget):
         if not self.keep.isChecked():
             self.draw()
         return self.value()
+
+    def held(self) -> Dict[str, object]:
+        """What is worth keeping from one session of QGIS to the next."""
+        return {"seed": self.value(), "keep_seed": self.keep.isChecked()}
+
+    def hold(self, values: Dict[str, object]) -> None:
+        """Show what an earlier session kept, where the seed was to be kept at all."""
+        seed = values.get("seed")
+        if values.get("keep_seed") is True and isinstance(seed, int) and 0 <= seed <= LARGEST:
+            self.keep.setChecked(True)
+            self.number.setValue(seed)
 
     def _announce(self, *_: object) -> None:
         self.changed.emit()

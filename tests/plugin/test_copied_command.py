@@ -35,7 +35,7 @@ def empty_project(qgis_new_project):
 def asked_again(job, folder, algorithm):
     """The request that the command makes, run through the real algorithm."""
     text = command_of(job, str(folder))
-    name, values = re.fullmatch(r'processing\.run\(.afterimage:(\w+)., (\{.*\})\)', text, re.DOTALL).groups()
+    name, values = re.fullmatch(r"processing\.run\(.afterimage:(\w+)., (\{.*\})\)", text, re.DOTALL).groups()
     names = {
         "QgsReferencedRectangle": QgsReferencedRectangle,
         "QgsRectangle": QgsRectangle,

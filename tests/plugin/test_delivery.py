@@ -4,10 +4,11 @@ import pytest
 from afterimage.engine.contract import ErrorCode, Failure, JobState, Output, Role
 from afterimage.plugin.delivery import Delivery
 from afterimage.plugin.link.channel import ProcessChannel
+from afterimage.plugin.maps import layers
 from afterimage.plugin.maps.preview import is_preview
 from afterimage.plugin.panels import SuperResolvePanel
 from afterimage.plugin.session import Session
-from qgis.core import QgsProject
+from qgis.core import QgsProject, QgsRasterLayer
 from qgis.gui import QgsMessageBar
 
 from .panels.conftest import sharpener, write_raster
@@ -93,3 +94,18 @@ def test_a_preview_cannot_be_picked_as_a_source(session, qtbot, draft, delivery,
     assert len(names()) == 1
     assert panel.layer.count() == 0 and panel.layer.currentLayer() is None
     session.cancel(job)
+
+
+def test_many_previews_come_and_go_under_the_list_of_layers(session, qtbot, draft, delivery, tmp_path):
+    panel = SuperResolvePanel()
+    qtbot.addWidget(panel)
+    panel.set_cards((sharpener(),))
+    for number in range(20):
+        layers.show_preview(f"j{number}", write_raster(tmp_path / f"preview{number}.tif"), QgsProject.instance())
+        source = QgsRasterLayer(write_raster(tmp_path / f"source{number}.tif"), f"source {number}")
+        QgsProject.instance().addMapLayer(source)
+        assert panel.layer.count() == 1 and panel.layer.currentLayer() == source
+        layers.remove_preview(f"j{number}", QgsProject.instance())
+        assert panel.layer.count() == 1
+        QgsProject.instance().removeMapLayer(source.id())
+        assert panel.layer.count() == 0

@@ -72,8 +72,8 @@ def newest(dock):
 
 
 def test_it_opens_with_the_first_thing_to_do_and_starts_nothing(dock, session):
-    assert dock.problem.text() == "Choose where the picture should be."
-    assert not dock.run_button.isEnabled() and dock.problem.toolTip()
+    assert dock.problem.text().startswith("Choose where the picture should be. Use the map view")
+    assert not dock.run_button.isEnabled() and dock.problem.toolTip() == ErrorCode.EMPTY_EXTENT.value
     assert session.engine_state == "stopped" and session.jobs == []
     assert not dock.setup.isVisible()
     assert dock.jobs.empty.isVisible()
@@ -189,7 +189,7 @@ def test_without_an_engine_it_offers_one_and_installs_only_on_a_click(bare, canv
     qtbot.addWidget(dock)
     dock.show()
     assert dock.setup.isVisible() and asked == []
-    assert dock.problem.text() == "The engine is not installed yet." and not dock.run_button.isEnabled()
+    assert dock.problem.text().startswith("The engine is not installed yet.") and not dock.run_button.isEnabled()
     qtbot.mouseClick(dock.setup.install_button, LEFT)
     assert asked == ["install"]
 
