@@ -10,7 +10,7 @@ import math
 import sys
 import typing
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 from typing import Any, Dict, Tuple, Type, TypeVar, Union
 
 #: Longest line that is read.
@@ -56,7 +56,7 @@ def _encode(value: Any) -> Any:
     return value
 
 
-@lru_cache(maxsize=None)
+@cache
 def _hints(kind: type) -> Dict[str, Any]:
     return typing.get_type_hints(kind, vars(sys.modules[kind.__module__]))
 
@@ -73,7 +73,7 @@ def _decode(kind: Any, data: Any, path: str) -> Any:
         inner = typing.get_args(kind)[1]
         return {key: _decode(inner, item, f"{path}.{key}") for key, item in data.items()}
     if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(kind, data, path)
+        return _decode_dataclass(kind, data, path)  # type: ignore[arg-type]
     return _decode_scalar(kind, data, path)
 
 
@@ -105,7 +105,7 @@ def _decode_dataclass(kind: Type[T], data: Any, path: str) -> T:
         raise WireError(f"{path}: expected an object")
     if data.get("type", kind.__name__) != kind.__name__:
         raise WireError(f"{path}: expected a {kind.__name__}, found {data['type']!r}")
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     values = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name in data:

@@ -64,6 +64,7 @@ def batches(items: Sequence[T], size: int) -> Iterator[tuple[list[T], int]]:
         (items, how many of them are not repeated).
     """
     for start in range(0, len(items), size):
-        batch = list(items[start : start + size])
+        stop = start + size
+        batch = list(items[start:stop])
         count = len(batch)
         yield batch + [batch[-1]] * (size - count), count

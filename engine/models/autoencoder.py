@@ -22,7 +22,7 @@ class _Residual(nn.Module):
         return x + self.mix(nn.functional.silu(self.spread(nn.functional.silu(x))))
 
 
-class TileableAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class TileableAutoencoder(ModelMixin, ConfigMixin):
     """Pixels to latents of an eighth of the side, and back.
 
     Convolutions and activations only: no normalisation and no attention, so a latent changes the pixels within

@@ -22,7 +22,7 @@ FIELDS: dict[str, tuple[float, float]] = {
 }
 
 
-class CaptionTokens(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class CaptionTokens(ModelMixin, ConfigMixin):
     """Tokens of a caption: one for the text, one for each metadata field.
 
     The text token is the weighted mean of learned class embeddings. A field is either known, and then a learned

@@ -137,5 +137,6 @@ def make_tiny(card: ModelCard, device: torch.device) -> LatentModel:
         autoencoder = TileableAutoencoder(latent_channels=4, width=20, blocks=1)
         with torch.no_grad():
             autoencoder.decoder[-1].weight.mul_(8)  # random weights shrink what goes through them
-    networks = [network.eval().requires_grad_(False) for network in (denoiser, caption, autoencoder)]
-    return LatentModel(card, *networks, SCHEDULE, device)
+    for network in (denoiser, caption, autoencoder):
+        network.eval().requires_grad_(False)
+    return LatentModel(card, denoiser, caption, autoencoder, SCHEDULE, device)

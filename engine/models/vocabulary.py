@@ -281,7 +281,8 @@ class Vocabulary:
         place = 0
         while place < len(words):
             for length in range(min(self._longest, len(words) - place), 0, -1):
-                meaning = self._meaning.get(words[place : place + length])
+                end = place + length
+                meaning = self._meaning.get(words[place:end])
                 if meaning is not None:
                     if meaning not in found:
                         found.append(meaning)

@@ -67,7 +67,7 @@ def load_network(kind: type[N], folder: Path, component: str, digests: Mapping[s
         network.load_state_dict(tensors, strict=True)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsDamaged(f"The model's file {name} does not fit its network.") from error
-    return network.eval().requires_grad_(False)  # type: ignore[no-any-return]
+    return network.eval().requires_grad_(False)
 
 
 def digest(content: bytes) -> str:

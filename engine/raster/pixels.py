@@ -93,5 +93,5 @@ def _neighbour(value: np.generic) -> np.generic:
     """The next number of the same type, towards zero; 1 for zero."""
     if isinstance(value, np.floating):
         return type(value)(np.nextafter(value, 0) if value else np.finfo(value.dtype).tiny)
-    number = int(value)  # type: ignore[call-overload]
+    number = int(value)
     return type(value)(number - 1 if number > 0 else number + 1)

@@ -39,5 +39,6 @@ def _around(values: NDArray[np.float32]) -> NDArray[np.float32]:
     for row in range(3):
         for col in range(3):
             if (row, col) != (1, 1):
-                total += padded[..., row : row + height, col : col + width]
+                bottom, right = row + height, col + width
+                total += padded[..., row:bottom, col:right]
     return total

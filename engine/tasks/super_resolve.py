@@ -270,7 +270,8 @@ def _coarse(window: Window, factor: int) -> Window:
 
 def _triple(pixels: Tensor, first: int, count: int) -> Tensor:
     """So many bands from a first one on; where there are fewer, the last is repeated."""
-    group = pixels[first : first + count]
+    last = first + count
+    group = pixels[first:last]
     return torch.cat([group, group[-1:].expand(count - len(group), *group.shape[1:])])
 
 

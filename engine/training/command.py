@@ -54,6 +54,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     """Measure a model on the test splits and write the figures to its card; the exit status."""
     from ..models import catalog
     from ..models.eo_latent import LatentModel
+    from ..models.eo_residual import ResidualModel
     from ..settings import Settings
     from .measuring import measure_generate, measure_super_resolve
     from .publish import write_card
@@ -69,8 +70,10 @@ def evaluate(arguments: Sequence[str]) -> int:
     model = catalog.load(asked.model, Settings(device="cpu", threads=asked.threads, models=asked.models))
     if isinstance(model, LatentModel):
         measures = measure_generate(model, asked.data, asked.work, asked.per_class)
-    else:
+    elif isinstance(model, ResidualModel):
         measures = measure_super_resolve(model, asked.data)
+    else:
+        parser.error(f"how good {asked.model} is cannot be measured")
     for measure in measures:
         log.info("%s, %s: %s %s (%s)", measure.name, measure.on, measure.value, measure.unit, measure.reference)
     write_card(dataclasses.replace(model.card, measures=measures), asked.models / asked.model)

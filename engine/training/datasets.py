@@ -57,7 +57,8 @@ def read_eurosat(folder: Path, split: str) -> Chips:
             if name not in mosaics:
                 mosaics = {name: _image(archive, name)}  # rows are grouped by mosaic: keep one
             top, left = int(row["row"]) * 64, int(row["col"]) * 64
-            chips[i] = mosaics[name][top : top + 64, left : left + 64]
+            bottom, right = top + 64, left + 64
+            chips[i] = mosaics[name][top:bottom, left:right]
     labels = np.array([classes.index(row["class"]) for row in rows])
     return Chips(chips, labels, classes, 10.0)
 
@@ -101,7 +102,8 @@ def read_naip(folder: Path, before: int = 2018, size: int = 256) -> np.ndarray:
                 pixels = np.asarray(scene)[..., :3]  # near infrared stands where Pillow expects transparency
             for top in range(0, pixels.shape[0] - size + 1, size):
                 for left in range(0, pixels.shape[1] - size + 1, size):
-                    square = pixels[top : top + size, left : left + size]
+                    bottom, right = top + size, left + size
+                    square = pixels[top:bottom, left:right]
                     if (square.max(axis=2) > 0).mean() > 0.999:
                         squares.append(square)
     return np.stack(squares).astype(np.uint8)

@@ -64,7 +64,8 @@ def make_optimizers(trained: nn.Module, recipe: Recipe) -> list[torch.optim.Opti
 
     Source: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024, Liu et al. 2025 "Muon is scalable for LLM training".
     """
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in trained.named_parameters():
         is_matrix = recipe.muon_learning_rate > 0 and parameter.ndim == 2 and "transformer_blocks" in name
         inner = is_matrix and "scale_shift_table" not in name

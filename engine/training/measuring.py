@@ -194,7 +194,8 @@ def _sharpen(model: ResidualModel, lr: Tensor, factor: int, seed: int) -> Tensor
     card = model.card
     finished = []
     for start in range(0, len(lr), model.batch):
-        part = lr[start : start + model.batch]
+        end = start + model.batch
+        part = lr[start:end]
         enlarged = model.enlarge(part, factor)
         window = Window(0, 0, *enlarged.shape[-2:])
         places = range(start, start + len(part))

@@ -81,7 +81,8 @@ class ResidualObjective:
             source = self.sources[which]
             image = source[rng.integers(len(source))]
             top, left = (int(rng.integers(side - crop + 1)) for side in image.shape[:2])
-            squares.append(image[top : top + crop, left : left + crop])
+            bottom, right = top + crop, left + crop
+            squares.append(image[top:bottom, left:right])
         pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float().div(255)
         return turn(pixels, int(torch.randint(8, (), generator=generator))).contiguous()
 

@@ -151,7 +151,7 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
                 f"{str(error)[:1].upper()}{str(error)[1:]}.", tr("Correct it and run again.")
             ) from None
 
-    def checkParameterValues(self, parameters: Parameters, context: QgsProcessingContext) -> Tuple[bool, str]:  # noqa: N802
+    def checkParameterValues(self, parameters: Parameters, context: QgsProcessingContext) -> Tuple[bool, str]:
         """Whether the run can start; the text begins with the code of what is wrong."""
         try:
             self._checked_draft(parameters, context)
