@@ -126,7 +126,7 @@ class Dock(QgsDockWidget):
         except Problem as problem:
             self.refused.emit(problem.failure)
             return
-        self.panel.remember()
+        self.panel.submitted()
 
     def _lay_out(self) -> None:
         foot = QVBoxLayout()

@@ -11,6 +11,7 @@ from .. import settings
 from ..jobs import Draft
 from ..report import tr
 from ..widgets.numbers import count
+from ..widgets.output import OutputInput
 
 
 class Panel(QWidget):
@@ -22,11 +23,13 @@ class Panel(QWidget):
     Attributes:
         task: name of the request's type.
         key: where ``settings`` keeps what the form held last.
+        output: where the result goes.
     """
 
     changed = pyqtSignal()
     task = ""
     key = ""
+    output: OutputInput
 
     @classmethod
     def title(cls) -> str:
@@ -64,6 +67,11 @@ class Panel(QWidget):
     def remember(self) -> None:
         """Keep what the form holds."""
         settings.write(self.key, json.dumps(self.held()))
+
+    def submitted(self) -> None:
+        """A job was made of the form: keep what it holds, but not its file, which the next run would replace."""
+        self.remember()
+        self.output.clear()
 
     def recall(self) -> None:
         """Show what was kept."""

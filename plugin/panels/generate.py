@@ -2,13 +2,12 @@
 
 from typing import Dict, List, Optional, Tuple
 
-from qgis.core import QgsCoordinateReferenceSystem, QgsProject
+from qgis.core import QgsProject
 from qgis.gui import (
     QgsDoubleSpinBox,
     QgsMapCanvas,
-    QgsProjectionSelectionWidget,
 )
-from qgis.PyQt.QtWidgets import QComboBox, QToolButton, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QVBoxLayout, QWidget
 
 from ...engine.contract import DEFAULT_GFLOPS, ErrorCode, Estimate, Failure, Generate, ModelCard, estimate
 from ..jobs import Draft
@@ -16,6 +15,7 @@ from ..maps.grid import Place, crs_of, place
 from ..report import Problem, tr
 from ..widgets.about import gsd_range
 from ..widgets.advanced import AdvancedBox
+from ..widgets.crs import CrsInput
 from ..widgets.dates import DateInput
 from ..widgets.extent import ExtentInput
 from ..widgets.fields import Fields
@@ -53,16 +53,7 @@ class GeneratePanel(Panel):
         self.gsd.setObjectName("gsd")
         self.gsd.setDecimals(2)
         self.gsd.setSuffix(tr(" m"))
-        self.crs = QgsProjectionSelectionWidget()
-        self.crs.setObjectName("crs")
-        self.crs.setOptionVisible(QgsProjectionSelectionWidget.CrsOption.CrsNotSet, True)
-        self.crs.setNotSetText(tr("Automatic, in metres"))
-        self.crs.setCrs(QgsCoordinateReferenceSystem())
-        names = self.crs.findChild(QComboBox)
-        names.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        names.setMinimumContentsLength(5)  # else it is as wide as the longest name
-        self.crs.setFocusProxy(names)
-        self.crs.findChild(QToolButton).setAccessibleName(tr("Choose a CRS"))
+        self.crs = CrsInput()
         self.seed = SeedInput()
         self.samples = SamplesInput()
         self.sampling = SamplingInput(guided=True)
@@ -88,7 +79,9 @@ class GeneratePanel(Panel):
         self.advanced = AdvancedBox()
         self.more = Fields()
         self.more.add(tr("Avo&id"), self.negative, self.negative.edit, tr("What the picture should not show"))
-        self.more.add(tr("&CRS"), self.crs, self.crs.focusProxy(), tr("Coordinate reference system of the result"))
+        self.more.add(
+            tr("&CRS"), self.crs, self.crs.focusProxy() or self.crs, tr("Coordinate reference system of the result")
+        )
         inner = QVBoxLayout(self.advanced)
         inner.addLayout(self.more)
         inner.addWidget(self.sampling)

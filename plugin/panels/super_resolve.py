@@ -1,6 +1,6 @@
 """A raster layer, some times finer: the form of ``SuperResolve``."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
@@ -47,6 +47,7 @@ class SuperResolvePanel(Panel):
         super().__init__(parent)
         self._info: Optional[SourceInfo] = None
         self._refusal: Optional[Failure] = None
+        self._watched: Set[str] = set()
         self.model = ModelInput(self.task)
         self.layer = RasterInput()
         self.bands = BandsInput()
@@ -196,6 +197,14 @@ class SuperResolvePanel(Panel):
         self._announce()
 
     def _follow_layer(self, *_: object) -> None:
+        layer = self.layer.currentLayer()
+        if layer is not None and layer.id() not in self._watched:
+            self._watched.add(layer.id())
+            layer.crsChanged.connect(self._describe)
+            layer.dataSourceChanged.connect(self._describe)
+        self._describe()
+
+    def _describe(self) -> None:
         layer = self.layer.currentLayer()
         self._info, self._refusal = None, None
         if layer is not None:

@@ -91,6 +91,30 @@ def test_filling_the_form_shows_the_estimate_and_run_makes_a_job(dock, qtbot, se
     assert asked.args == [newest(dock).id]
 
 
+def test_a_second_run_does_not_replace_the_first_one_s_file(dock, qtbot, session, tmp_path):
+    from afterimage.plugin.jobs import read_job
+
+    dock.panels[0].output.file.setFilePath(str(tmp_path / "mine.tif"))
+    ask(dock, qtbot, "river")
+    ask(dock, qtbot, "river")
+    second, first = [read_job(job.folder).output for job in session.jobs]
+    assert (first, second) == (str(tmp_path / "mine.tif"), "")
+
+
+def test_tab_goes_through_the_form_in_the_order_that_it_is_read(dock, qtbot):
+    panel = dock.panels[0]
+    panel.model.combo.setFocus()
+    seen, widget = [], panel.model.combo
+    for _ in range(200):
+        if widget.objectName() and panel.isAncestorOf(widget) and widget.focusPolicy() & Qt.FocusPolicy.TabFocus:
+            seen.append(widget.objectName())
+        widget = widget.nextInFocusChain()
+        if widget is panel.model.combo:
+            break
+    wanted = ["model", "about_model", "mCondensedLineEdit", "prompt", "date", "gsd", "samples", "seed", "random_seed"]
+    assert [name for name in seen if name in wanted] == wanted, seen
+
+
 def test_a_running_job_shows_progress_and_can_be_cancelled_then_retried(dock, qtbot, session):
     row = ask(dock, qtbot, "slow river")
     qtbot.waitUntil(lambda: row.progress.isVisible() and row.progress.value() > 0, timeout=20000)

@@ -104,13 +104,16 @@ def test_a_spread_needs_samples(make, layer, qtbot):
     assert not panel.draft().request.spread
 
 
-def test_a_layer_that_cannot_be_used_is_refused_with_the_reason(make, qgis_new_project, tmp_path):
+def test_a_layer_that_cannot_be_used_is_refused_with_the_reason(make, qgis_new_project, tmp_path, qtbot):
     layer = QgsRasterLayer(write_raster(tmp_path / "lost.tif"), "lost")
     layer.setCrs(QgsCoordinateReferenceSystem())
     QgsProject.instance().addMapLayer(layer)
     panel = make()
     assert codes(panel) == [ErrorCode.UNKNOWN_CRS]
     assert panel.problems()[0].hint
+    with qtbot.waitSignal(panel.changed):
+        layer.setCrs(QgsCoordinateReferenceSystem("EPSG:32633"))
+    assert panel.problems() == []
 
 
 def test_the_source_is_never_replaced(make, layer):
