@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from .contract import Event, Previewed, Progressed
 from .errors import JobCancelled
 from .raster import Raster, write_preview
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 Emit = Callable[[Event], None]
 
@@ -135,10 +137,15 @@ class _Meter:
         now = self.clock()
         if now - self.previewed < PREVIEW_INTERVAL:
             return
-        self.previews.mkdir(parents=True, exist_ok=True)
+        self.previewed = now
         # A new name each time: the one before may still be open in QGIS.
         path = self.previews / f"preview_{self.shown:05d}.tif"
-        write_preview(path, raster)
+        try:
+            self.previews.mkdir(parents=True, exist_ok=True)
+            write_preview(path, raster)
+        except OSError as error:
+            log.debug("no preview: %s", error)  # a picture that nobody misses is no reason to end a job
+            return
         if self.shown >= 2:
             _remove_if_free(self.previews / f"preview_{self.shown - 2:05d}.tif")
         self.shown += 1

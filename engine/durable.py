@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -52,6 +55,19 @@ def replace(source: Path, target: Path) -> None:
                 ) from error
             time.sleep(pause)
     sync_folder(target.parent)
+
+
+def reserve(folder: Path, size: int) -> None:
+    """See whether a file of this size would fit, and leave nothing.
+
+    Raises:
+        OSError: ENOSPC, EDQUOT or EFBIG where it would not.
+    """
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if hasattr(os, "posix_fallocate"):
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, size))
 
 
 def write(target: Path, content: bytes, name: str) -> None:

@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 #: Shares of a job's progress: loading the model, drawing, and the rest is writing.
 _LOADED, _DRAWN = 0.03, 0.92
 
+#: What a system calls a full disk, a full quota, and a file that may not grow.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 Plan = Callable[[Any, JobFolder, Any, JobContext], Work]
 
 
@@ -205,7 +208,7 @@ def _failure(error: Exception) -> Failure:
     # torch's error for a full device is no MemoryError, and its class is not imported here
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return OutOfMemory("There is not enough memory for this model.").failure(trace)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if isinstance(error, OSError) and error.errno in _FULL:
         return DiskFull("The disk is full.").failure(trace)
     if isinstance(error, ImportError):
         return Failure(ErrorCode.ENGINE_MISSING, "A part of the engine is missing.", "Install the engine again.", trace)

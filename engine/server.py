@@ -41,7 +41,7 @@ from .version import engine_version
 log = logging.getLogger(__name__)
 
 #: Seconds from the end of the input to the end of the process, at most.
-GRACE = 4.0
+GRACE = 3.0
 #: Seconds between two looks at whether the parent is still there.
 PARENT_INTERVAL = 1.0
 
@@ -71,7 +71,8 @@ class Channel:
         with self._lock:
             try:
                 while rest and not self.broken.is_set():
-                    rest = rest[os.write(self._descriptor, rest) :]
+                    written = os.write(self._descriptor, rest)
+                    rest = rest[written:]
             except OSError:
                 self.broken.set()
 
@@ -134,13 +135,13 @@ class Queue:
 
 
 def serve(settings: Settings) -> int:
-    """Listen until the input ends or a Shutdown comes."""
+    """Listen until the input ends or a Shutdown comes; does not return, but ends the process."""
     from .models import catalog
 
     channel = Channel()
     channel.send(Ready(PROTOCOL, engine_version(), guess(settings), catalog.cards(settings)))
     queue = Queue(channel, settings)
-    _watch_parent(channel, lambda: _end(queue))
+    _watch_parent(channel, lambda: _leave(queue))
     for line in _lines(sys.stdin.buffer, channel):
         try:
             command = loads(Command, line)
@@ -154,7 +155,7 @@ def serve(settings: Settings) -> int:
             queue.cancel(command.job)
         elif isinstance(command, Shutdown):
             break
-    _end(queue)
+    _leave(queue)
     return 0
 
 
@@ -177,7 +178,7 @@ def run_once(folder: Path, settings: Settings, watch_stdin: bool) -> int:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
     if watch_stdin:
-        threading.Thread(target=_drain, args=(sys.stdin.buffer, stop), name="stdin", daemon=True).start()
+        threading.Thread(target=_drain, args=(sys.stdin.fileno(), stop), name="stdin", daemon=True).start()
         _watch_parent(channel, stop)
     try:
         from .runner import run
@@ -214,8 +215,9 @@ def _missing(error: ImportError) -> Failure:
     )
 
 
-def _drain(stream: BinaryIO, then: Callable[[], None]) -> None:
-    while stream.read1(4096):  # type: ignore[attr-defined]
+def _drain(descriptor: int, then: Callable[[], None]) -> None:
+    """Read until the end; not through ``sys.stdin``, whose lock the interpreter would wait for when it ends."""
+    while os.read(descriptor, 4096):
         log.debug("input passed over")
     then()
 
@@ -232,10 +234,12 @@ def _watch_parent(channel: Channel, then: Callable[[], None]) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def _end(queue: Queue) -> None:
-    """Stop the running job and leave; by force, if it does not stop in time."""
+def _leave(queue: Queue) -> None:
+    """Stop the running job and end the process; in the middle of it, if the job does not stop in time."""
     end_within(GRACE + 0.5)
     queue.close(GRACE)
+    logging.shutdown()
+    os._exit(0)
 
 
 def end_within(seconds: float, status: int = 0) -> None:

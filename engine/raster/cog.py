@@ -7,7 +7,6 @@ back.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import math
 import os
@@ -24,7 +23,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from .. import faults
 from ..contract import GeoBox, Window
-from ..durable import replace, sync
+from ..durable import replace, reserve, sync
 from ..errors import OutputDamaged, OutputNotWritable
 from . import tiled
 from .crs import gsd, to_rasterio
@@ -105,9 +104,15 @@ def prepare(
         tiled.verify(pending.path, ledger, result, profile, check)
         _verify_layout(pending.path, result)
         sync(pending.path)
-    except RasterioError as error:
-        pending.discard()
-        _raise_if_full(error)
+    except (RasterioError, OutputDamaged) as error:
+        for path in (pending.path, assembled, warped):
+            path.unlink(missing_ok=True)
+        # GDAL does not say that a disk is full in a way that can be told from other errors
+        size = result.pixels * len(profile.bands) * profile.itemsize
+        for folder in (scratch, target.parent):
+            reserve(folder, size)
+        if isinstance(error, OutputDamaged):
+            raise
         raise OutputNotWritable("The result cannot be written where it was asked for.") from error
     except BaseException:
         pending.discard()
@@ -181,12 +186,3 @@ def _verify_layout(path: Path, grid: GeoBox) -> None:
         has_overviews = all(file.overviews(index) for index in file.indexes)
         if layout != "COG" or (max(grid.shape) > BLOCK and not has_overviews):
             raise OutputDamaged("The file on disk is not a Cloud-Optimised GeoTIFF.")
-
-
-def _raise_if_full(error: BaseException) -> None:
-    """GDAL tells a full disk in words only."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if "No space left" in str(cause) or "File too large" in str(cause):
-            raise OSError(errno.ENOSPC, "No space left on device") from error
-        cause = cause.__cause__ or cause.__context__

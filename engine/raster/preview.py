@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
 
 from ..contract import GeoBox
 from .crs import to_rasterio
@@ -19,7 +21,19 @@ SIDE = 512
 
 
 def write_preview(path: Path, raster: Raster) -> None:
-    """Write the raster, every n-th pixel of it, in its own type, with an internal mask."""
+    """Write the raster, every n-th pixel of it, in its own type, with an internal mask.
+
+    Raises:
+        OSError: where it cannot be written; no file is left behind.
+    """
+    try:
+        _write(path, raster)
+    except (RasterioError, OSError) as error:
+        path.unlink(missing_ok=True)
+        raise OSError(errno.EIO, "the preview cannot be written") from error
+
+
+def _write(path: Path, raster: Raster) -> None:
     step = max(1, math.ceil(max(raster.grid.shape) / SIDE))
     pixels, valid = raster.pixels[:, ::step, ::step], raster.valid[::step, ::step]
     a, b, c, d, e, f = raster.grid.transform
