@@ -128,7 +128,7 @@ def undisturbed(qgis_app, tmp_path_factory):
     return run
 
 
-LONG = picture(768, 6)
+LONG = picture(600, 4)
 
 
 def test_an_extent_becomes_a_raster(session, qtbot, tmp_path):
