@@ -62,7 +62,7 @@ venv() {
 setup_qgis() { apt_packages qgis python3-qgis python3-venv fonts-dejavu-core fonts-open-sans "$@"; }
 setup_engine() {
   [[ -x $QGIS_PYTHON ]] && "$QGIS_PYTHON" -c 'import ensurepip' 2>/dev/null || apt_packages python3 python3-venv
-  venv engine "$(engine_base)" "$ROOT/engine/requirements.txt" "$ROOT/tests/requirements.txt"
+  venv engine "$(engine_base)" "$ROOT/engine/requirements.txt" "$ROOT/tests/requirements-engine.txt"
 }
 setup_qgis_tests() {
   setup_qgis
