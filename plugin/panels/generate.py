@@ -79,9 +79,7 @@ class GeneratePanel(Panel):
         self.advanced = AdvancedBox()
         self.more = Fields()
         self.more.add(tr("Avo&id"), self.negative, self.negative.edit, tr("What the picture should not show"))
-        self.more.add(
-            tr("&CRS"), self.crs, self.crs.focusProxy() or self.crs, tr("Coordinate reference system of the result")
-        )
+        self.more.add(tr("&CRS"), self.crs, self.crs.focusProxy(), tr("Coordinate reference system of the result"))
         inner = QVBoxLayout(self.advanced)
         inner.addLayout(self.more)
         inner.addWidget(self.sampling)
