@@ -98,7 +98,7 @@ def test_qgis_finds_the_algorithms_of_the_installed_plugin(installed):
 @pytest.mark.slow
 def test_the_installed_plugin_sharpens_the_sample_image(installed, root, tmp_path):
     output = tmp_path / "sharp.tif"
-    sample = root / "resources" / "demo" / "naip_wetlands_2014.tif"
+    sample = root / "resources" / "demo" / "naip_wetlands_2018.tif"
     done = qgis_process(
         installed,
         "--json",

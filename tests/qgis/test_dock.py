@@ -43,7 +43,7 @@ def plugin(qgis_iface, qgis_new_project, qgis_canvas, tmp_path, monkeypatch):
 def source(plugin, root, tmp_path):
     """A corner of the demo raster, 5 m, in the project; the map shows it."""
     path = str(tmp_path / "corner.tif")
-    whole = str(root / "resources" / "demo" / "naip_wetlands_2014.tif")
+    whole = str(root / "resources" / "demo" / "naip_wetlands_2018.tif")
     gdal.Translate(path, whole, srcWin=[0, 0, 48, 40])
     layer = QgsRasterLayer(path, "corner")
     assert layer.isValid()

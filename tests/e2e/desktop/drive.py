@@ -23,7 +23,7 @@ PROMPT = "a river between green fields"
 SHARED = os.path.join(ROOT, os.pardir, "shared", "data", "test_rasters")
 #: File, layer name, bands to use (empty: as offered), factor.
 Raster = Tuple[str, str, Tuple[int, ...], int]
-SAMPLE: Raster = (os.path.join(ROOT, "resources", "demo", "naip_wetlands_2014.tif"), "NAIP wetlands 2014", (), 4)
+SAMPLE: Raster = (os.path.join(ROOT, "resources", "demo", "naip_wetlands_2018.tif"), "NAIP wetlands 2018", (), 4)
 MORE: List[Raster] = [
     (os.path.join(SHARED, "s2_l1c_13band_i16_wgs84_flood.tif"), "Sentinel-2 flood", (2, 3, 4), 2),
     (os.path.join(SHARED, "hro_rgb_u8_utm13n_internalmask.tif"), "Aerial image with a mask", (), 2),
