@@ -1,7 +1,7 @@
 """The only file that asks which Qt or QGIS this is. Each function says what it serves and when it can go."""
 
 from qgis.core import QgsApplication
-from qgis.PyQt.QtCore import QPoint, QThreadPool
+from qgis.PyQt.QtCore import QThreadPool
 
 
 def task_thread_pool() -> QThreadPool:
@@ -12,11 +12,3 @@ def task_thread_pool() -> QThreadPool:
     manager = QgsApplication.taskManager()
     pool = manager.threadPool() if hasattr(manager, "threadPool") else None
     return pool if pool is not None else QThreadPool.globalInstance()
-
-
-def event_position(event) -> QPoint:
-    """Where a mouse event happened, in pixels of its widget: ``position()`` on Qt 6, ``pos()`` on Qt 5.
-
-    Drop when the minimum is QGIS 4.
-    """
-    return event.position().toPoint() if hasattr(event, "position") else event.pos()

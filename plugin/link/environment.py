@@ -14,7 +14,6 @@ from collections import deque
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
-from qgis.core import QgsSettings
 from qgis.PyQt.QtCore import (
     QLockFile,
     QObject,
@@ -24,7 +23,6 @@ from qgis.PyQt.QtCore import (
     QStandardPaths,
     QThreadPool,
     QTimer,
-    QUrl,
     pyqtSignal,
 )
 
@@ -32,6 +30,7 @@ from ...engine.contract import ErrorCode, Failure
 from .. import settings
 from ..report import log, tr
 from .channel import LAUNCH, clean_environment, launch_arguments
+from .pip import pip_environment
 
 REQUIREMENTS = Path(LAUNCH).with_name("requirements.txt")
 #: Pythons that every pinned package has a wheel for.
@@ -94,41 +93,6 @@ def candidates() -> List[Tuple[str, ...]]:
             found += [(os.path.join(folder, f"python{version}"),) for folder in folders]
             found.append((QStandardPaths.findExecutable(f"python{version}"),))
     return [command for command in dict.fromkeys(found) if command[0] and os.path.isfile(command[0])]
-
-
-def pip_environment() -> QProcessEnvironment:
-    """The environment for pip: into the environment only, through QGIS's proxy."""
-    environment = clean_environment()
-    environment.insert("PIP_USER", "0")
-    environment.insert("PIP_NO_INPUT", "1")
-    environment.insert("PIP_DISABLE_PIP_VERSION_CHECK", "1")
-    environment.remove("PIP_TARGET")
-    environment.remove("PIP_PREFIX")
-    environment.remove("PIP_REQUIRE_VIRTUALENV")
-    if not environment.contains("PIP_DEFAULT_TIMEOUT"):
-        environment.insert("PIP_DEFAULT_TIMEOUT", "60")
-    proxy = proxy_address()
-    if proxy:
-        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-            environment.insert(name, proxy)
-    return environment
-
-
-def proxy_address() -> str:
-    """QGIS's HTTP proxy as an address with its user, "" where none is set."""
-    stored = QgsSettings()
-    kind = stored.value("proxy/proxyType", "")
-    if not stored.value("proxy/proxyEnabled", False, type=bool) or kind not in ("HttpProxy", "HttpCachingProxy"):
-        return ""
-    address = QUrl()
-    address.setScheme("http")
-    address.setHost(stored.value("proxy/proxyHost", ""))
-    if str(stored.value("proxy/proxyPort", "")).isdigit():
-        address.setPort(int(stored.value("proxy/proxyPort")))
-    if stored.value("proxy/proxyUser", ""):
-        address.setUserName(stored.value("proxy/proxyUser"))
-        address.setPassword(stored.value("proxy/proxyPassword", ""))
-    return bytes(address.toEncoded()).decode("ascii") if address.host() else ""
 
 
 class EngineInstaller(QObject):

@@ -8,7 +8,6 @@ import pytest
 from afterimage.engine.contract import ErrorCode
 from afterimage.plugin import settings
 from afterimage.plugin.link import environment
-from qgis.core import QgsSettings
 from qgis.PyQt.QtCore import QLockFile
 
 
@@ -107,33 +106,6 @@ def test_a_package_that_is_not_there_is_told(folder, qtbot):
 def test_the_interpreter_of_qgis_is_no_candidate_where_it_is_qgis(qgis_app, monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert all("QGIS" not in command[0] for command in environment.candidates())
-
-
-def test_pip_installs_into_the_environment_only(qgis_app, monkeypatch):
-    monkeypatch.setenv("PIP_USER", "1")
-    monkeypatch.setenv("PIP_TARGET", "/elsewhere")
-    monkeypatch.setenv("PYTHONPATH", "/of/qgis")
-    made = environment.pip_environment()
-    assert made.value("PIP_USER") == "0"
-    assert not made.contains("PIP_TARGET") and not made.contains("PYTHONPATH")
-
-
-def test_the_proxy_of_qgis_is_used(qgis_app):
-    stored = QgsSettings()
-    values = {"proxyEnabled": True, "proxyType": "HttpProxy", "proxyHost": "proxy.example", "proxyPort": "8080"}
-    values.update({"proxyUser": "a b", "proxyPassword": "p@ss/word"})  # pragma: allowlist secret
-    for key, value in values.items():
-        stored.setValue(f"proxy/{key}", value)
-    try:
-        assert environment.proxy_address() == "http://a%20b:p%40ss%2Fword@proxy.example:8080"
-        stored.setValue("proxy/proxyType", "Socks5Proxy")
-        assert environment.proxy_address() == ""
-        stored.setValue("proxy/proxyType", "HttpProxy")
-        stored.setValue("proxy/proxyEnabled", False)
-        assert environment.proxy_address() == ""
-    finally:
-        for key in values:
-            stored.remove(f"proxy/{key}")
 
 
 def test_the_pins_are_exact_and_reasoned():
