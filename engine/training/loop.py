@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import math
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,10 +141,10 @@ def run(recipe: Recipe, objective: Objective, folder: Path, budget: Budget, resu
             }
             save_checkpoint(folder, trained, averaged, optimizers, {"step": step, "seconds": seconds})
             _append(folder / "log.jsonl", line)
-            objective.export(averaged, folder / "export")
+            _export(objective, averaged, folder)
             log.info("%s", json.dumps(line))
             losses, reported, last = [], seconds, time.monotonic()
-    objective.export(averaged, folder / "export")
+    _export(objective, averaged, folder)
     plot_log(folder)
     return line
 
@@ -171,6 +172,15 @@ def _step(
     with torch.no_grad():
         torch._foreach_lerp_(list(averaged.parameters()), list(trained.parameters()), 1 - keep)
     return float(loss.detach())
+
+
+def _export(objective: Objective, averaged: nn.Module, folder: Path) -> None:
+    """Export beside the export that is there, then put the new one in its place."""
+    target, fresh = folder / "export", folder / "export.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    objective.export(averaged, fresh)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
 
 
 def _append(path: Path, line: dict[str, float]) -> None:

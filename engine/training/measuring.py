@@ -27,6 +27,9 @@ from .metrics import blockiness, frechet, gradient_energy, psnr, ssim
 
 log = logging.getLogger(__name__)
 
+#: Side in pixels of the chips that the classifier knows.
+CHIP = 64
+
 
 def draw_chips(model: LatentModel, prompt: str, count: int, seed: int, sampling: Sampling | None = None) -> Tensor:
     """Chips of a prompt, one network window each: (count, 3, window, window) in 0..1.
@@ -65,10 +68,10 @@ def measure_generate(model: LatentModel, data: Path, work: Path, per_class: int 
     """Whether chips are recognised as what was asked, how far they are from real ones, and whether a grid shows.
 
     Args:
-        model: of the family ``eo_latent``, with a window of 64 pixels or more; the upper left 64 are judged.
+        model: of the family ``eo_latent``; a window is cut into chips of 64 pixels.
         data: folder with the archives.
         work: keeps the classifier.
-        per_class: chips drawn of each class, each from a sentence of its own.
+        per_class: chips drawn of each class, two windows to a sentence.
     """
     network = train_classifier(data, work / "classifier.safetensors")
     test, train = read_eurosat(data, "test"), read_eurosat(data, "train")
@@ -77,12 +80,13 @@ def measure_generate(model: LatentModel, data: Path, work: Path, per_class: int 
     accuracy = 100 * float((told.numpy() == test.labels).mean())
     rng = np.random.default_rng(11)
     drawn, asked = [], []
+    each = (model.card.window // CHIP) ** 2
     for label, name in enumerate(model.vocabulary.classes):
-        for part in range(0, per_class, 8):
+        for part in range(0, per_class, 2 * each):
             caption = write_caption(name, EUROSAT, rng)
-            count = min(8, per_class - part)
-            drawn.append(draw_chips(model, caption, count, 1000 * label + part)[..., :64, :64])
-            asked += [label] * count
+            windows = draw_chips(model, caption, 2, 1000 * label + part)
+            drawn.append(_cut(windows)[: per_class - part])
+            asked += [label] * len(drawn[-1])
         log.info("drew %s", name)
     ours, labels = torch.cat(drawn), np.array(asked)
     seen, features = judge(network, ours)
@@ -91,7 +95,7 @@ def measure_generate(model: LatentModel, data: Path, work: Path, per_class: int 
         f"{name} {100 * hits[labels == k].mean():.0f}" for k, name in enumerate(model.vocabulary.classes)
     )
     floor = frechet(judge(network, _some(train, per_class))[1], real_features)
-    on = f"{len(ours)} generated chips, {per_class} a class"
+    on = f"{len(ours)} generated chips, {per_class} a class, cut from whole windows"
     rebuilt = _rebuild(model, real)
     return (
         Measure(
@@ -125,6 +129,12 @@ def measure_generate(model: LatentModel, data: Path, work: Path, per_class: int 
 
 def _least(hits: np.ndarray, labels: np.ndarray) -> float:
     return min(float(hits[labels == k].mean()) for k in np.unique(labels))
+
+
+def _cut(windows: Tensor) -> Tensor:
+    """Windows (B, 3, H, W) cut into chips (N, 3, 64, 64)."""
+    rows = windows.unfold(2, CHIP, CHIP).unfold(3, CHIP, CHIP)  # (B, 3, rows, columns, 64, 64)
+    return rows.permute(0, 2, 3, 1, 4, 5).reshape(-1, windows.shape[1], CHIP, CHIP)
 
 
 def _some(chips: Chips, per_class: int) -> Tensor:

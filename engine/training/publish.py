@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,16 +39,17 @@ def publish(export: Path, model_id: str, models: Path, measures: tuple[Measure, 
     folder = models / model_id
     written = json.loads((CARDS / f"{model_id}.json").read_text(encoding="utf-8"))
     old = _read_card(folder / catalog.CARD)
-    fresh = folder.with_suffix(".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(export, fresh)
-    card: ModelCard = loads(ModelCard, json.dumps(written | {"weights": digests(fresh)}))
-    if not measures and old is not None and old.weights == card.weights:
-        measures = old.measures
-    card = replace(_with_costs(card, fresh), measures=measures)
-    write_card(card, fresh)
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=models, prefix=".publishing-") as place:
+        fresh = Path(place) / model_id
+        shutil.copytree(export, fresh)
+        card: ModelCard = loads(ModelCard, json.dumps(written | {"weights": digests(fresh)}))
+        if not measures and old is not None and old.weights == card.weights:
+            measures = old.measures
+        card = replace(_with_costs(card, fresh), measures=measures)
+        write_card(card, fresh)
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
     return card
 
 
