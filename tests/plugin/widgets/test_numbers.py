@@ -3,14 +3,6 @@ from afterimage.plugin.widgets import numbers
 from qgis.PyQt.QtCore import QLocale
 
 
-@pytest.fixture(autouse=True)
-def english():
-    before = QLocale()
-    QLocale.setDefault(QLocale(QLocale.Language.English, QLocale.Country.UnitedStates))
-    yield
-    QLocale.setDefault(before)
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
