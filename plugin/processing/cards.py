@@ -70,5 +70,6 @@ def _tiny(task: str) -> ModelCard:
         steps=2,
         factors=(2, 4),
         uses=("prompt", "negative_prompt"),
+        vocabulary=("Forest", "River", "SeaLake") if task == "Generate" else (),
         pickable=False,
     )

@@ -44,6 +44,7 @@ def context(qgis_app):
     context, project = QgsProcessingContext(), QgsProject()
     context.setProject(project)  # which does not keep it
     yield context
+    context.temporaryLayerStore().removeAllMapLayers()  # they must not outlive QGIS
     project.clear()
 
 
@@ -126,17 +127,17 @@ def test_extents_and_dates_come_in_every_form(generate, context):
     dates = ["2024-06-30", QDate(2024, 6, 30), QDateTime.fromString("2024-06-30T10:00:00", 1), "2024-06-30T10:00:00Z"]
     for extent in forms:
         for date in dates:
-            found = draft(generate, context, EXTENT=extent, DATE=date, MODEL="tiny-generate").request
+            found = draft(generate, context, EXTENT=extent, DATE=date, PROMPT="forest").request
             assert found.date == "2024-06-30" and found.grid.crs == "EPSG:32630"
     default = generate.parameterDefinition("MODEL").defaultValue()
-    assert draft(generate, context, EXTENT=SPAIN).request.model == default
+    assert draft(generate, context, EXTENT=SPAIN, PROMPT="river").request.model == default
 
 
 def test_an_extent_can_be_that_of_a_layer(generate, context, picture):
     layer = QgsRasterLayer(picture, "picture", "gdal")
     context.project().addMapLayer(layer)
     for extent in (layer.id(), picture):
-        found = draft(generate, context, EXTENT=extent, RESOLUTION=10).request
+        found = draft(generate, context, EXTENT=extent, RESOLUTION=10, PROMPT="forest").request
         assert found.grid.bounds == (500000, 4999700, 500400, 5000000) and found.grid.crs == "EPSG:32633"
 
 
@@ -169,6 +170,7 @@ GENERATE = [
     ({"EXTENT": "0,30,30,60 [EPSG:4326]"}, "EXTENT_TOO_LARGE"),
     ({"DATE": "2024-02-31"}, "INVALID_REQUEST"),
     ({"DATE": "yesterday"}, "INVALID_REQUEST"),
+    ({"PROMPT": "\n"}, "PROMPT_NOT_UNDERSTOOD"),
     ({"PROMPT": "x" * 1_000_000}, "PROMPT_TOO_LONG"),
     ({"NEGATIVE_PROMPT": "x" * 5000}, "PROMPT_TOO_LONG"),
     ({"RESOLUTION": "ten"}, "INVALID_REQUEST"),
@@ -233,7 +235,9 @@ def test_super_resolve_refuses_with_a_code(super_resolve, context, picture, chan
 def test_without_an_engine_it_says_how_to_get_one(generate, context, monkeypatch, tmp_path):
     monkeypatch.delenv("AFTERIMAGE_ENGINE_PYTHON")
     monkeypatch.setattr("afterimage.plugin.settings.engine_python", lambda: None)
-    assert refusal(generate, {"EXTENT": SPAIN, "OUTPUT": "TEMPORARY_OUTPUT"}, context) == "ENGINE_MISSING"
+    assert (
+        refusal(generate, {"EXTENT": SPAIN, "PROMPT": "sea", "OUTPUT": "TEMPORARY_OUTPUT"}, context) == "ENGINE_MISSING"
+    )
 
 
 def test_a_model_for_tests_is_not_offered(qgis_app, monkeypatch):
