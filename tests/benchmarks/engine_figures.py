@@ -5,7 +5,8 @@
 ``overhead`` is the wall time of a whole job (plan, draw, commit, assemble, verify, publish; the model is loaded) over
 the time of the same network calls alone, in turns, as a median over rounds. ``seam ratio`` is the largest over the
 smallest mean squared first difference by position in the window's stride (1: no seam); ``control`` is the same for a
-period in which nothing repeats, so what is above it is seam and what is not is chance.
+period in which nothing repeats, so what is above it is seam and what is not is chance. Both are measured cell by cell,
+where a cell is a latent or a pixel of the source; ``cell_ratio`` is the same inside a cell, which is the model's own.
 """
 
 import argparse
@@ -108,21 +109,21 @@ def write_source(path, side=192):
         file.write(pixels)
 
 
-def seam_ratio(pixels, period, first):
-    """The larger of both axes; ``first`` is the absolute (row, col) of the first pixel."""
+def seam_ratio(pixels, period, first, cell=1):
+    """The larger of both axes; ``first`` is the absolute (row, col) of the first pixel, on a multiple of ``cell``."""
     ratios = []
     for axis in (1, 2):
         energy = np.square(np.diff(pixels.astype(float), axis=axis)).mean(axis=tuple({0, 1, 2} - {axis}))
         # The step between pixels p and p + 1 belongs to position p + 1: a seam lies where a window begins.
-        position = (first[axis - 1] + 1 + np.arange(len(energy))) % period
-        by_position = [energy[position == p].mean() for p in range(period) if (position == p).any()]
+        position = (first[axis - 1] + 1 + np.arange(len(energy))) % period // cell
+        by_position = [energy[position == p].mean() for p in range(period // cell) if (position == p).any()]
         ratios.append(max(by_position) / min(by_position))
     return max(ratios)
 
 
 def figures(request, counted, settings, rounds, stride, first):
     """Overhead and seams of one request."""
-    walls, floors = [], []
+    walls, floors, cell = [], [], getattr(counted.model, "scale", None) or request.factor
     with tempfile.TemporaryDirectory() as scratch:
         for index in range(rounds):
             seed = dataclasses.replace(request.sampling, seed=index)
@@ -140,8 +141,9 @@ def figures(request, counted, settings, rounds, stride, first):
         "network_s": round(statistics.median(floors), 2),
         "overhead": round(statistics.median(w / f for w, f in zip(walls, floors)), 3),
         "stride": stride,
-        "seam_ratio": round(seam_ratio(pixels, stride, first), 3),
-        "control": round(seam_ratio(pixels, stride + 5, first), 3),
+        "seam_ratio": round(seam_ratio(pixels, stride, first, cell), 3),
+        "control": round(seam_ratio(pixels, stride + cell, first, cell), 3),
+        "cell_ratio": round(seam_ratio(pixels, cell, first), 3),
     }
 
 
