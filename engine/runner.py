@@ -67,30 +67,30 @@ def run(
     catalog: Catalog | None = None,
     tasks: Mapping[type, Plan] | None = None,
 ) -> Succeeded | Failed | Cancelled:
-    """Run or resume the job in a folder; tells what happens, and how it ended, as events.
+    """Run or resume the job in a folder.
+
+    Returns:
+        How it ended. This last event is the caller's to send, once it is ready for the next job.
 
     Args:
         folder: the job folder.
         job_id: name that the events carry.
-        emit: takes the events, the last one included.
+        emit: takes the events on the way.
         cancelled: set from another thread to stop.
         settings: how this engine runs.
         catalog: where models come from; the engine's own by default.
         tasks: request type -> plan; the engine's own by default.
     """
     emit(Started(job_id))
-    ending: Succeeded | Failed | Cancelled
     try:
-        ending = Succeeded(job_id, _run(folder, job_id, emit, cancelled, settings, catalog, tasks))
+        return Succeeded(job_id, _run(folder, job_id, emit, cancelled, settings, catalog, tasks))
     except JobCancelled:
-        ending = Cancelled(job_id)
+        return Cancelled(job_id)
     except Exception as error:
         failure = _failure(error)
         log.warning("job failed: %s", failure.code.value)
         log.debug("%s", failure.detail)
-        ending = Failed(job_id, failure)
-    emit(ending)
-    return ending
+        return Failed(job_id, failure)
 
 
 def _run(

@@ -119,7 +119,6 @@ class Queue:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._running = None
                 self._changed.wait_for(lambda: self._closed or self._waiting)
                 if self._closed:
                     return
@@ -129,9 +128,13 @@ class Queue:
             try:
                 from .runner import run  # late: it imports what takes seconds, and Ready must not wait for that
             except ImportError as error:
-                self._channel.send(Failed(job, _missing(error)))
+                ending: Event = Failed(job, _missing(error))
             else:
-                run(Path(folder), job, self._channel.send, cancelled, self._settings)
+                ending = run(Path(folder), job, self._channel.send, cancelled, self._settings)
+            # first free, then told: who hears that a job ended may submit it again at once
+            with self._changed:
+                self._running = None
+            self._channel.send(ending)
 
 
 def serve(settings: Settings) -> int:
@@ -186,6 +189,7 @@ def run_once(folder: Path, settings: Settings, watch_stdin: bool) -> int:
         channel.send(Failed(folder.name, _missing(error)))
         return 1
     ending = run(folder, folder.name, channel.send, cancelled, settings)
+    channel.send(ending)
     return 0 if isinstance(ending, Succeeded) else 2 if isinstance(ending, Cancelled) else 1
 
 

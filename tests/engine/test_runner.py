@@ -31,7 +31,7 @@ class Run:
     def __call__(self, folder, settings=SETTINGS, **tasks):
         self.events, self.drawn = [], []
         plans = {Generate: self.null.plan_generate, SuperResolve: self.null.plan_super_resolve}
-        return run(
+        ending = run(
             folder,
             folder.name,
             self.events.append,
@@ -40,6 +40,8 @@ class Run:
             self.null,
             {kind: self._spied(plan) for kind, plan in plans.items()},
         )
+        self.events.append(ending)
+        return ending
 
     def _spied(self, plan):
         def spied(request, folder, model, ctx):
