@@ -79,7 +79,7 @@ def test_a_crs_without_a_code_is_asked_again(tmp_path):
     crs.createFromProj("+proj=laea +lat_0=40 +lon_0=-100 +datum=WGS84 +units=m")
     where = place(QgsRectangle(0, 0, 2000, 2000), crs, 10.0, crs)
     assert "[" in where.grid.crs
-    request = Generate("painter", where.grid, where.lattice, where.gsd, "", SAMPLING)
+    request = Generate("painter", where.grid, where.lattice, where.gsd, "forest", SAMPLING)
     again = asked_again(Job("j", request), tmp_path, GenerateAlgorithm)
     assert again.grid.transform == pytest.approx(request.grid.transform) and again.grid.shape == request.grid.shape
 

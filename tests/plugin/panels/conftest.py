@@ -6,6 +6,8 @@ from afterimage.engine.contract import Measure, ModelCard
 from osgeo import gdal, osr
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRasterLayer, QgsRectangle, QgsSettings
 
+gdal.UseExceptions()
+
 
 def painter(**more) -> ModelCard:
     facts = dict(
