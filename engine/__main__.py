@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    # GDAL names files in its warnings; what matters of them comes back as an error
+    logging.getLogger("rasterio").setLevel(settings.log_level if settings.log_level == "DEBUG" else "CRITICAL")
     prepare_environment(settings)
     faults.arm(settings.fault)
     if options.command == "serve":

@@ -74,7 +74,10 @@ class JobFolder:
 
     def __enter__(self) -> JobFolder:
         """Take the lock. The system drops it when the process ends, however it ends."""
-        file = open(self.path / "lock", "a+b")
+        try:
+            file = open(self.path / "lock", "a+b")
+        except PermissionError as error:
+            raise JobFolderDamaged("The job folder cannot be written to.") from error
         try:
             _take(file)
             file.seek(0)

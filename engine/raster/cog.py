@@ -16,6 +16,7 @@ from pathlib import Path
 
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
@@ -104,7 +105,7 @@ def prepare(
         tiled.verify(pending.path, ledger, result, profile, check)
         _verify_layout(pending.path, result)
         sync(pending.path)
-    except (RasterioError, OutputDamaged) as error:
+    except (RasterioError, CPLE_BaseError, OutputDamaged) as error:
         for path in (pending.path, assembled, warped):
             path.unlink(missing_ok=True)
         # GDAL does not say that a disk is full in a way that can be told from other errors

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 
+#: What rasterio raises for a file that is not as it should be. It lets some of GDAL's own errors through, which have
+#: no public name.
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
 #: Bytes of GDAL's block cache; its default is a share of all memory.
 CACHE_BYTES = 128 * 1024 * 1024
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 
 from ..contract import GeoBox
 from .crs import to_rasterio
-from .options import environment
+from .options import GDAL_ERRORS, environment
 from .pixels import Raster
 
 #: Longest side of a preview, in pixels.
@@ -28,7 +27,7 @@ def write_preview(path: Path, raster: Raster) -> None:
     """
     try:
         _write(path, raster)
-    except (RasterioError, OSError) as error:
+    except GDAL_ERRORS as error:
         path.unlink(missing_ok=True)
         raise OSError(errno.EIO, "the preview cannot be written") from error
 

@@ -12,13 +12,13 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
 from ..contract import PIXELS_LIMIT, GeoBox, Source, Window
-from ..errors import InvalidRequest, SourceUnreadable, UnknownCrs, UnsupportedGrid, UnsupportedRaster
+from ..errors import EngineError, InvalidRequest, SourceUnreadable, UnknownCrs, UnsupportedGrid, UnsupportedRaster
 from .crs import from_rasterio, to_rasterio
-from .options import environment
+from .options import GDAL_ERRORS, environment
 from .pixels import Profile, Raster
 
 #: Most bands that are read.
@@ -54,13 +54,16 @@ class SourceRaster:
             with environment(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)  # told in a sentence, below
                 self._file = rasterio.open(path, driver="GTiff")
-        except (RasterioError, OSError, ValueError) as error:
+        except GDAL_ERRORS as error:
             raise SourceUnreadable("The raster is not a readable GeoTIFF.") from error
         try:
             self._examine(source)
-        except BaseException:
+        except EngineError:
             self._file.close()
             raise
+        except GDAL_ERRORS as error:  # a damaged file can fail at any of its fields
+            self._file.close()
+            raise SourceUnreadable("The raster is damaged: it cannot be examined.") from error
 
     def _examine(self, source: Source) -> None:
         file = self._file
@@ -183,7 +186,7 @@ class SourceRaster:
                     valid &= self._file.read(index, window=where, out_shape=shape) > 0
                 if self._masked:
                     valid &= self._file.read_masks(self.bands[0], window=where, out_shape=shape) > 0
-        except (RasterioError, OSError, ValueError) as error:
+        except GDAL_ERRORS as error:
             raise SourceUnreadable("The raster is damaged: a part of it cannot be read.") from error
         for band, nodata in zip(pixels, self._nodata):
             if nodata is not None and not np.isnan(nodata):

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from ..contract import GeoBox, Window
@@ -119,7 +121,7 @@ def verify(path: Path, ledger: Ledger, grid: GeoBox, profile: Profile, check: Ch
                 pixels, valid = read(file, window, profile)
                 if digest(pixels, valid) != expected:
                     raise OutputDamaged("The file on disk does not hold the pixels that were written.")
-    except rasterio.errors.RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:
         raise OutputDamaged("The file on disk cannot be read back.") from error
 
 

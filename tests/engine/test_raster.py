@@ -13,6 +13,7 @@ import rasterio
 from afterimage.engine import faults
 from afterimage.engine.contract import GeoBox, Source, Window
 from afterimage.engine.errors import (
+    EngineError,
     InvalidRequest,
     OutputDamaged,
     SourceUnreadable,
@@ -271,6 +272,25 @@ def test_links_are_followed_before_they_are_compared(make_raster, tmp_path):
     for name in ("link.tif", "pipe.tif"):
         with pytest.raises(SourceUnreadable):
             SourceRaster(folder, Source(name))
+
+
+def test_a_damaged_raster_is_read_or_refused_in_one_way(make_raster, tmp_path):
+    """Flipped bytes and cuts anywhere: pixels, or one kind of error; the first bytes hold most of the structure."""
+    whole = make_raster(numbers("uint16", 3), compress="deflate", nodata=0).read_bytes()
+    rng, path, read = np.random.default_rng(5), tmp_path / "source.tif", 0
+    for _ in range(int(os.environ.get("MUTATIONS", "300"))):
+        content = bytearray(whole)
+        for _ in range(rng.integers(1, 6)):
+            at = rng.integers(8, 700 if rng.random() < 0.7 else len(content))
+            content[at] = rng.integers(0, 256)
+        path.write_bytes(content[: rng.integers(1, len(content))] if rng.random() < 0.2 else content)
+        try:
+            with SourceRaster(tmp_path, Source("source.tif")) as source:
+                source.read(Window(0, 0, 20, 20))
+                read += 1
+        except EngineError:
+            continue
+    assert read
 
 
 CANARY = 199
