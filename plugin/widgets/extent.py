@@ -85,6 +85,9 @@ class ExtentInput(QWidget):
         if self._canvas is None:
             return
         settings = self._canvas.mapSettings()
+        if settings.visibleExtent().isEmpty() or not settings.visibleExtent().isFinite():
+            self.rectangle.clear()  # a map that never showed anything
+            return
         self.set_extent(settings.visibleExtent(), settings.destinationCrs())
 
     def problems(self) -> List[Failure]:

@@ -6,6 +6,7 @@ from afterimage.plugin.widgets.extent import ExtentInput
 from afterimage.plugin.widgets.output import OutputInput
 from afterimage.plugin.widgets.seed import LARGEST, SeedInput
 from qgis.core import QgsCoordinateReferenceSystem, QgsRectangle
+from qgis.gui import QgsMapCanvas
 
 
 @pytest.mark.parametrize("text", ["2026-07-14", "1999-12-31"])
@@ -38,6 +39,16 @@ def test_an_extent_keeps_its_own_crs(qtbot):
     assert extent.extent() == QgsRectangle(10, 50, 11, 51)
     assert extent.crs().authid() == "EPSG:4326"
     assert not extent.problems()
+
+
+def test_the_view_of_a_map_that_never_showed_anything_is_no_extent(qtbot):
+    canvas = QgsMapCanvas()
+    qtbot.addWidget(canvas)
+    extent = ExtentInput(canvas)
+    qtbot.addWidget(extent)
+    extent.take_view()
+    assert extent.extent().isNull() and extent.problems()
+    assert len(extent.edit.text()) < 30
 
 
 def test_an_extent_across_the_antimeridian_is_kept(qtbot):
