@@ -1,7 +1,6 @@
 """The plugin in QGIS, the real engine behind it, and a person who clicks: from the dock to layers on the map."""
 
 import os
-import shutil
 
 import pytest
 
@@ -119,18 +118,3 @@ def test_a_picture_comes_back_in_the_crs_that_was_asked(plugin, qtbot):
     (layer,) = layers(run(plugin, qtbot))
     assert layer.crs().authid() == "EPSG:4326"
     assert layer.extent().contains(QgsRectangle(11.0, 48.0, 11.006, 48.004))
-
-
-@pytest.mark.slow
-def test_a_layer_whose_file_is_gone_fails_with_what_to_do(plugin, source, qtbot, tmp_path):
-    plugin.open_dock()
-    plugin.dock.show_task("SuperResolve")
-    qtbot.waitUntil(plugin.dock.run_button.isEnabled, timeout=5000)
-    shutil.move(source.source(), str(tmp_path / "elsewhere.tif"))
-    qtbot.mouseClick(plugin.dock.run_button, LEFT)
-    jobs = plugin.session.jobs
-    if jobs:
-        qtbot.waitUntil(lambda: plugin.session.jobs[0].is_over, timeout=60000)
-        failure = plugin.session.jobs[0].failure
-        # a file that is still open can be read after it was moved
-        assert failure is None or (failure.message and failure.hint)
