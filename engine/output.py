@@ -86,16 +86,16 @@ class Finished:
 
     def sample(self, sample: int, ctx: JobContext) -> Iterator[tuple[Window, Raster]]:
         """All chunks of one sample."""
-        for chunk in self.work.chunks:
-            yield chunk, self.read(sample, chunk, ctx)
+        for chunk, part in ctx.track(self.work.chunks, "writing"):
+            yield chunk, self.read(sample, chunk, part)
 
     def spread(self, ctx: JobContext) -> Iterator[tuple[Window, Raster]]:
         """Per-pixel standard deviation over the samples, chunk by chunk, float32."""
-        for chunk in self.work.chunks:
+        for chunk, part in ctx.track(self.work.chunks, "writing"):
             shape = (len(self.work.profile.bands), chunk.height, chunk.width)
             mean, squares, valid = np.zeros(shape), np.zeros(shape), np.ones(shape[1:], bool)
             for count, sample in enumerate(self.samples, start=1):
-                raster = self.read(sample, chunk, ctx)
+                raster = self.read(sample, chunk, part)
                 values = np.where(raster.valid, raster.pixels, 0).astype(np.float64)
                 change = values - mean
                 mean += change / count
@@ -193,7 +193,8 @@ class OutputPlan:
                 is_spread = number > len(finished.samples)
                 role, sample = (Role.SPREAD, 0) if is_spread else (Role.SAMPLE, number)
                 profile = _spread_profile(work.profile) if is_spread else work.profile
-                parts = finished.spread(part) if is_spread else finished.sample(sample, part)
+                reading = part.part(0.0, 0.4)  # compressing, overviews and reading back are the rest
+                parts = finished.spread(reading) if is_spread else finished.sample(sample, reading)
                 pending.append(
                     prepare(
                         target,
