@@ -8,7 +8,7 @@ from typing import Optional, Tuple
 from osgeo import gdal
 from qgis.core import Qgis, QgsProviderRegistry, QgsRaster, QgsRasterLayer
 
-from ...engine.contract import ErrorCode, GeoBox
+from ...engine.contract import Affine, ErrorCode, GeoBox
 from ..report import Problem, tr
 from .crs import crs_text, require_earth
 
@@ -48,6 +48,7 @@ class Native:
         dtypes: numpy name of each data band's type, as stored.
         scales: (scale, offset) of each data band; real value = stored value * scale + offset.
         nodata: value of each data band that means "no data", None where there is none.
+        is_checked: whether the grid was compared with that of the file; not done over the network.
         file: what GDAL opens to read the stored values of a scaled raster, "" where the provider has them.
     """
 
@@ -58,6 +59,7 @@ class Native:
     dtypes: Tuple[str, ...]
     scales: Tuple[Tuple[float, float], ...]
     nodata: Tuple[Optional[float], ...]
+    is_checked: bool
     file: str
 
 
@@ -79,7 +81,7 @@ def native(layer) -> Native:
     else:  # QGIS hands out real values for scaled bands: they have no scale any more
         file = ""
         scales = ((1.0, 0.0),) * len(bands)
-        dtypes = tuple(_provider_type(layer, band) for band in bands)
+        dtypes = tuple(_provider_type(layer, dataset, band) for band in bands)
     box = _grid(layer, dataset)
     nodata = tuple(
         float(provider.sourceNoDataValue(band))
@@ -91,7 +93,7 @@ def native(layer) -> Native:
         nodata = tuple(
             value and value * provider.bandScale(b) + provider.bandOffset(b) for value, b in zip(nodata, bands)
         )
-    return Native(box, bands, _names(layer, dataset, bands), alpha, dtypes, scales, nodata, file)
+    return Native(box, bands, _names(layer, dataset, bands), alpha, dtypes, scales, nodata, dataset is not None, file)
 
 
 def _require_raster(layer) -> None:
@@ -133,16 +135,16 @@ def _grid(layer: QgsRasterLayer, dataset: Optional[gdal.Dataset]) -> GeoBox:
     width, height, extent = provider.xSize(), provider.ySize(), provider.extent()
     if width < 1 or height < 1:
         raise _refused(
-            layer,
+            layer.name(),
             tr("has no pixel size of its own (it is a map service)"),
             tr("Export the part that you need: right-click the layer, Export, Save As, rendered image."),
         )
     sides = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
     if not all(math.isfinite(side) for side in sides) or extent.width() <= 0 or extent.height() <= 0:
-        raise _refused(layer, tr("has no extent"), tr("Check its georeferencing in the layer properties."))
+        raise _refused(layer.name(), tr("has no extent"), tr("Check its georeferencing in the layer properties."))
     transform = (extent.width() / width, 0.0, sides[0], 0.0, -extent.height() / height, sides[3])
     if dataset is not None:
-        transform = _checked(layer, dataset, transform)
+        transform = own_transform(layer.name(), (height, width), transform, dataset)
     if not layer.crs().isValid():
         raise Problem(
             ErrorCode.UNKNOWN_CRS,
@@ -153,15 +155,25 @@ def _grid(layer: QgsRasterLayer, dataset: Optional[gdal.Dataset]) -> GeoBox:
     return GeoBox(crs_text(layer.crs()), transform, (height, width))
 
 
-def _checked(layer: QgsRasterLayer, dataset: gdal.Dataset, shown: Tuple[float, ...]) -> Tuple[float, ...]:
-    """The file's own transform, once it is sure that QGIS shows the file's own pixels."""
+def own_transform(name: str, shape: Tuple[int, int], shown: Affine, dataset: gdal.Dataset) -> Affine:
+    """The file's own transform, once it is sure that QGIS shows the file's own pixels.
+
+    Args:
+        name: of the layer.
+        shape: (height, width) that QGIS shows.
+        shown: transform that QGIS shows.
+        dataset: the file.
+
+    Raises:
+        Problem: UNSUPPORTED_RASTER where QGIS resamples the file: rotated, georeferenced by points, and so on.
+    """
     hint = tr("Warp it first: Raster, Projections, Warp (Reproject), with the resampling that you want.")
-    width, height = layer.dataProvider().xSize(), layer.dataProvider().ySize()
+    height, width = shape
     c, a, b, f, d, e = dataset.GetGeoTransform()  # GDAL's order
     if dataset.GetGCPCount() and (c, a, b, f, d, e) == (0.0, 1.0, 0.0, 0.0, 0.0, 1.0):
-        raise _refused(layer, tr("is georeferenced by ground control points"), hint)
+        raise _refused(name, tr("is georeferenced by ground control points"), hint)
     if b != 0.0 or d != 0.0:
-        raise _refused(layer, tr("is rotated: its rows do not run along the axes of its map"), hint)
+        raise _refused(name, tr("is rotated: its rows do not run along the axes of its map"), hint)
     if (c, a, f, e) == (0.0, 1.0, 0.0, 1.0):  # no georeference in the file: what QGIS says holds
         return shown
     left, right = sorted((c, c + a * dataset.RasterXSize))
@@ -169,9 +181,9 @@ def _checked(layer: QgsRasterLayer, dataset: gdal.Dataset, shown: Tuple[float, .
     px, py = shown[0], -shown[4]
     ends = (shown[2] - left) / px, (shown[2] + px * width - right) / px
     ends += (shown[5] - top) / py, (shown[5] - py * height - bottom) / py
-    is_same_shape = (width, height) == (dataset.RasterXSize, dataset.RasterYSize)
+    is_same_shape = (height, width) == (dataset.RasterYSize, dataset.RasterXSize)
     if not is_same_shape or max(abs(end) for end in ends) > _TOLERANCE:
-        raise _refused(layer, tr("is shown by QGIS on another grid than that of its file"), hint)
+        raise _refused(name, tr("is shown by QGIS on another grid than that of its file"), hint)
     return (a, 0.0, c, 0.0, e, f) if a > 0 > e else shown
 
 
@@ -185,14 +197,14 @@ def _bands(layer: QgsRasterLayer) -> Tuple[Tuple[int, ...], Optional[int]]:
             alpha = band
         elif colour == QgsRaster.ColorInterpretation.PaletteIndex or provider.colorTable(band):
             raise _refused(
-                layer,
+                layer.name(),
                 tr("holds classes with a colour table, between which there is nothing to draw"),
                 tr("Choose a layer with measured values, or turn this into colours: Raster, Conversion, PCT to RGB."),
             )
         else:
             bands.append(band)
     if not bands:
-        raise _refused(layer, tr("has no band with data"), tr("Choose another layer."))
+        raise _refused(layer.name(), tr("has no band with data"), tr("Choose another layer."))
     return tuple(bands), alpha
 
 
@@ -207,10 +219,12 @@ def _names(layer: QgsRasterLayer, dataset: Optional[gdal.Dataset], bands: Tuple[
     return tuple(seen[band] or said[band] for band in bands)
 
 
-def _provider_type(layer: QgsRasterLayer, band: int) -> str:
+def _provider_type(layer: QgsRasterLayer, dataset: Optional[gdal.Dataset], band: int) -> str:
     kind = layer.dataProvider().sourceDataType(band)
     if kind not in _TYPES:
         raise _no_type(layer, band)
+    if dataset is not None and band <= dataset.RasterCount:
+        _gdal_type(layer, dataset, band)  # older GDAL calls signed bytes bytes
     return _TYPES[kind]
 
 
@@ -224,7 +238,7 @@ def _gdal_type(layer: QgsRasterLayer, dataset: gdal.Dataset, band: int) -> str:
 
 def _no_type(layer: QgsRasterLayer, band: int) -> Problem:
     return _refused(
-        layer,
+        layer.name(),
         tr(
             "has pixels of a kind that is not supported in band {} (complex numbers, rendered colours or signed bytes)"
         ).format(band),
@@ -232,5 +246,5 @@ def _no_type(layer: QgsRasterLayer, band: int) -> Problem:
     )
 
 
-def _refused(layer: QgsRasterLayer, what: str, hint: str) -> Problem:
-    return Problem(ErrorCode.UNSUPPORTED_RASTER, tr("The layer '{}' {}.").format(layer.name(), what), hint)
+def _refused(name: str, what: str, hint: str) -> Problem:
+    return Problem(ErrorCode.UNSUPPORTED_RASTER, tr("The layer '{}' {}.").format(name, what), hint)

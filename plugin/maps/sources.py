@@ -10,8 +10,9 @@ from qgis.core import QgsCoordinateReferenceSystem
 from ...engine.contract import ErrorCode, GeoBox, Source
 from ..report import Problem, tr
 from .crs import crs_of, ground_resolution, longitude_latitude
-from .geotiff import Reading, write_source
+from .geotiff import write_source
 from .native import Native, native
+from .reading import Reading
 from .storable import require_storable
 from .temporal import layer_date
 

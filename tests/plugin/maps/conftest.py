@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,13 @@ TYPES = {
     "float64": gdal.GDT_Float64,
     "complex64": gdal.GDT_CFloat32,
 }
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """Layers that an exception's traceback holds must not outlive QGIS."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

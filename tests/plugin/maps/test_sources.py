@@ -16,7 +16,7 @@ from afterimage.plugin.maps.sources import describe, prepare
 from afterimage.plugin.maps.temporal import set_layer_date
 from afterimage.plugin.report import Problem
 from osgeo import gdal, osr
-from qgis.core import QgsCoordinateReferenceSystem, QgsRasterLayer, QgsRasterRange, QgsTask, QgsVectorLayer
+from qgis.core import Qgis, QgsCoordinateReferenceSystem, QgsRasterLayer, QgsRasterRange, QgsTask, QgsVectorLayer
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "test_rasters"
 REFUSED = {
@@ -245,6 +245,20 @@ def test_what_cannot_be_a_source_is_refused_with_a_code_and_a_next_step(layer, r
     assert refusal(QgsRasterLayer(by_points, "gcp", "gdal")) is ErrorCode.UNSUPPORTED_RASTER
 
 
+def test_a_rotated_raster_that_is_too_far_away_to_look_at_first_is_refused_when_it_is_read(raster, ramp, tmp_path):
+    path = raster(ramp(), transform=(500000, 10, 2, 5000000, 2, -10))
+    archive = shutil.make_archive(str(tmp_path / "archive"), "zip", Path(path).parent, Path(path).name)
+    source = QgsRasterLayer(f"/vsizip/{archive}/r.tif", "far", "gdal")
+    assert source.isValid()
+    assert refusal(source, folder=tmp_path / "job") is ErrorCode.UNSUPPORTED_RASTER
+
+
+def test_signed_bytes_are_refused(layer, ramp):
+    source = layer(ramp(), options=("PIXELTYPE=SIGNEDBYTE",))
+    if source.dataProvider().sourceDataType(1) == Qgis.DataType.Byte and int(gdal.VersionInfo()) < 3070000:
+        assert refusal(source) is ErrorCode.UNSUPPORTED_RASTER
+
+
 @pytest.mark.parametrize("kind", ["nodata", "nan", "alpha"])
 def test_a_raster_without_any_data_is_refused_and_leaves_nothing(layer, tmp_path, kind):
     if kind == "alpha":
@@ -288,3 +302,12 @@ def test_it_is_written_on_another_thread(layer, ramp, tmp_path, qtbot):
     with qtbot.waitSignal(task.taskCompleted, timeout=20000):
         QgsApplication.taskManager().addTask(task)
     np.testing.assert_array_equal(pixels(tmp_path / "job" / "inputs" / "source.tif"), data)
+
+
+def test_a_disk_without_space_is_said_before_anything_is_written(layer, ramp, tmp_path, monkeypatch):
+    export = prepare(layer(ramp()))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(Problem) as caught:
+        export.write(str(tmp_path / "job"), lambda: False)
+    assert caught.value.failure.code is ErrorCode.DISK_FULL
+    assert list((tmp_path / "job").rglob("*.tif")) == []
