@@ -186,9 +186,11 @@ class Demo:
 
 def leave(_stage: Stage) -> None:
     """Close QGIS, or leave it to the person."""
+    if os.environ.get("AFTERIMAGE_DEMO_STAY"):
+        return
+    QgsProject.instance().removeAllMapLayers()  # QGIS asks about layers below the system's temporary folder
     QgsProject.instance().setDirty(False)
-    if not os.environ.get("AFTERIMAGE_DEMO_STAY"):
-        iface.actionExit().trigger()
+    iface.actionExit().trigger()
 
 
 stage = Stage(OUT, leave)
