@@ -52,7 +52,7 @@ def plan(request: SuperResolve, folder: JobFolder, model: SuperResolveModel, ctx
             raise ExtentTooLarge(f"The result would have {drawn.pixels:,} pixels.", "Cut out the part that you need.")
         sampled = source.sample()
         radiometry = measure(sampled, source.profile)
-        unit = radiometry.to_unit(sampled.pixels)
+        unit = radiometry.to_unit(_known(sampled))
         scene = _Scene(
             radiometry=radiometry,
             mean=np.array([band[sampled.valid].mean(dtype=np.float64) for band in unit], np.float32),
@@ -175,7 +175,7 @@ class _Drawing:
         origin = (self._origin[0] // self._factor, self._origin[1] // self._factor)
         with SourceRaster(self._folder.path, self._source) as source:
             raster = source.read(relative(wanted.pad(gaps.REACH), origin))
-        lr = gaps.filled(self._scene.radiometry.to_unit(raster.pixels), raster.valid, self._scene.mean)
+        lr = gaps.filled(self._scene.radiometry.to_unit(_known(raster)), raster.valid, self._scene.mean)
         whole = _Patch(torch.from_numpy(lr), torch.from_numpy(raster.valid), wanted.pad(gaps.REACH))
         return whole.crop(wanted)
 
@@ -261,6 +261,11 @@ class _Drawing:
             shown = constraints.enlarge_nearest(valid, self._factor).numpy()
             self._canvas.paint(pixels, shown, relative(window, self._origin))
         self._canvas.show(ctx)
+
+
+def _known(raster: Raster) -> NDArray[np.generic]:
+    """The pixels, 0 where there is no data: what stands there may be too large for any arithmetic."""
+    return np.where(raster.valid, raster.pixels, raster.pixels.dtype.type(0))
 
 
 def _coarse(window: Window, factor: int) -> Window:

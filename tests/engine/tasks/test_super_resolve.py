@@ -126,6 +126,29 @@ def test_gaps_stay_gaps_and_do_not_leak(bench, super_resolve_model):
     assert np.array_equal(made[0][0][:, fine], made[1][0][:, fine])
 
 
+@pytest.mark.parametrize("garbage", [-3.4028234663852886e38, np.nan, np.inf])
+def test_extreme_numbers_in_gaps_do_not_leak(bench, super_resolve_model, garbage):
+    pixels = scene(3, 40, 40, "float32") * 1e-4
+    pixels[:, 10:20, 10:20] = garbage
+    write(bench.path / "source.tif", pixels, nodata=None if np.isinf(garbage) else garbage)
+    made, valid = bench.make(super_resolve, request(), super_resolve_model)
+    assert (~valid).sum() == 400
+    inside = np.abs(block_means(np.where(valid, made, 0), 2) - np.where(np.isfinite(pixels) & (pixels > -1), pixels, 0))
+    assert inside.max() < 1e-8
+
+
+def test_one_pixel_far_out_of_range_stays_what_it_is(bench, super_resolve_model):
+    pixels = scene(3, 40, 40, "float32")
+    pixels[:, 20, 20] = 1e6
+    write(bench.path / "source.tif", pixels)
+    made, _ = bench.make(super_resolve, request(), super_resolve_model)
+    far = np.ones((40, 40), bool)
+    far[14:27, 14:27] = False
+    means = block_means(made, 2)
+    assert np.allclose(means[:, 20, 20], 1e6, rtol=1e-5)
+    assert np.abs(means - pixels)[:, far].max() < 1e-4
+
+
 def test_chunks_without_data_do_not_reach_the_network(bench, super_resolve_model):
     pixels = np.zeros((3, 300, 300), "uint8")
     pixels[:, :40, :40] = scene(3, 40, 40).clip(1)
