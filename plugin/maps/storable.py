@@ -3,7 +3,7 @@
 import itertools
 from functools import lru_cache
 
-from osgeo import gdal
+from osgeo import gdal, osr
 from qgis.core import QgsCoordinateReferenceSystem
 
 from ...engine.contract import ErrorCode
@@ -40,12 +40,16 @@ def _survives(text: str) -> bool:
         dataset = None  # closes it
         dataset = gdal.OpenEx(name, gdal.OF_RASTER)
         found = dataset.GetSpatialRef()
-        found = found.ExportToWkt(["FORMAT=WKT2_2018"]) if found else ""
         dataset = None
         gdal.Unlink(name)
+    if found is None:
+        return False
+    # quick, where QGIS may take half a second to identify a CRS
+    if found.IsSame(osr.SpatialReference(text), ["IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES"]):
+        return True
     before, after = QgsCoordinateReferenceSystem(), QgsCoordinateReferenceSystem()
     before.createFromWkt(text)
-    after.createFromWkt(found)
+    after.createFromWkt(found.ExportToWkt(["FORMAT=WKT2_2018"]))
     return before == after or (after.isValid() and _agree(before, after))
 
 
