@@ -26,8 +26,8 @@ def test_a_text_is_composed_and_cleaned(given, used):
 
 
 def test_a_megabyte_is_refused_at_once():
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ValueError, match="1000000 characters"):
         clean_prompt("x" * 1_000_000)
-    assert time.perf_counter() - began < 0.01
+    assert time.process_time() - began < 0.01
     assert clean_prompt("x" * PROMPT_LIMIT) == "x" * PROMPT_LIMIT
