@@ -30,7 +30,7 @@ import numpy as np
 
 from . import durable
 from .contract import GeoBox, Job, Result, Window, WireError, dumps, loads
-from .errors import InvalidRequest, JobFolderBusy, JobFolderDamaged
+from .errors import EmptyExtent, InvalidRequest, JobFolderBusy, JobFolderDamaged
 from .raster import Raster
 
 _MAGIC = b"afterimage tile 1\n"
@@ -67,6 +67,8 @@ class JobFolder:
         try:
             job = loads(Job, text)
         except WireError as error:
+            if ": shape must be" in str(error):
+                raise EmptyExtent("The extent holds no pixel.") from error
             raise InvalidRequest(f"The request is not valid: {error}") from error
         if not isinstance(job, Job):
             raise InvalidRequest("The request is not a job.")

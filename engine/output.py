@@ -19,7 +19,7 @@ from .contract import Job, Output, Provenance, Result, Role, Window, dumps
 from .errors import DiskFull, EngineError, InvalidRequest, OutputNotWritable
 from .journal import JobFolder
 from .provenance import now, stac_item, tags
-from .raster import Pending, Profile, Raster, check_grid, prepare, publish
+from .raster import Pending, Profile, Raster, check_grid, gsd, prepare, publish
 from .tasks.base import Work
 from .version import engine_version
 
@@ -148,13 +148,17 @@ class OutputPlan:
             if target.is_dir() or (target.exists() and not target.is_file()):
                 raise OutputNotWritable("There is a folder in the place of the output file.")
 
-    def check_space(self, work: Work, finished: Finished) -> None:
-        """Refuse work that the disk cannot hold, before it begins.
+    def check_work(self, work: Work, finished: Finished) -> None:
+        """Refuse work that no file or no disk can hold, before it begins.
 
         Raises:
+            UnknownCrs, UnsupportedGrid: for a grid that a GeoTIFF cannot carry, or that cannot be warped.
             DiskFull: with the space that is needed and the space there is.
         """
-        check_grid(work.result)
+        for grid in {work.drawn, work.result}:
+            check_grid(grid)
+            if work.drawn != work.result:
+                gsd(grid)  # warping needs it
         bands, itemsize = len(work.profile.bands), work.profile.itemsize
         raw, out = work.drawn.pixels * bands * itemsize, work.result.pixels * bands * itemsize
         share = len(finished.missing()) / finished.total

@@ -124,7 +124,7 @@ def _run(
         loaded.tell("planning")
         work = tasks[type(job.request)](job.request, folder, model, loaded)
         finished = Finished(job, work, folder)
-        outputs.check_space(work, finished)
+        outputs.check_work(work, finished)
         _draw(finished, ctx)
         result = outputs.write(finished, ctx.part(_DRAWN, 1.0), began)
         folder.finish(result)

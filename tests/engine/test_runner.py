@@ -258,6 +258,24 @@ def test_a_crs_that_is_none(start, make_job):
         assert refused(start, make_job(request=request)) is ErrorCode.UNKNOWN_CRS
 
 
+def test_an_extent_without_pixels(start, make_job):
+    folder = make_job()
+    text = (folder / "request.json").read_text()
+    for shape in ("[0,256]", "[192,0]", "[-1,5]"):
+        (folder / "request.json").write_text(text.replace("[192,256]", shape))
+        assert refused(start, folder) is ErrorCode.EMPTY_EXTENT
+
+
+def test_a_lattice_that_cannot_be_warped(start, make_job):
+    grid = GeoBox("EPSG:4326", (1e-4, 0, 15.0, 0, -1e-4, 45.2), (64, 64))
+    for crs, expected in (("EPSG:999999", ErrorCode.UNKNOWN_CRS), ("EPSG:32633", ErrorCode.UNSUPPORTED_GRID)):
+        lattice = GeoBox(crs, (1e9, 0, 1e12, 0, -1e9, 1e12), (64, 64))
+        assert (
+            refused(start, make_job(request=Generate("null", grid, lattice, 10.0, "", Sampling(1, 1, "null"))))
+            is expected
+        )
+
+
 def test_too_small_a_disk(start, make_job, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(output.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
