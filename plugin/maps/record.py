@@ -86,7 +86,7 @@ def _history(provenance: Provenance) -> list:
         f"{provenance.created}: {how}",
         tr("Afterimage engine {}").format(provenance.engine_version),
     ]
-    history += [f"{name}: sha256 {digest}" for name, digest in provenance.weights.items()]
+    history += [f"{name}: {digest}" for name, digest in provenance.weights.items()]
     history += [tr("input {}: sha256 {}").format(source.name, source.sha256) for source in provenance.inputs]
     history += [f"{name}: {value}" for name, value in provenance.pins.items()]
     history.append(tr("The job, to run it again: {}").format(provenance.job))
