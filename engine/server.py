@@ -170,7 +170,7 @@ def run_once(folder: Path, settings: Settings, watch_stdin: bool) -> int:
         settings: how this engine runs.
         watch_stdin: whether the end of standard input cancels.
     """
-    channel, cancelled = Channel(), threading.Event()
+    channel, cancelled, job = Channel(), threading.Event(), folder.resolve().name
 
     def stop(*_: object) -> None:
         if not cancelled.is_set():
@@ -186,9 +186,9 @@ def run_once(folder: Path, settings: Settings, watch_stdin: bool) -> int:
     try:
         from .runner import run
     except ImportError as error:
-        channel.send(Failed(folder.name, _missing(error)))
+        channel.send(Failed(job, _missing(error)))
         return 1
-    ending = run(folder, folder.name, channel.send, cancelled, settings)
+    ending = run(folder, job, channel.send, cancelled, settings)
     channel.send(ending)
     return 0 if isinstance(ending, Succeeded) else 2 if isinstance(ending, Cancelled) else 1
 
