@@ -192,3 +192,22 @@ def start_engine(tmp_path: Path) -> Iterator[Callable[..., EngineProcess]]:
             engine.process.kill()
         engine.process.wait()
         engine.process.stdout.close()
+
+
+@pytest.fixture(autouse=True)
+def kept_widgets(request):
+    """Keeps the widgets of a test until they are closed.
+
+    pytest-qt holds them weakly. A visible widget that the garbage collector takes apart first crashes when it is painted.
+    """
+    kept = []
+    if "qtbot" in request.fixturenames:
+        qtbot = request.getfixturevalue("qtbot")
+        add = qtbot.addWidget
+
+        def keep(widget, **options):
+            kept.append(widget)
+            add(widget, **options)
+
+        qtbot.addWidget = keep
+    return kept
