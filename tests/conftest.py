@@ -198,7 +198,7 @@ def start_engine(tmp_path: Path) -> Iterator[Callable[..., EngineProcess]]:
 def kept_widgets(request):
     """Keeps the widgets of a test until they are closed.
 
-    pytest-qt holds them weakly. A visible widget that the garbage collector takes apart first crashes when it is painted.
+    pytest-qt holds them weakly. A visible widget that the garbage collector takes apart first crashes when painted.
     """
     kept = []
     if "qtbot" in request.fixturenames:
