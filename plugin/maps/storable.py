@@ -2,6 +2,7 @@
 
 import itertools
 from functools import lru_cache
+from typing import Optional
 
 from osgeo import gdal, osr
 from qgis.core import QgsCoordinateReferenceSystem
@@ -34,13 +35,10 @@ def _survives(text: str) -> bool:
     """Whether a CRS, as WKT, comes back from a GeoTIFF as the one that it was."""
     name = f"/vsimem/afterimage-{abs(hash(text))}.tif"
     with gdal_option("GDAL_PAM_ENABLED", "NO"):  # no file beside it
-        dataset = gdal.GetDriverByName("GTiff").Create(name, 1, 1, 1)
-        dataset.SetGeoTransform((0.0, 1.0, 0.0, 0.0, 0.0, -1.0))
-        dataset.SetProjection(text)
-        dataset = None  # closes it
-        dataset = gdal.OpenEx(name, gdal.OF_RASTER)
-        found = dataset.GetSpatialRef()
-        dataset = None
+        try:
+            found = _written_and_read(name, text)
+        except RuntimeError:  # where another plugin turned GDAL's exceptions on
+            found = None
         gdal.Unlink(name)
     if found is None:
         return False
@@ -51,6 +49,16 @@ def _survives(text: str) -> bool:
     before.createFromWkt(text)
     after.createFromWkt(found.ExportToWkt(["FORMAT=WKT2_2018"]))
     return before == after or (after.isValid() and _agree(before, after))
+
+
+def _written_and_read(name: str, text: str) -> Optional[osr.SpatialReference]:
+    """What GDAL reads from a GeoTIFF into which it wrote a CRS."""
+    dataset = gdal.GetDriverByName("GTiff").Create(name, 1, 1, 1)
+    dataset.SetGeoTransform((0.0, 1.0, 0.0, 0.0, 0.0, -1.0))
+    dataset.SetProjection(text)
+    dataset = None  # closes it
+    dataset = gdal.OpenEx(name, gdal.OF_RASTER)
+    return dataset.GetSpatialRef()
 
 
 def _agree(before: QgsCoordinateReferenceSystem, after: QgsCoordinateReferenceSystem) -> bool:

@@ -87,13 +87,13 @@ class GenerateAlgorithm(AfterimageAlgorithm):
         """What the parameters ask for."""
         card = self.read_model(parameters, context)
         text = values.prompt(self, parameters, "PROMPT", context)
+        where = self._place(parameters, context, card)
         if card.vocabulary and not text:
             raise Problem(
                 ErrorCode.PROMPT_NOT_UNDERSTOOD,
                 tr("There is no prompt: the model '{}' has to be told what to draw.").format(card.id),
                 tr("Write one or more of: {}.").format(", ".join(card.vocabulary)),
             )
-        where = self._place(parameters, context, card)
         request = Generate(
             model=card.id,
             grid=where.grid,

@@ -171,8 +171,9 @@ def test_bad_input_is_refused_without_a_traceback(qgis_process, tmp_path, algori
 
 
 @pytest.fixture
-def provider(qgis_processing, monkeypatch):
+def provider(qgis_processing, monkeypatch, tmp_path):
     """The provider, registered as the plugin does."""
+    monkeypatch.setattr("afterimage.plugin.settings.jobs_folder", lambda: str(tmp_path / "jobs"))
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
     provider = AfterimageProvider()

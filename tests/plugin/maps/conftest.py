@@ -12,6 +12,8 @@ pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
 from osgeo import gdal
 from qgis.core import QgsCoordinateReferenceSystem, QgsRasterLayer
 
+gdal.UseExceptions()  # the stricter of the two ways, and the one to come; newer GDAL warns where neither was chosen
+
 TYPES = {
     "uint8": gdal.GDT_Byte,
     "uint16": gdal.GDT_UInt16,

@@ -167,7 +167,7 @@ def _corners(settings):
         ((0, 80, 1, 100), "EPSG:4326", 10, None, ErrorCode.UNSUPPORTED_GRID),
         ((83, 40, 85, 41), "EPSG:4326", 10, ALBERS.replace("12.34", "-96"), ErrorCode.UNSUPPORTED_GRID),
         ((13, 52, 14, 53), "EPSG:4978", 10, None, ErrorCode.UNKNOWN_CRS),
-        ((13, 52, 14, 53), "EPSG:4326", 10, "EPSG:8857", ErrorCode.UNKNOWN_CRS),  # no GeoTIFF can say it
+        ((13, 52, 14, 53), "EPSG:4326", 10, "+proj=isea", ErrorCode.UNKNOWN_CRS),  # no GeoTIFF can say it
         ((13, 52, 14, 53), "EPSG:4326", 0, None, ErrorCode.UNSUPPORTED_RESOLUTION),
         ((13, 52, 14, 53), "EPSG:4326", math.nan, None, ErrorCode.UNSUPPORTED_RESOLUTION),
     ],
