@@ -92,11 +92,5 @@ def estimate(
 
 
 def _windows(pixels: int, card: ModelCard) -> int:
-    """Windows along one axis: each chunk also computes the windows that reach into it from outside."""
-    whole, rest = divmod(pixels, CHUNK)
-    reach = card.window - card.stride
-
-    def along(length: int) -> int:
-        return math.ceil((length + reach) / card.stride) if length else 0
-
-    return max(1, whole * along(CHUNK) + along(rest))
+    """Windows along one axis that touch so many pixels and the halo around them."""
+    return math.ceil((pixels + card.window + 2 * card.halo) / card.stride)

@@ -39,6 +39,7 @@ class ModelCard:
             resampling (Generate) or done with a warning (SuperResolve).
         window: side of the model's window in output pixels.
         stride: distance between windows in output pixels.
+        halo: output pixels around a region that must be drawn too, because the region's own depend on them.
         factors: refinement factors, for SuperResolve.
         schedulers: names that ``Sampling.scheduler`` may take, the default first.
         steps: default number of denoising steps.
@@ -73,6 +74,7 @@ class ModelCard:
     schedulers: Tuple[str, ...]
     steps: int
     guidance_scale: float = 1.0
+    halo: int = 0
     factors: Tuple[int, ...] = ()
     uses: Tuple[str, ...] = ()
     vocabulary: Tuple[str, ...] = ()

@@ -4,6 +4,7 @@ A request is complete: whatever changes the picture stands in it. Where the resu
 stands in the ``Job``.
 """
 
+import datetime
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ PROMPT_LIMIT = 4000
 #: Most samples a job may ask for.
 SAMPLES_LIMIT = 64
 STEPS_LIMIT = 1000
-_DATE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 def clean_prompt(text: str) -> str:
@@ -82,8 +83,11 @@ class Sampling:
 
 
 def _check_date(date: Optional[str]) -> None:
-    if date is not None and not _DATE.fullmatch(date):
+    if date is None:
+        return
+    if not _DATE.fullmatch(date):
         raise ValueError("date must be written YYYY-MM-DD")
+    datetime.date.fromisoformat(date)  # a ValueError of its own for the 31st of February
 
 
 @dataclass(frozen=True)
