@@ -8,6 +8,7 @@ import sys
 import zipfile
 
 import pytest
+import rasterio
 
 QGIS_PROCESS = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
 
@@ -98,7 +99,11 @@ def test_qgis_finds_the_algorithms_of_the_installed_plugin(installed):
 @pytest.mark.slow
 def test_the_installed_plugin_sharpens_the_sample_image(installed, root, tmp_path):
     output = tmp_path / "sharp.tif"
-    sample = root / "resources" / "demo" / "naip_wetlands_2018.tif"
+    sample = tmp_path / "corner.tif"
+    with rasterio.open(root / "resources" / "demo" / "naip_wetlands_2018.tif") as whole:
+        profile = {**whole.profile, "height": 64, "width": 64, "driver": "GTiff", "tiled": False}
+        with rasterio.open(sample, "w", **profile) as corner:
+            corner.write(whole.read(window=((0, 64), (0, 64))))
     done = qgis_process(
         installed,
         "--json",
