@@ -3,7 +3,6 @@
 import os
 import secrets
 from dataclasses import replace
-from pathlib import Path
 from typing import Callable, Dict, List, Optional, Set, Tuple
 
 from qgis.core import Qgis, QgsApplication
@@ -21,10 +20,10 @@ from ..engine.contract import (
     Ready,
     Succeeded,
     WireError,
-    loads,
 )
 from . import jobs as folders
 from . import rate, settings
+from .cards import installed
 from .jobs import Copy, Draft, JobRecord
 from .link.channel import Channel, ProcessChannel
 from .link.client import EngineClient
@@ -32,7 +31,6 @@ from .link.environment import EngineInstaller, engine_failure
 from .qgis_task import JobTask
 from .report import Problem, log, log_failure, tr
 
-MODELS = Path(__file__).resolve().parents[1] / "resources" / "models"
 #: Jobs of earlier sessions that are listed.
 HISTORY = 200
 
@@ -86,7 +84,7 @@ class Session(QObject):
         self._client.state_changed.connect(self._engine_state_changed)
         if open_channel is None:
             self._client.lack(engine_failure())
-        self._cards = shipped_cards()
+        self._cards = installed()
         self._load_history()
 
     # what widgets read
@@ -375,17 +373,6 @@ class Session(QObject):
         if cards and cards != self._cards:
             self._cards = cards
             self.cards_changed.emit()
-
-
-def shipped_cards() -> Tuple[ModelCard, ...]:
-    """The cards of the models that ship with the plugin and may be picked, by id."""
-    cards = []
-    for path in sorted(MODELS.glob("*/card.json")):
-        try:
-            cards.append(loads(ModelCard, path.read_text(encoding="utf-8")))
-        except (OSError, WireError) as error:
-            log(tr("The model card {} cannot be read: {}").format(path, error), Qgis.MessageLevel.Warning)
-    return tuple(card for card in cards if card.pickable)
 
 
 def engine_channel() -> Channel:

@@ -29,10 +29,10 @@ from ...engine.contract import (
     Sampling,
     Succeeded,
 )
-from .. import jobs, settings
+from .. import cards, jobs, settings
 from ..link.run import RunCancelled, run_job
 from ..report import Problem, log_failure, sentence, tr
-from . import cards, values
+from . import values
 from .dressing import dress_when_loaded
 
 _ICON = os.path.join(os.path.dirname(__file__), "..", "..", "resources", "icons", "afterimage.svg")

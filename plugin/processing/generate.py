@@ -13,10 +13,11 @@ from qgis.core import (
 )
 
 from ...engine.contract import ErrorCode, Generate, ModelCard
+from .. import cards
 from ..jobs import Draft
 from ..maps.grid import place
 from ..report import Problem, tr
-from . import cards, values
+from . import values
 from .base import AfterimageAlgorithm
 
 

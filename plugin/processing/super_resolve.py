@@ -15,11 +15,12 @@ from qgis.core import (
 )
 
 from ...engine.contract import ErrorCode, SuperResolve
+from .. import cards
 from ..jobs import Draft
 from ..maps.grid import require_size
 from ..maps.sources import prepare
 from ..report import Problem, tr
-from . import cards, values
+from . import values
 from .base import AfterimageAlgorithm
 
 

@@ -29,7 +29,7 @@ def session(qgis_app, fake_python, tmp_path, monkeypatch):
     """A real session over a process that speaks the protocol, with two models."""
     QgsSettings().remove("afterimage")
     monkeypatch.setenv(settings.PYTHON_VARIABLE, fake_python)
-    monkeypatch.setattr(session_module, "shipped_cards", lambda: (painter(), sharpener()))
+    monkeypatch.setattr(session_module, "installed", lambda: (painter(), sharpener()))
     monkeypatch.setattr(Session, "_set_cards", lambda self, cards: None)
     session = Session(root=str(tmp_path / "jobs"), open_channel=lambda: ProcessChannel(fake_python))
     yield session

@@ -1,36 +1,43 @@
-"""The models that Processing offers: from the cards on disk, without starting the engine."""
+"""The models that can be picked: from the cards on disk, without starting the engine."""
 
 import os
 from pathlib import Path
 from typing import Tuple
 
-from ...engine.contract import ErrorCode, ModelCard, WireError, loads
-from ..report import Problem, log, tr
+from qgis.core import Qgis
+
+from ..engine.contract import ErrorCode, ModelCard, WireError, loads
+from .report import Problem, log, tr
 
 #: Where the models that ship with the plugin lie.
-MODELS = Path(__file__).resolve().parent.parent.parent / "resources" / "models"
+MODELS = Path(__file__).resolve().parent.parent / "resources" / "models"
 #: Names more folders of models, as for the engine.
 MORE = "AFTERIMAGE_MODELS"
 #: Set to 1 in tests: the engine's models with random weights can be named too.
 TESTS = "AFTERIMAGE_TEST_MODELS"
 
 
-def cards(task: str) -> Tuple[ModelCard, ...]:
-    """The models that can do a task, those that ship first; the first is the default.
-
-    Args:
-        task: name of the request's type.
-    """
+def installed() -> Tuple[ModelCard, ...]:
+    """The models that a person may pick, those that ship first, by id."""
     found = {}
     for root in (MODELS, *(Path(folder) for folder in os.environ.get(MORE, "").split(os.pathsep) if folder)):
         for path in sorted(root.glob("*/card.json")):
             try:
                 card = loads(ModelCard, path.read_bytes())
             except (OSError, WireError) as error:
-                log(f"{path}: {error}")
+                log(tr("The model card {} cannot be read: {}").format(path, error), Qgis.MessageLevel.Warning)
                 continue
             found.setdefault(card.id, card)
-    offered = [card for card in found.values() if task in card.tasks and card.pickable]
+    return tuple(card for card in found.values() if card.pickable)
+
+
+def cards(task: str) -> Tuple[ModelCard, ...]:
+    """The models that can do a task; the first is the default.
+
+    Args:
+        task: name of the request's type.
+    """
+    offered = [card for card in installed() if task in card.tasks]
     if os.environ.get(TESTS) == "1":
         offered.append(_tiny(task))
     return tuple(offered)
