@@ -13,12 +13,12 @@ MARK = "AI-generated"
 
 
 def layer_name(title: str, output: Output, samples: int) -> str:
-    """Name of a result's layer; always says that it is AI-generated."""
+    """Name of a result's layer: first that it is AI-generated, because a narrow layer tree cuts off the end."""
     if output.role is Role.SPREAD:
         title = tr("{}, spread").format(title)
     elif samples > 1:
         title = f"{title} {output.sample}"
-    return title if MARK.lower() in title.lower() else f"{title} ({MARK})"
+    return title if MARK.lower() in title.lower() else f"{MARK}: {title}"
 
 
 def write_record(layer: QgsRasterLayer, output: Output, provenance: Provenance) -> None:

@@ -213,7 +213,7 @@ def test_layers_that_the_toolbox_loads_say_what_they_are(provider, project, qtbo
     assert is_well, feedback.textLog()
     handleAlgorithmResults(algorithm, context, feedback, False, parameters)
     layers = sorted(project.mapLayers().values(), key=lambda layer: layer.name())
-    assert [layer.name() for layer in layers] == ["Forest 1 (AI-generated)", "Forest 2 (AI-generated)"]
+    assert [layer.name() for layer in layers] == ["AI-generated: Forest 1", "AI-generated: Forest 2"]
     assert [layer.source() for layer in layers] == results["OUTPUTS"]
     for layer in layers:
         assert layer_date(layer) == "2024-06-30" and "AI-generated" in layer.metadata().abstract()

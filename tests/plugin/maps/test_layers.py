@@ -71,9 +71,9 @@ SAMPLE, SPREAD = Role.SAMPLE, Role.SPREAD
 def test_layers_stand_in_their_own_group_and_say_that_they_are_ai_generated(result, project):
     layers = add_result(result((SAMPLE, 3, "uint8"), (SAMPLE, 3, "uint8"), (SPREAD, 1, "float32")), "A job", project)
     assert [layer.name() for layer in layers] == [
-        "A job 1 (AI-generated)",
-        "A job 2 (AI-generated)",
-        "A job, spread (AI-generated)",
+        "AI-generated: A job 1",
+        "AI-generated: A job 2",
+        "AI-generated: A job, spread",
     ]
     group = project.layerTreeRoot().findGroup(GROUP).findGroup("A job")
     assert [node.layer() for node in group.findLayers()] == layers
@@ -191,8 +191,8 @@ def test_a_preview_is_not_saved_and_stays_on_the_map(raster, result, project, tm
     assert len(project.mapLayers()) == 2
     again = QgsProject()
     assert again.read(str(tmp_path / name))
-    assert [layer.name() for layer in again.mapLayers().values()] == ["A job (AI-generated)"]
-    assert [node.name() for node in again.layerTreeRoot().findLayers()] == ["A job (AI-generated)"]
+    assert [layer.name() for layer in again.mapLayers().values()] == ["AI-generated: A job"]
+    assert [node.name() for node in again.layerTreeRoot().findLayers()] == ["AI-generated: A job"]
     again.clear()
 
 
