@@ -27,16 +27,16 @@ apt_packages() {
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
-# engine_base: a CPython that the engine can run on (3.10 to 3.13) and that can make virtual environments.
+# engine_base: a CPython that the engine can run on (3.11 to 3.13) and that can make virtual environments.
 engine_base() {
   local candidate
-  for candidate in "$QGIS_PYTHON" python3.13 python3.12 python3.11 python3.10 python3; do
-    if "$candidate" -I -c 'import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+  for candidate in "$QGIS_PYTHON" python3.13 python3.12 python3.11 python3; do
+    if "$candidate" -I -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
       command -v "$candidate"
       return
     fi
   done
-  die "The engine needs CPython 3.10 to 3.13 with its venv module, and none was found."
+  die "The engine needs CPython 3.11 to 3.13 with its venv module, and none was found."
 }
 
 # venv NAME BASE_PYTHON REQUIREMENTS_FILE... [-- VENV_OPTION...]: make or renew .venv/NAME; quick when nothing changed.
