@@ -2,8 +2,8 @@ import re
 
 import pytest
 from afterimage.engine.contract import Generate, GeoBox, Job, Sampling, Source, SuperResolve
+from afterimage.plugin import cards
 from afterimage.plugin.maps.grid import place
-from afterimage.plugin.processing import cards
 from afterimage.plugin.processing.command import command_of
 from afterimage.plugin.processing.generate import GenerateAlgorithm
 from afterimage.plugin.processing.super_resolve import SuperResolveAlgorithm
