@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from .weights import load_network, read_json
 
 #: Output pixels along a cell that the network works on.
 FOLD = 4
+#: How much detail is amplified beside the mean.
+DETAIL = 12.0
 
 
 class ResidualModel:
@@ -76,8 +79,31 @@ def predict_folded(network: nn.Module, x: Tensor, t: Tensor, enlarged: Tensor, l
     Returns:
         (B, 48, h, w).
     """
-    told = fold(enlarged * 2 - 1)
+    told = analyse(enlarged)
     return network(torch.cat([x, told], dim=1), t, class_labels=labels, return_dict=False)[0]
+
+
+def analyse(enlarged: Tensor) -> Tensor:
+    """The enlargement as the network is told it: for each folded cell its mean and its detail, at like sizes.
+
+    Folded pixels differ by a few hundredths, which a network hardly sees beside their mean; the cosine transform of a
+    cell sets them apart, and the detail is amplified. Nothing is lost: the transform is invertible.
+
+    Args:
+        enlarged: (B, C, H, W) in 0..1.
+
+    Returns:
+        (B, 16 C, H / 4, W / 4): for each band 2 mean - 1, then 15 coefficients.
+    """
+    place = torch.arange(FOLD, device=enlarged.device, dtype=enlarged.dtype)
+    waves = torch.cos(math.pi / FOLD * (place + 0.5) * place[:, None]) * math.sqrt(2 / FOLD)
+    waves[0] /= math.sqrt(2)
+    basis = torch.kron(waves, waves) * DETAIL  # (16 coefficients, 16 pixels), Ahmed et al. 1974
+    basis[0] = 2 / FOLD**2
+    cells = fold(enlarged).unflatten(1, (enlarged.shape[1], FOLD**2))
+    told = torch.einsum("kp,bcphw->bckhw", basis, cells)
+    told[:, :, 0] -= 1
+    return told.flatten(1, 2)
 
 
 def fold(pixels: Tensor) -> Tensor:

@@ -65,7 +65,8 @@ class AutoencoderObjective:
     @torch.no_grad()
     def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write the autoencoder with the mean and deviation of its latents in its configuration."""
-        z = torch.cat([averaged.encode_raw(self.pixels[i::997].float().div(255)) for i in range(8)])
+        some = self.pixels[:: max(1, len(self.pixels) // 512)]
+        z = torch.cat([averaged.encode_raw(part.float().div(255)) for part in some.split(64)])
         shift, spread = z.mean(dim=(0, 2, 3)), z.std(dim=(0, 2, 3))
         network = self.recipe.network | {
             "latent_shift": [round(float(v), 6) for v in shift],

@@ -46,7 +46,9 @@ def train(arguments: Sequence[str]) -> int:
     if asked.publish is not None and recipe.publishes:
         from .publish import publish
 
-        publish(folder / "export", recipe.model, asked.publish)
+        sharper = asked.out / recipe.options.get("decoder", "none") / "export" / "vae"
+        parts = {"vae": sharper} if sharper.is_dir() else {}
+        publish(folder / "export", recipe.model, asked.publish, parts=parts)
     return 0
 
 
@@ -58,6 +60,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     from ..settings import Settings
     from .measuring import measure_generate, measure_super_resolve
     from .publish import write_card
+    from .sheets import draw_generate_sheet, draw_super_resolve_sheet
 
     parser = argparse.ArgumentParser(prog="python -m afterimage.engine evaluate", description="Measure a model.")
     parser.add_argument("model", help="id of a model")
@@ -66,12 +69,18 @@ def evaluate(arguments: Sequence[str]) -> int:
     parser.add_argument("--models", type=Path, default=Settings.models, help="folder of models")
     parser.add_argument("--threads", type=int, default=2, help="of computation")
     parser.add_argument("--per-class", type=int, default=32, help="generated chips of each class")
+    parser.add_argument("--images", type=int, default=92, help="images of each test split to super-resolve")
+    parser.add_argument("--sheet", type=Path, help="also draw a contact sheet to this picture")
     asked = parser.parse_args(arguments)
     model = catalog.load(asked.model, Settings(device="cpu", threads=asked.threads, models=asked.models))
     if isinstance(model, LatentModel):
         measures = measure_generate(model, asked.data, asked.work, asked.per_class)
+        if asked.sheet is not None:
+            draw_generate_sheet(model, asked.data, asked.sheet)
     elif isinstance(model, ResidualModel):
-        measures = measure_super_resolve(model, asked.data)
+        measures = measure_super_resolve(model, asked.data, images=asked.images)
+        if asked.sheet is not None:
+            draw_super_resolve_sheet(model, asked.data, asked.sheet)
     else:
         parser.error(f"how good {asked.model} is cannot be measured")
     for measure in measures:
@@ -91,6 +100,10 @@ def make_objective(recipe: Recipe, data: Path, folder: Path) -> Objective:
 
         autoencoder = folder.parent / recipe.needs / "export" / "vae"
         return LatentObjective(recipe, data, autoencoder, folder / "latents.safetensors")
+    if recipe.objective == "sharpening":
+        from .sharpening import SharpeningObjective
+
+        return SharpeningObjective(recipe, data, folder.parent / recipe.needs / "export" / "vae")
     if recipe.objective == "residual":
         from .residual import ResidualObjective
 

@@ -169,7 +169,7 @@ def measure_super_resolve(model: ResidualModel, data: Path, samples: int = 8, im
         on = f"{name} test ({len(hr)} images)"
         for factor in model.card.factors:
             lr = (average(hr, factor) * 255).round() / 255
-            drawn = torch.stack([_sharpen(model, lr, factor, seed) for seed in range(samples)])
+            drawn = torch.stack([sharpen(model, lr, factor, seed) for seed in range(samples)])
             bicubic = model.enlarge(lr, factor).clamp(0, 1)
             one, mean = drawn[0].clamp(0, 1), drawn.mean(dim=0).clamp(0, 1)
             spread = drawn.std(dim=0).mean(dim=1).flatten()
@@ -199,8 +199,18 @@ def measure_super_resolve(model: ResidualModel, data: Path, samples: int = 8, im
     return tuple(found)
 
 
-def _sharpen(model: ResidualModel, lr: Tensor, factor: int, seed: int) -> Tensor:
-    """One sample of each image, in agreement with it: (B, 3, h * factor, w * factor), not clipped."""
+def sharpen(model: ResidualModel, lr: Tensor, factor: int, seed: int) -> Tensor:
+    """One sample of each image by the card's default scheduler and steps, in agreement with it, not clipped.
+
+    Args:
+        model: draws it.
+        lr: (B, 3, h, w) in 0..1; an image is one window.
+        factor: of the refinement.
+        seed: of the sample.
+
+    Returns:
+        (B, 3, h * factor, w * factor).
+    """
     card = model.card
     finished = []
     for start in range(0, len(lr), model.batch):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,7 +25,13 @@ from ..models.weights import digests
 CARDS = Path(__file__).parent / "cards"
 
 
-def publish(export: Path, model_id: str, models: Path, measures: tuple[Measure, ...] = ()) -> ModelCard:
+def publish(
+    export: Path,
+    model_id: str,
+    models: Path,
+    measures: tuple[Measure, ...] = (),
+    parts: Mapping[str, Path] = MappingProxyType({}),
+) -> ModelCard:
     """Copy a finished export to the folder of models and write its card.
 
     Args:
@@ -32,6 +39,7 @@ def publish(export: Path, model_id: str, models: Path, measures: tuple[Measure, 
         model_id: of a file in ``cards/``, which holds what people should read.
         models: folder of models.
         measures: figures to put on the card; without any, those of the card that is there stay if its weights do.
+        parts: component -> folder of another run's export that takes its place.
 
     Raises:
         FileNotFoundError: there is no such card, or no export.
@@ -43,6 +51,9 @@ def publish(export: Path, model_id: str, models: Path, measures: tuple[Measure, 
     with tempfile.TemporaryDirectory(dir=models, prefix=".publishing-") as place:
         fresh = Path(place) / model_id
         shutil.copytree(export, fresh)
+        for name, part in parts.items():
+            shutil.rmtree(fresh / name)
+            shutil.copytree(part, fresh / name)
         card: ModelCard = loads(ModelCard, json.dumps(written | {"weights": digests(fresh)}))
         if not measures and old is not None and old.weights == card.weights:
             measures = old.measures

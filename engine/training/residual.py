@@ -32,7 +32,8 @@ class ResidualObjective:
     noise level holds no signal, so one call there is the mean of all fine images that fit.
 
     Args:
-        recipe: options ``crop`` (fine pixels), ``residual_scale`` and ``every`` (thins out validation).
+        recipe: options ``crop`` (fine pixels), ``residual_scale``, ``lean`` (of timesteps, see ``velocity``) and
+            ``every`` (thins out validation).
         data: folder with the archives.
     """
 
@@ -66,7 +67,7 @@ class ResidualObjective:
         enlarged = enlarge(lr, factor)
         x0 = fold((agree(hr, lr, factor) - enlarged) / self.recipe.options["residual_scale"])
         noise = torch.randn(x0.shape, generator=generator)
-        t = draw_timesteps(len(x0), generator)
+        t = draw_timesteps(len(x0), generator, lean=self.recipe.options["lean"])
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
             v = predict_folded(self.trained, add_noise(x0, noise, t, self.alphas), t, enlarged, _labels(x0, factor))
         errors = (v.float() - velocity(x0, noise, t, self.alphas)).square().mean(dim=(1, 2, 3))

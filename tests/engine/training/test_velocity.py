@@ -38,6 +38,12 @@ def test_the_first_level_is_almost_clean_and_the_last_holds_no_signal():
     assert (alphas.diff() < 0).all()
 
 
+def test_leaning_timesteps_come_more_often_from_high_levels():
+    t = draw_timesteps(1000, torch.Generator().manual_seed(0), lean=2.0)
+    assert 0 <= t.min() and t.max() <= 999
+    assert (t > 500).float().mean() > 0.65
+
+
 def test_timesteps_are_spread_evenly():
     t = draw_timesteps(100, torch.Generator().manual_seed(0))
     assert torch.equal(t.sort().values // 10, torch.arange(100))

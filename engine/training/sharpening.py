@@ -1,0 +1,154 @@
+"""The decoder's second objective: texture as rich as the real one, where pixels cannot be known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..models.autoencoder import TileableAutoencoder
+from .datasets import read_eurosat
+from .dihedral import turn
+from .export import save_component
+from .latent import read_component
+from .metrics import gradient_energy, psnr
+from .order import Order, step_generator
+from .recipe import Recipe
+
+
+class SharpeningObjective:
+    """A trained autoencoder's decoder learns to draw texture; its encoder, and so its latents, stay as they are.
+
+    Squared error alone makes a decoder blur whatever its latents leave open, and houses of a pixel or two vanish. Here
+    the smoothed picture must still be right, while the local strength of gradients at two scales must be that of the
+    real chip, and a small critic of patches must not tell the two apart (hinge loss: Lim & Ye 2017; patches: Isola et
+    al. 2017; in autoencoders: Esser et al. 2021). Decoder and critic learn in one step of one optimizer: the critic's
+    weights are held still where the decoder's loss passes through it.
+
+    Args:
+        recipe: options ``latent_noise``, the weights ``texture``, ``grid``, ``critic`` and ``pixels``, ``critic_from``
+            (step) and ``every`` (1 takes all chips, 2 every second).
+        data: folder with the archives.
+        autoencoder: folder of the exported autoencoder.
+    """
+
+    def __init__(self, recipe: Recipe, data: Path, autoencoder: Path) -> None:
+        self.recipe = recipe
+        self.autoencoder = read_component(TileableAutoencoder, autoencoder)
+        torch.manual_seed(recipe.seed)
+        decoder = self.autoencoder.decoder.train().requires_grad_(True)
+        self.trained: nn.Module = nn.ModuleDict({"decoder": decoder, "critic": make_critic()})
+        every = recipe.options.get("every", 1)
+        train, val = read_eurosat(data, "train").every(every), read_eurosat(data, "val").every(4 * every)
+        self.pixels = torch.from_numpy(train.pixels).permute(0, 3, 1, 2).contiguous()
+        self.held_out = torch.from_numpy(val.pixels).permute(0, 3, 1, 2).float().div(255)
+        self.order = Order(len(self.pixels), recipe.batch, recipe.seed)
+
+    def loss(self, step: int) -> Tensor:
+        """See the class."""
+        generator = step_generator(self.recipe.seed, step)
+        pixels = self.pixels[torch.from_numpy(self.order.indices(step))].float().div(255)
+        real = turn(pixels, int(torch.randint(8, (), generator=generator)))
+        options, critic = self.recipe.options, self.trained["critic"]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
+            with torch.no_grad():
+                z = self.autoencoder.encode_raw(real)
+            z = z + torch.randn(z.shape, generator=generator) * options["latent_noise"]
+            drawn = (self.trained["decoder"](z) * 0.5 + 0.5).float()
+            error = drawn - real
+            loss = 100 * smooth(error).square().mean() + options["pixels"] * 100 * error.square().mean()
+            loss = loss + options["texture"] * texture_distance(drawn, real)
+            loss = loss + options["grid"] * grid_distance(drawn, real)
+            hinge = (1 - critic(_centred(real))).relu().mean() + (1 + critic(_centred(drawn.detach()))).relu().mean()
+            loss = loss + hinge.float()
+            if step >= options["critic_from"]:
+                still = {name: parameter.detach() for name, parameter in critic.named_parameters()}
+                liked = functional_call(critic, still, (_centred(drawn),)).mean()
+                loss = loss - options["critic"] * liked.float()
+        return loss
+
+    @torch.no_grad()
+    def validate(self, averaged: nn.Module) -> dict[str, float]:
+        """PSNR on the validation split, in dB, and the gradient energy over that of the real chips."""
+        rebuilt = torch.cat([self._rebuild(averaged, part) for part in self.held_out.split(64)])
+        return {
+            "psnr": psnr(rebuilt, self.held_out),
+            "gradient_energy": gradient_energy(rebuilt) / gradient_energy(self.held_out),
+        }
+
+    def _rebuild(self, averaged: nn.Module, pixels: Tensor) -> Tensor:
+        return (averaged["decoder"](self.autoencoder.encode_raw(pixels)) * 0.5 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def export(self, averaged: nn.Module, folder: Path) -> None:
+        """Write the autoencoder with its new decoder."""
+        finished = TileableAutoencoder.from_config(self.autoencoder.config)
+        finished.encoder.load_state_dict(self.autoencoder.encoder.state_dict())
+        finished.decoder.load_state_dict(averaged["decoder"].state_dict())
+        save_component(finished, folder / "vae")
+
+
+def make_critic() -> nn.Module:
+    """Patches of 22 pixels, overlapping, to one number each, high for real ones."""
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 4, 2, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(32, 64, 4, 2, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 64, 3, 1, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 1, 1),
+    )
+
+
+def smooth(x: Tensor) -> Tensor:
+    """A binomial blur of 5 pixels, (B, C, H, W) -> (B, C, H - 4, W - 4)."""
+    line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]).div(16).repeat(x.shape[1], 1, 1, 1)
+    along = nn.functional.conv2d(x, line, groups=x.shape[1])
+    return nn.functional.conv2d(along, line.mT, groups=x.shape[1])
+
+
+def texture_distance(ours: Tensor, truth: Tensor) -> Tensor:
+    """Mean difference of the local strength of gradients, at full and half resolution, in fields of 15 pixels.
+
+    Args:
+        ours: (B, C, H, W) in about 0..1.
+        truth: same shape.
+    """
+    distance = torch.zeros(())
+    for scale in (1, 2):
+        a, b = (nn.functional.avg_pool2d(x, scale) if scale > 1 else x for x in (ours, truth))
+        for axis in (-1, -2):
+            strengths = [
+                (nn.functional.avg_pool2d(x.diff(dim=axis).square(), 15 // scale, 7 // scale) + 1e-6).sqrt()
+                for x in (a, b)
+            ]
+            distance = distance + (strengths[0] - strengths[1]).abs().mean()
+    return distance
+
+
+def grid_distance(ours: Tensor, truth: Tensor, period: int = 8) -> Tensor:
+    """How differently gradients are spread over the places in the latents' cells: 0 where no grid shows.
+
+    Args:
+        ours: (B, C, H, W), sides multiples of ``period``.
+        truth: same shape.
+        period: pixels of a cell.
+    """
+    distance = torch.zeros(())
+    for axis in (-1, -2):
+        shares = []
+        for x in (ours, truth):
+            energy = x.diff(dim=axis, append=x.narrow(axis, -1, 1)).square().mean(dim=(0, 1))
+            cells = energy.unflatten(1, (-1, period)).unflatten(0, (-1, period))[:-1, :, :-1]  # the last has no next
+            by_place = cells.mean(dim=(0, 2))  # (period, period)
+            shares.append(torch.stack([by_place.mean(dim=k) / by_place.mean() for k in (0, 1)]))
+        distance = distance + (shares[0] - shares[1]).abs().mean()
+    return distance
+
+
+def _centred(pixels: Tensor) -> Tensor:
+    """Pixels less their mean over the chip, amplified, for the critic: what counts is texture."""
+    return (pixels - pixels.mean(dim=(2, 3), keepdim=True)) * 8
