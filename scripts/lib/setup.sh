@@ -36,7 +36,7 @@ engine_base() {
       return
     fi
   done
-  die "The engine needs CPython 3.11 to 3.13 with its venv module, and none was found."
+  die "The engine needs CPython 3.11 to 3.13 with its venv module, and none was found. Debian 12 and Ubuntu 24.04 have one; elsewhere, install python3.11 and python3.11-venv."
 }
 
 # venv NAME BASE_PYTHON REQUIREMENTS_FILE... [-- VENV_OPTION...]: make or renew .venv/NAME; quick when nothing changed.
@@ -62,10 +62,16 @@ venv() {
 setup_qgis() { apt_packages qgis python3-qgis python3-venv fonts-dejavu-core fonts-open-sans "$@"; }
 setup_engine() {
   [[ -x $QGIS_PYTHON ]] && "$QGIS_PYTHON" -c 'import ensurepip' 2>/dev/null || apt_packages python3 python3-venv
-  venv engine "$(engine_base)" "$ROOT/engine/requirements.txt" "$ROOT/tests/requirements-engine.txt"
+  local base
+  base=$(engine_base)
+  venv engine "$base" "$ROOT/engine/requirements.txt" "$ROOT/tests/requirements-engine.txt"
 }
 setup_qgis_tests() {
   setup_qgis
   venv qgis "$QGIS_PYTHON" "$ROOT/tests/requirements-qgis.txt" -- --system-site-packages
 }
-setup_tools() { venv tools "$(engine_base)" "$ROOT/scripts/requirements.txt"; }
+setup_tools() {
+  local base
+  base=$(engine_base)
+  venv tools "$base" "$ROOT/scripts/requirements.txt"
+}
