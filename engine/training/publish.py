@@ -85,12 +85,12 @@ def _with_costs(card: ModelCard, folder: Path) -> ModelCard:
         model = eo_residual.load_model(card, folder, device)
         x = torch.zeros(1, 3, card.window, card.window)
         step = gflop(lambda: model.predict(x, torch.tensor(1), x, card.factors[0]))
-        return replace(card, gflop_per_window_step=step, parameters=count(folder), memory_mb=900)
+        return replace(card, gflop_per_window_step=step, parameters=count(folder), memory_mb=700)
     latent = eo_latent.load_model(card, folder, device)
     z = torch.zeros(1, latent.channels, latent.window, latent.window)
     tokens = _tokens(latent)
     card = replace(
-        card, vocabulary=tuple(map(spelled, latent.vocabulary.classes)), parameters=count(folder), memory_mb=900
+        card, vocabulary=tuple(map(spelled, latent.vocabulary.classes)), parameters=count(folder), memory_mb=700
     )
     megapixel = 1e6 / (latent.window * latent.scale) ** 2
     return replace(
