@@ -15,7 +15,7 @@ import numpy as np
 
 from . import durable
 from .context import JobContext
-from .contract import Job, Output, Provenance, Result, Role, Window, dumps
+from .contract import Job, Output, Provenance, Result, Role, Window, dumps, target_paths
 from .errors import DiskFull, EngineError, InvalidRequest, OutputNotWritable
 from .journal import JobFolder
 from .provenance import now, stac_item, tags
@@ -116,13 +116,10 @@ class OutputPlan:
     def __init__(self, job: Job, folder: JobFolder) -> None:
         self._job, self._folder = job, folder
         self._first = Path(job.output) if job.output else folder.path / "outputs" / "result.tif"
-        self._spread = Path(job.spread_output) if job.spread_output else _beside(self._first, "spread")
 
     def targets(self) -> list[Path]:
         """Files of the samples, then that of the spread if one was asked for."""
-        count = self._job.request.sampling.samples
-        samples = [self._first, *(_beside(self._first, str(number)) for number in range(2, count + 1))]
-        return [*samples, self._spread] if getattr(self._job.request, "spread", False) else samples
+        return [Path(path) for path in target_paths(self._job.request, str(self._first), self._job.spread_output)]
 
     def check_target(self) -> None:
         """Refuse a place where nothing can be written, before any work.
@@ -251,10 +248,6 @@ def _spread_profile(profile: Profile) -> Profile:
     """A deviation has the unit and scale of the values, and no offset."""
     names = tuple(f"spread of {name}" for name in profile.bands)
     return Profile("float32", names, float("nan"), scales=profile.scales, units=profile.units)
-
-
-def _beside(path: Path, word: str) -> Path:
-    return path.with_name(f"{path.stem}_{word}{path.suffix}")
 
 
 def _check_writable(folder: Path) -> None:

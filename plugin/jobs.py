@@ -7,7 +7,9 @@ import shutil
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable, Optional, Tuple, Union
+from typing import Callable, Optional, Sequence, Tuple, Union
+
+from qgis.core import Qgis
 
 from ..engine.contract import (
     Cancelled,
@@ -27,7 +29,7 @@ from ..engine.contract import (
     dumps,
     loads,
 )
-from .report import tr
+from .report import Problem, log, tr
 
 REQUEST = "request.json"
 #: The event that ended the job, as the plugin heard it.
@@ -162,6 +164,14 @@ def write_outcome(folder: str, event: _Outcome) -> None:
     _write(os.path.join(folder, OUTCOME), dumps(event))
 
 
+def record_outcome(folder: str, event: _Outcome) -> None:
+    """``write_outcome``, of a job that is over whether that can be written or not: what goes wrong is logged."""
+    try:
+        write_outcome(folder, event)
+    except OSError as error:
+        log(tr("The end of a job could not be recorded: {}").format(error), Qgis.MessageLevel.Warning)
+
+
 def forget_outcome(folder: str) -> None:
     """Make the job in this folder an unfinished one again."""
     path = os.path.join(folder, OUTCOME)
@@ -172,6 +182,36 @@ def forget_outcome(folder: str) -> None:
 def mark_prepared(folder: str) -> None:
     """Remember that every source raster is in the folder."""
     _write(os.path.join(folder, PREPARED), "")
+
+
+def prepare_sources(folder: str, exports: Sequence, cancelled: Callable[[], bool]) -> bool:
+    """Write every source raster into the folder, and remember that they are there.
+
+    Args:
+        folder: of the job.
+        exports: as in ``Draft``.
+        cancelled: whether to stop.
+
+    Returns:
+        False once cancelled.
+
+    Raises:
+        Problem: where one cannot be written.
+    """
+    try:
+        for export in exports:
+            export.write(folder, cancelled)
+            if cancelled():
+                return False
+        mark_prepared(folder)
+    except (OSError, RuntimeError, ValueError, MemoryError) as error:
+        raise Problem(
+            ErrorCode.SOURCE_UNREADABLE,
+            tr("The source could not be written into the job folder."),
+            tr("Check that the layer can be read and that the disk has space."),
+            f"{type(error).__name__}: {error}",
+        ) from error
+    return True
 
 
 def is_prepared(folder: str) -> bool:

@@ -5,10 +5,10 @@ import threading
 from qgis.core import QgsTask
 from qgis.PyQt.QtCore import pyqtSignal
 
-from ..engine.contract import ErrorCode, Failure, JobState
+from ..engine.contract import JobState
 from . import jobs
 from .compat import task_thread_pool
-from .report import Problem, tr
+from .report import Problem
 
 
 class JobTask(QgsTask):
@@ -70,15 +70,7 @@ class JobTask(QgsTask):
 
     def _prepare(self):
         try:
-            for export in self._exports:
-                export.write(self._folder, lambda: self.isCanceled() or self._over.is_set())
-                if self.isCanceled() or self._over.is_set():
-                    return None
-            jobs.mark_prepared(self._folder)
+            jobs.prepare_sources(self._folder, self._exports, lambda: self.isCanceled() or self._over.is_set())
         except Problem as problem:
             return problem.failure
-        except (OSError, RuntimeError, ValueError, MemoryError) as error:
-            message = tr("The source could not be written into the job folder.")
-            hint = tr("Check that the layer can be read and that the disk has space.")
-            return Failure(ErrorCode.SOURCE_UNREADABLE, message, hint, f"{type(error).__name__}: {error}")
         return None

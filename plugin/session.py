@@ -325,10 +325,7 @@ class Session(QObject):
         task = self._tasks.pop(record.id, None)
         if task is not None:
             task.follow(record)
-        try:
-            folders.write_outcome(record.folder, event)
-        except OSError as error:
-            log(tr("The end of a job could not be recorded: {}").format(error), Qgis.MessageLevel.Warning)
+        folders.record_outcome(record.folder, event)
         if record.failure is not None:
             log_failure(record.failure)
         if record.state is JobState.SUCCEEDED and record.id not in self._resumed:

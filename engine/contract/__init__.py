@@ -20,6 +20,7 @@ from .messages import (
 from .modelcard import Measure, ModelCard
 from .outcomes import ErrorCode, Failure, Input, JobState, Output, Provenance, Result, Role
 from .requests import (
+    GSD_LIMIT,
     PROMPT_LIMIT,
     SAMPLES_LIMIT,
     STEPS_LIMIT,
@@ -31,11 +32,13 @@ from .requests import (
     SuperResolve,
     clean_prompt,
 )
+from .targets import target_paths
 from .wire import LINE_LIMIT, WireError, dumps, loads
 
 __all__ = [
     "CHUNK",
     "DEFAULT_GFLOPS",
+    "GSD_LIMIT",
     "LINE_LIMIT",
     "PIXELS_LIMIT",
     "PROMPT_LIMIT",
@@ -80,4 +83,5 @@ __all__ = [
     "dumps",
     "estimate",
     "loads",
+    "target_paths",
 ]

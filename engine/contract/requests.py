@@ -17,6 +17,8 @@ PROMPT_LIMIT = 4000
 #: Most samples a job may ask for.
 SAMPLES_LIMIT = 64
 STEPS_LIMIT = 1000
+#: Pixels are smaller than so many metres on the ground.
+GSD_LIMIT = 1e6
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
@@ -122,7 +124,7 @@ class Generate:
     def __post_init__(self) -> None:
         """Check what can be checked without a model."""
         _check_date(self.date)
-        if not 0 < self.gsd < 1e6:
+        if not 0 < self.gsd < GSD_LIMIT:
             raise ValueError("gsd must be metres per pixel, above 0")
 
 
@@ -153,7 +155,7 @@ class SuperResolve:
             raise ValueError("factor must be 2 or 4")
         if self.spread and self.sampling.samples < 2:
             raise ValueError("a spread needs at least 2 samples")
-        if not 0 < self.gsd < 1e6:
+        if not 0 < self.gsd < GSD_LIMIT:
             raise ValueError("gsd must be metres per pixel, above 0")
 
 

@@ -64,7 +64,10 @@ def engine_failure() -> Optional[Failure]:
         return Failure(ErrorCode.ENGINE_MISSING, message, tr("Open the Afterimage panel and click Install engine."))
     if not os.path.isfile(python):
         message = tr("The engine's Python {} is not there.").format(python)
-        hint = tr("Correct the setting or {}, or install the engine.").format(settings.PYTHON_VARIABLE)
+        if os.environ.get(settings.PYTHON_VARIABLE):
+            hint = tr("Correct the environment variable {}.").format(settings.PYTHON_VARIABLE)
+        else:
+            hint = tr("Correct the setting {}.").format(f"{settings.PREFIX}engine/python")
         return Failure(ErrorCode.ENGINE_MISSING, message, hint)
     if not is_current():
         message = tr("The engine was installed for another version of Afterimage.")

@@ -50,6 +50,7 @@ class Native:
         nodata: value of each data band that means "no data", None where there is none.
         is_checked: whether the grid was compared with that of the file; not done over the network.
         file: what GDAL opens to read the stored values of a scaled raster, "" where the provider has them.
+        files: that the pixels come from, as far as they are known: the layer's own and, of a mosaic, those in it.
     """
 
     grid: GeoBox
@@ -61,6 +62,7 @@ class Native:
     nodata: Tuple[Optional[float], ...]
     is_checked: bool
     file: str
+    files: Tuple[str, ...]
 
 
 def native(layer) -> Native:
@@ -93,7 +95,8 @@ def native(layer) -> Native:
         nodata = tuple(
             value and value * provider.bandScale(b) + provider.bandOffset(b) for value, b in zip(nodata, bands)
         )
-    return Native(box, bands, _names(layer, dataset, bands), alpha, dtypes, scales, nodata, dataset is not None, file)
+    names, files = _names(layer, dataset, bands), _files(layer, dataset)
+    return Native(box, bands, names, alpha, dtypes, scales, nodata, dataset is not None, file, files)
 
 
 def _require_raster(layer) -> None:
@@ -128,6 +131,13 @@ def _open(layer: QgsRasterLayer) -> Optional[gdal.Dataset]:
         )
     except RuntimeError:  # raised where another plugin turned GDAL's exceptions on
         return None
+
+
+def _files(layer: QgsRasterLayer, dataset: Optional[gdal.Dataset]) -> Tuple[str, ...]:
+    parts = QgsProviderRegistry.instance().decodeUri(layer.dataProvider().name(), layer.source())
+    own = parts.get("path") or layer.source().split("|")[0]
+    inside = dataset.GetFileList() if dataset is not None else None
+    return tuple(dict.fromkeys([own, *(inside or ())]))
 
 
 def _grid(layer: QgsRasterLayer, dataset: Optional[gdal.Dataset]) -> GeoBox:

@@ -1,13 +1,14 @@
 """A raster layer as a source: what it is, and how it gets into a job folder through QGIS's own data provider."""
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Callable, Optional, Sequence, Tuple
 
 import numpy as np
 from qgis.core import QgsCoordinateReferenceSystem
 
-from ...engine.contract import ErrorCode, GeoBox, Source
+from ...engine.contract import GSD_LIMIT, ErrorCode, GeoBox, Source
 from ..report import Problem, tr
 from .crs import crs_of, ground_resolution, longitude_latitude
 from .geotiff import write_source
@@ -34,6 +35,7 @@ class SourceInfo:
         itemsize: bytes per pixel and band.
         nodata: value that means "no data" in the first data band, None where there is none.
         date: ISO 8601 date of the layer's temporal range, None without one.
+        files: that its pixels come from.
     """
 
     grid: GeoBox
@@ -44,6 +46,7 @@ class SourceInfo:
     itemsize: int
     nodata: Optional[float]
     date: Optional[str]
+    files: Tuple[str, ...]
 
 
 def describe(layer) -> SourceInfo:
@@ -63,6 +66,7 @@ def describe(layer) -> SourceInfo:
         itemsize=np.dtype(dtype).itemsize,
         nodata=found.nodata[0],
         date=layer_date(layer),
+        files=found.files,
     )
 
 
@@ -99,6 +103,7 @@ class Export:
         gsd: metres on the ground of one pixel, in the middle.
         itemsize: bytes per pixel and band.
         count: bands that are used.
+        files: that the pixels come from.
     """
 
     def __init__(self, layer, found: Native, bands: Tuple[int, ...]):
@@ -112,6 +117,7 @@ class Export:
         self.gsd = _gsd(found.grid)
         self.itemsize = np.dtype(dtype).itemsize
         self.count = len(used)
+        self.files = found.files
         provider = layer.dataProvider()
         self._reading = Reading(
             provider=provider.name(),
@@ -133,6 +139,32 @@ class Export:
         write_source(self._reading, folder, SOURCE_PATH, cancelled)
 
 
+def require_kept(files: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuse results that would be written over what they are made from.
+
+    Args:
+        files: that the pixels come from.
+        targets: where results are to be written.
+
+    Raises:
+        Problem: OUTPUT_NOT_WRITABLE.
+    """
+    for target in targets:
+        if os.path.exists(target) and any(_is_same(target, file) for file in files):
+            raise Problem(
+                ErrorCode.OUTPUT_NOT_WRITABLE,
+                tr("A result would replace '{}', which it is made from.").format(os.path.basename(target)),
+                tr("Choose another name for the result."),
+            )
+
+
+def _is_same(target: str, file: str) -> bool:
+    try:
+        return os.path.exists(file) and os.path.samefile(target, file)
+    except OSError:  # a file that may not be looked at
+        return os.path.normcase(os.path.realpath(target)) == os.path.normcase(os.path.realpath(file))
+
+
 def _common_type(layer, dtypes: Sequence[str]) -> str:
     """The one type that holds the values of all bands, for a file that has one type."""
     dtype = np.result_type(*dtypes).name
@@ -152,10 +184,19 @@ def _gsd(grid: GeoBox) -> float:
     crs = crs_of(grid.crs)
     longitude_latitude(crs, x, y)
     gx, gy = ground_resolution(crs, x, y, *grid.resolution)
-    if not (gx > 0 and gy > 0):
+    gsd = math.sqrt(gx * gy) if gx > 0 and gy > 0 else 0.0
+    if gsd <= 0:
         raise Problem(
             ErrorCode.UNSUPPORTED_GRID,
             tr("The pixels in the middle of the layer have no size on the ground."),
             tr("Warp it to a projected coordinate reference system first."),
         )
-    return math.sqrt(gx * gy)
+    if gsd >= GSD_LIMIT:
+        raise Problem(
+            ErrorCode.UNSUPPORTED_GRID,
+            tr("The pixels in the middle of the layer are {:.0f} km wide on the ground.").format(gsd / 1000),
+            tr("Check its georeferencing and its coordinate reference system: less than {:.0f} km is possible.").format(
+                GSD_LIMIT / 1000
+            ),
+        )
+    return gsd

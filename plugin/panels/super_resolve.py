@@ -14,9 +14,10 @@ from ...engine.contract import (
     Source,
     SuperResolve,
     estimate,
+    target_paths,
 )
 from ..jobs import Draft
-from ..maps.sources import SourceInfo, describe, prepare
+from ..maps.sources import SourceInfo, describe, prepare, require_kept
 from ..report import Problem, tr
 from ..widgets.about import gsd_range
 from ..widgets.advanced import AdvancedBox
@@ -177,10 +178,12 @@ class SuperResolvePanel(Panel):
 
     def _output_problems(self) -> List[Failure]:
         found = self.output.problems()
-        path = self.output.value()
-        if path and not found and path == self.layer.currentLayer().source().split("|")[0]:
-            message = tr("The result would replace the layer that it is made from.")
-            found.append(Failure(ErrorCode.OUTPUT_NOT_WRITABLE, message, tr("Choose another place for the result.")))
+        if not found and self.factor.currentData():
+            request = self._request(Source(""), self._info.gsd, self.seed.value())
+            try:
+                require_kept(self._info.files, target_paths(request, self.output.value()))
+            except Problem as problem:
+                found.append(problem.failure)
         return found
 
     def _follow_model(self) -> None:

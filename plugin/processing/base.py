@@ -1,6 +1,7 @@
 """What the algorithms share: from parameters to a draft, from a draft to a job that is run, and to dated layers."""
 
 import os
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Tuple
 
 from qgis.core import (
@@ -28,9 +29,12 @@ from ...engine.contract import (
     Role,
     Sampling,
     Succeeded,
+    target_paths,
 )
 from .. import cards, jobs, settings
+from ..link.environment import engine_failure
 from ..link.run import RunCancelled, run_job
+from ..maps.sources import require_kept
 from ..report import Problem, log_failure, sentence, tr
 from . import values
 from .dressing import dress_when_loaded
@@ -147,9 +151,7 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
                 samples=values.whole(self, parameters, "SAMPLES", context) or 0,
             )
         except ValueError as error:
-            raise values.invalid(
-                f"{str(error)[:1].upper()}{str(error)[1:]}.", tr("Correct it and run again.")
-            ) from None
+            raise values.refused(error) from None
 
     def checkParameterValues(self, parameters: Parameters, context: QgsProcessingContext) -> Tuple[bool, str]:
         """Whether the run can start; the text begins with the code of what is wrong."""
@@ -185,6 +187,7 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
             os.path.abspath(spread_output) if spread_output else "",
         )
         try:
+            _require_sources_kept(draft)
             result = _run(draft, feedback)
         except Problem as problem:
             log_failure(problem.failure)
@@ -202,16 +205,28 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
         return values.destination(parameters.get("SPREAD")) if self.parameterDefinition("SPREAD") is not None else None
 
     def _checked_draft(self, parameters: Parameters, context: QgsProcessingContext) -> jobs.Draft:
-        draft = self.draft(parameters, context)
-        for path in (values.destination(parameters.get("OUTPUT")), self._spread(parameters)):
+        try:
+            draft = self.draft(parameters, context)
+        except ValueError as error:  # what only the request itself refuses
+            raise values.refused(error) from None
+        output, spread = values.destination(parameters.get("OUTPUT")), self._spread(parameters)
+        for path in (output, spread):
             values.require_writable(path)
-        if settings.engine_python() is None:
-            raise Problem(
-                ErrorCode.ENGINE_MISSING,
-                tr("The engine is not installed yet."),
-                tr("Open the Afterimage panel in QGIS and click Install engine."),
-            )
+        _require_sources_kept(replace(draft, output=output or "", spread_output=spread or ""))
+        failure = engine_failure()
+        if failure is not None:
+            raise Problem.of(failure)
         return draft
+
+
+def _require_sources_kept(draft: jobs.Draft) -> None:
+    """Refuse a draft one of whose results would be written over a source.
+
+    Raises:
+        Problem: OUTPUT_NOT_WRITABLE.
+    """
+    for export in draft.exports:
+        require_kept(export.files, target_paths(draft.request, draft.output, draft.spread_output))
 
 
 def _run(draft: jobs.Draft, feedback: QgsProcessingFeedback) -> Optional[Result]:
@@ -232,20 +247,18 @@ def _run(draft: jobs.Draft, feedback: QgsProcessingFeedback) -> Optional[Result]
         ) from error
     feedback.pushInfo(tr("Job folder: {}").format(folder))
     try:
-        for export in draft.exports:
+        if draft.exports:
             feedback.pushInfo(tr("Writing the source raster"))
-            export.write(folder, feedback.isCanceled)
-        if feedback.isCanceled():
+        if not jobs.prepare_sources(folder, draft.exports, feedback.isCanceled) or feedback.isCanceled():
             raise RunCancelled
-        jobs.mark_prepared(folder)
         result = run_job(folder, feedback)
     except RunCancelled:
-        jobs.write_outcome(folder, Cancelled(job))
+        jobs.record_outcome(folder, Cancelled(job))
         return None
     except Problem as problem:
-        jobs.write_outcome(folder, Failed(job, problem.failure))
+        jobs.record_outcome(folder, Failed(job, problem.failure))
         raise
-    jobs.write_outcome(folder, Succeeded(job, result))
+    jobs.record_outcome(folder, Succeeded(job, result))
     return result
 
 

@@ -1,5 +1,6 @@
 """Layers that Processing loads say what they are too: name, style, metadata and date."""
 
+import os
 from typing import Dict
 
 from qgis.core import (
@@ -14,7 +15,8 @@ from ...engine.contract import Output, Provenance, Result, Role
 from ..maps.layers import dress, label_legend
 from ..maps.record import layer_name
 
-#: Path -> what dresses its layer. QGIS keeps no reference of its own, so they live as long as the plugin.
+#: Destination, as Processing spells it -> what dresses its layer. QGIS keeps no reference of its own, so they live as
+#: long as the plugin.
 _dressers: Dict[str, "_Dresser"] = {}
 
 
@@ -27,15 +29,22 @@ def dress_when_loaded(result: Result, title: str, context: QgsProcessingContext)
         context: of the run.
     """
     samples = [output for output in result.outputs if output.role is Role.SAMPLE]
-    first = samples[0].path
+    loaded = {_normal(key): key for key in context.layersToLoadOnCompletion()}  # keys are spelled as a person did
+    first = loaded.get(_normal(samples[0].path))
     for output in result.outputs:
         name = layer_name(title, output, len(samples))
-        if output.role is Role.SAMPLE and output.path != first and context.willLoadLayerOnCompletion(first):
+        key = loaded.get(_normal(output.path))
+        if key is None and first is not None and output.role is Role.SAMPLE:
+            key = output.path
             project = context.layerToLoadOnCompletionDetails(first).project
-            context.addLayerToLoadOnCompletion(output.path, QgsProcessingContext.LayerDetails(name, project, "OUTPUTS"))
-        if context.willLoadLayerOnCompletion(output.path):
-            _dressers[output.path] = _Dresser(name, output, result.provenance)
-            context.layerToLoadOnCompletionDetails(output.path).setPostProcessor(_dressers[output.path])
+            context.addLayerToLoadOnCompletion(key, QgsProcessingContext.LayerDetails(name, project, "OUTPUTS"))
+        if key is not None:
+            _dressers[key] = _Dresser(name, output, result.provenance)
+            context.layerToLoadOnCompletionDetails(key).setPostProcessor(_dressers[key])
+
+
+def _normal(path: str) -> str:
+    return os.path.normcase(os.path.abspath(path))
 
 
 class _Dresser(QgsProcessingLayerPostProcessorInterface):

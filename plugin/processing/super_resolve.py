@@ -1,6 +1,5 @@
 """``afterimage:superresolve``: a raster layer, some times finer."""
 
-import os
 from dataclasses import replace
 from typing import Any, Dict
 
@@ -113,7 +112,7 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
         """The layer to make finer, of whichever kind it is.
 
         Raises:
-            Problem: SOURCE_UNREADABLE or OUTPUT_NOT_WRITABLE.
+            Problem: SOURCE_UNREADABLE.
         """
         layer = self.parameterAsRasterLayer(parameters, "INPUT", context) or self.parameterAsLayer(
             parameters, "INPUT", context
@@ -127,13 +126,4 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
                 else tr("There is no input raster."),
                 tr("Check the path, and that the file is complete."),
             )
-        inside = layer.source().split("|")[0]
-        for name in ("OUTPUT", "SPREAD"):
-            path = values.destination(parameters.get(name))
-            if path and os.path.exists(path) and os.path.exists(inside) and os.path.samefile(path, inside):
-                raise Problem(
-                    ErrorCode.OUTPUT_NOT_WRITABLE,
-                    tr("The result would replace the raster that it is made from."),
-                    tr("Choose another name for it."),
-                )
         return layer

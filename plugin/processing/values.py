@@ -20,6 +20,11 @@ def invalid(message: str, hint: str = "") -> Problem:
     return Problem(ErrorCode.INVALID_REQUEST, message, hint)
 
 
+def refused(error: ValueError) -> Problem:
+    """A problem with what the request's own types refuse."""
+    return invalid(f"{str(error)[:1].upper()}{str(error)[1:]}.", tr("Correct it and run again."))
+
+
 def is_given(parameters: Dict[str, Any], name: str) -> bool:
     """Whether a parameter has a value."""
     value = parameters.get(name)

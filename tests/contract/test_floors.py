@@ -76,6 +76,7 @@ STANDARD = getattr(sys, "stdlib_module_names", None) or set(sys.builtin_module_n
     "functools",
     "json",
     "math",
+    "os",
     "re",
     "typing",
     "unicodedata",

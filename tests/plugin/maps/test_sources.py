@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
 
 from afterimage.engine.contract import ErrorCode
-from afterimage.plugin.maps.sources import describe, prepare
+from afterimage.plugin.maps.sources import describe, prepare, require_kept
 from afterimage.plugin.maps.temporal import set_layer_date
 from afterimage.plugin.report import Problem
 from osgeo import gdal, osr
@@ -311,3 +312,23 @@ def test_a_disk_without_space_is_said_before_anything_is_written(layer, ramp, tm
         export.write(str(tmp_path / "job"), lambda: False)
     assert caught.value.failure.code is ErrorCode.DISK_FULL
     assert list((tmp_path / "job").rglob("*.tif")) == []
+
+
+@pytest.mark.parametrize("step", [1.1e6, 3e6])
+def test_pixels_of_a_thousand_kilometres_are_refused_with_what_to_do(layer, ramp, step):
+    huge = layer(ramp(1, 4, 4), crs="EPSG:3857", transform=(-2 * step, step, 0, 2 * step, 0, -step))
+    for ask in (describe, prepare):
+        with pytest.raises(Problem) as caught:
+            ask(huge)
+        assert caught.value.failure.code is ErrorCode.UNSUPPORTED_GRID and caught.value.failure.hint
+
+
+def test_a_mosaic_comes_from_the_files_in_it(raster, ramp, tmp_path):
+    part, mosaic = raster(ramp(1)), str(tmp_path / "mosaic.vrt")
+    gdal.BuildVRT(mosaic, [part]).FlushCache()
+    files = describe(QgsRasterLayer(mosaic, "mosaic", "gdal")).files
+    assert {os.path.realpath(file) for file in files} >= {os.path.realpath(mosaic), os.path.realpath(part)}
+    with pytest.raises(Problem) as caught:
+        require_kept(files, (str(tmp_path / "new.tif"), part))
+    assert caught.value.failure.code is ErrorCode.OUTPUT_NOT_WRITABLE
+    require_kept(files, (str(tmp_path / "new.tif"),))

@@ -122,6 +122,27 @@ def test_the_source_is_never_replaced(make, layer):
     assert codes(panel) == [ErrorCode.OUTPUT_NOT_WRITABLE]
 
 
+@pytest.mark.parametrize("name", ["four_2.tif", "four_spread.tif", "link.tif"])
+def test_no_sample_and_no_spread_replaces_the_source(make, qgis_new_project, tmp_path, name):
+    path = write_raster(tmp_path / "four_2.tif")
+    if name == "link.tif":
+        os.symlink(path, tmp_path / "link.tif")
+    elif name != "four_2.tif":
+        os.rename(path, tmp_path / name)
+        path = str(tmp_path / name)
+    QgsProject.instance().addMapLayer(QgsRasterLayer(path, "source"))
+    panel = make()
+    panel.output.file.setFilePath(str(tmp_path / ("link.tif" if name == "link.tif" else "four.tif")))
+    assert (codes(panel) == []) is (name != "link.tif")
+    panel.samples.setValue(2)
+    panel.spread.setChecked(True)
+    assert codes(panel) == [ErrorCode.OUTPUT_NOT_WRITABLE]
+    with pytest.raises(Problem):
+        panel.draft()
+    panel.output.file.setFilePath(str(tmp_path / "other.tif"))
+    assert panel.problems() == []
+
+
 def test_the_form_comes_back_as_it_was_left(make, layer):
     panel = make()
     panel.factor.setCurrentIndex(1)

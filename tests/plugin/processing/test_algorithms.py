@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
 
 import numpy as np
+from afterimage.engine.contract import GeoBox, Output, Provenance, Result, Role, target_paths
+from afterimage.plugin.jobs import read_job
 from afterimage.plugin.maps.temporal import set_layer_date
+from afterimage.plugin.processing import base
 from afterimage.plugin.processing.provider import AfterimageProvider
 from osgeo import gdal
 from qgis.core import (
@@ -235,9 +240,108 @@ def test_super_resolve_refuses_with_a_code(super_resolve, context, picture, chan
 def test_without_an_engine_it_says_how_to_get_one(generate, context, monkeypatch, tmp_path):
     monkeypatch.delenv("AFTERIMAGE_ENGINE_PYTHON")
     monkeypatch.setattr("afterimage.plugin.settings.engine_python", lambda: None)
-    assert (
-        refusal(generate, {"EXTENT": SPAIN, "PROMPT": "sea", "OUTPUT": "TEMPORARY_OUTPUT"}, context) == "ENGINE_MISSING"
-    )
+    asked = {"EXTENT": SPAIN, "PROMPT": "sea", "OUTPUT": "TEMPORARY_OUTPUT"}
+    assert refusal(generate, asked, context) == "ENGINE_MISSING"
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_an_engine_that_cannot_be_used_is_refused_before_any_work(generate, context, monkeypatch, tmp_path, missing):
+    if missing:
+        monkeypatch.setenv("AFTERIMAGE_ENGINE_PYTHON", str(tmp_path / "python"))
+    else:
+        monkeypatch.setattr("afterimage.plugin.link.environment.is_current", lambda: False)
+    asked = {"EXTENT": SPAIN, "PROMPT": "sea", "OUTPUT": "TEMPORARY_OUTPUT"}
+    assert refusal(generate, asked, context) == "ENGINE_MISSING"
+    text = generate.create().checkParameterValues(asked, context)[1]
+    assert ("AFTERIMAGE_ENGINE_PYTHON" if missing else "Update engine") in text and "install the engine" not in text
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "spread"),
+    [
+        ("scene_2.tif", "scene.tif", None),
+        ("scene_2.tif", "sub/../scene.tif", None),
+        ("spread.tif", "scene.tif", "spread.tif"),
+        ("spread.tif", None, "spread.tif"),
+    ],
+)
+def test_no_sample_and_no_spread_replaces_the_source(super_resolve, context, picture, tmp_path, source, output, spread):
+    (tmp_path / "sub").mkdir()
+    os.rename(picture, tmp_path / source)
+    parameters = {"INPUT": str(tmp_path / source), "FACTOR": 2, "SAMPLES": 2}
+    parameters["OUTPUT"] = "TEMPORARY_OUTPUT" if output is None else str(tmp_path / output)
+    if spread:
+        parameters["SPREAD"] = str(tmp_path / spread)
+    assert refusal(super_resolve, parameters, context) == "OUTPUT_NOT_WRITABLE"
+    parameters.update(OUTPUT=str(tmp_path / "other.tif"), SPREAD=str(tmp_path / "other_spread.tif"))
+    assert super_resolve.create().checkParameterValues(parameters, context) == (True, "")
+
+
+def test_what_only_the_request_refuses_has_a_code_too(generate, context, monkeypatch):
+    def broken(*_):
+        raise ValueError("gsd must be metres per pixel, above 0")
+
+    monkeypatch.setattr(type(generate), "draft", broken)
+    asked = {"EXTENT": SPAIN, "PROMPT": "sea", "OUTPUT": "TEMPORARY_OUTPUT"}
+    assert refusal(generate, asked, context) == "INVALID_REQUEST"
+
+
+def run(algorithm, parameters, context):
+    """What came of it and what was said, as Processing runs it."""
+    said = []
+
+    class Feedback(QgsProcessingFeedback):
+        def reportError(self, error, fatalError=False):  # noqa: N802, N803
+            said.append(error)
+
+    return (*algorithm.create().run(parameters, context, Feedback()), said)
+
+
+@pytest.fixture
+def finished(monkeypatch, tmp_path):
+    """Jobs that end at once, with the results that they name."""
+    monkeypatch.setattr("afterimage.plugin.settings.jobs_folder", lambda: str(tmp_path / "jobs"))
+
+    def run_job(folder, feedback):
+        job = read_job(folder)
+        grid = GeoBox("EPSG:32633", (5.0, 0.0, 500000.0, 0.0, -5.0, 5000000.0), (60, 80))
+        made = Provenance("SuperResolve", "m", {}, "", "", "", "", "", None, 1, "", 1, 1.0, (), grid, "0", "")
+        paths = target_paths(job.request, job.output, job.spread_output)
+        outputs = [Output(path, Role.SAMPLE, k, grid, ("1",), "uint8") for k, path in enumerate(paths, 1)]
+        return Result(tuple(outputs), made, (), 0.1)
+
+    monkeypatch.setattr(base, "run_job", run_job)
+
+
+def test_a_finished_job_is_one_even_where_its_end_cannot_be_recorded(
+    super_resolve, context, picture, tmp_path, monkeypatch, finished
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("afterimage.plugin.jobs.write_outcome", full)
+    asked = {"INPUT": picture, "FACTOR": 2, "OUTPUT": str(tmp_path / "finer.tif")}
+    results, is_well, said = run(super_resolve, asked, context)
+    assert is_well and results["OUTPUT"] == str(tmp_path / "finer.tif") and said == []
+    monkeypatch.setattr("afterimage.plugin.jobs.mark_prepared", full)
+    _, is_well, said = run(super_resolve, asked, context)
+    assert not is_well and len(said) == 1 and said[0].startswith("SOURCE_UNREADABLE: ")
+
+
+@pytest.mark.parametrize("spelled", ["finer.tif", "./sub/../finer.tif", "whole"])
+def test_results_are_dressed_however_their_destination_is_spelled(
+    super_resolve, context, picture, tmp_path, monkeypatch, finished, spelled
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    output = str(tmp_path / "finer.tif") if spelled == "whole" else spelled
+    details = QgsProcessingContext.LayerDetails("plain", context.project(), "OUTPUT")
+    context.addLayerToLoadOnCompletion(output, details)
+    results, is_well, _ = run(super_resolve, {"INPUT": picture, "FACTOR": 2, "SAMPLES": 2, "OUTPUT": output}, context)
+    assert is_well and results["OUTPUT"] == output
+    assert set(context.layersToLoadOnCompletion()) == {output, str(tmp_path / "finer_2.tif")}
+    for key in context.layersToLoadOnCompletion():
+        assert context.layerToLoadOnCompletionDetails(key).postProcessor() is not None
 
 
 def test_a_model_for_tests_is_not_offered(qgis_app, monkeypatch):

@@ -1,0 +1,28 @@
+"""The files that a job leaves behind: the one place that knows their names."""
+
+import os
+from typing import Tuple
+
+from .requests import Request
+
+
+def target_paths(request: Request, output: str, spread_output: str = "") -> Tuple[str, ...]:
+    """The files of the samples, then that of the spread if one was asked for.
+
+    Args:
+        request: what is asked.
+        output: path of the first sample. Where it is empty the job folder takes what has no path of its own, and that
+            is left out here.
+        spread_output: path of the spread; empty for a name beside ``output``.
+    """
+    found = []
+    if output:
+        found = [output, *(_beside(output, str(number)) for number in range(2, request.sampling.samples + 1))]
+    if getattr(request, "spread", False) and (spread_output or output):
+        found.append(spread_output or _beside(output, "spread"))
+    return tuple(found)
+
+
+def _beside(path: str, word: str) -> str:
+    stem, ending = os.path.splitext(path)
+    return f"{stem}_{word}{ending}"
