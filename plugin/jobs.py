@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable, Optional, Sequence, Tuple, Union
+from typing import Callable, Iterable, Optional, Sequence, Tuple, Union
 
 from qgis.core import Qgis
 
@@ -290,15 +290,25 @@ class Copy:
                 shutil.copyfile(beside, target.with_name(beside.name))
 
 
-def free_name(path: str) -> str:
-    """The same path with the first number behind its name that no file has; empty for an empty one."""
+def free_name(path: str, taken: Iterable[str] = ()) -> str:
+    """The same path with the first number behind its name that no file has; empty for an empty one.
+
+    Args:
+        path: of the first run.
+        taken: paths that count as files: jobs are still to write them.
+    """
     if not path:
         return path
+    awaited = {os.path.normcase(os.path.abspath(name)) for name in taken if name}
+
+    def is_taken(name: str) -> bool:
+        return os.path.exists(name) or os.path.normcase(os.path.abspath(name)) in awaited
+
     stem, ending = os.path.splitext(path)
     shorter = re.sub(r"_\d+$", "", stem)
-    stem = shorter if os.path.exists(shorter + ending) else stem  # a third run is no second run of the second
+    stem = shorter if is_taken(shorter + ending) else stem  # a third run is no second run of the second
     number = 2
-    while os.path.exists(f"{stem}_{number}{ending}"):
+    while is_taken(f"{stem}_{number}{ending}"):
         number += 1
     return f"{stem}_{number}{ending}"
 

@@ -204,9 +204,22 @@ class Session(QObject):
         source = getattr(request, "source", None)
         if not exports and source is not None:
             exports = (Copy(record.folder, source.path),)
-        return self.submit(
-            Draft(request, record.title, exports, folders.free_name(old.output), folders.free_name(old.spread_output))
-        )
+        taken = self._awaited()
+        output, spread = folders.free_name(old.output, taken), folders.free_name(old.spread_output, taken)
+        return self.submit(Draft(request, record.title, exports, output, spread))
+
+    def _awaited(self) -> Set[str]:
+        """Paths that jobs are still to write, those among them that a retry would."""
+        paths: Set[str] = set()
+        for record in self._records.values():
+            if record.state is JobState.SUCCEEDED:
+                continue
+            try:
+                job = folders.read_job(record.folder)
+            except (OSError, WireError):  # it cannot be run either
+                continue
+            paths.update(path for path in (job.output, job.spread_output) if path)
+        return paths
 
     def remove(self, job: str) -> None:
         """Take a job off the list and its working files off the disk. Results stay where they are."""
@@ -289,7 +302,7 @@ class Session(QObject):
 
     @pyqtSlot(str, object)
     def _unprepared(self, job: str, failure: Optional[Failure]) -> None:
-        if job in self._tasks:
+        if job in self._tasks and self.sender() is self._tasks[job]:  # not the task before a retry
             self._event(Cancelled(job) if failure is None else Failed(job, failure))
 
     @pyqtSlot(object)

@@ -1,6 +1,7 @@
 """Writing a source raster into a job folder: block by block, in its own type, all that is needed inside the file."""
 
 import os
+import secrets
 import shutil
 from typing import Callable, Optional
 
@@ -33,7 +34,8 @@ def write_source(reading: Reading, folder: str, path: str, cancelled: Callable[[
         Problem: SOURCE_UNREADABLE, SOURCE_EMPTY, DISK_FULL or OUTPUT_NOT_WRITABLE.
     """
     target = os.path.join(folder, *path.split("/"))
-    part = target[: -len(".tif")] + ".part.tif"
+    # A name of its own: after a cancel and a retry, the writer before may still be at its last block.
+    part = f"{target[: -len('.tif')]}.{secrets.token_hex(4)}.part.tif"
     box = reading.native.grid
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)

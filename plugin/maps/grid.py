@@ -37,6 +37,8 @@ _TRUE_SCALE = 0.02
 _SCALE_STEP = math.log(1.005)
 #: Pixels that the lattice reaches beyond the grid, for the resampling kernel.
 _MARGIN = 8
+#: Pixels that an extent must reach along one of its sides: less is a point, or a slip.
+_LEAST = 0.1
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,12 @@ def place(
 
 def _cover(extent: QgsRectangle, crs: QgsCoordinateReferenceSystem, gsd: float, resolution: float) -> GeoBox:
     """The anchored grid around an extent, checked for size before it is made."""
+    if max(extent.width(), extent.height()) < _LEAST * resolution:
+        raise Problem(
+            ErrorCode.EMPTY_EXTENT,
+            tr("The extent is much smaller than one pixel of {} m.").format(f"{gsd:g}"),
+            tr("Draw it on the map, or take it from the canvas or from a layer."),
+        )
     shape = math.ceil(extent.height() / resolution), math.ceil(extent.width() / resolution)
     coarser = gsd * math.sqrt(shape[0] * shape[1] / PIXELS_LIMIT)
     require_size(shape, tr("Choose a smaller extent, or a resolution of {} m or coarser.").format(_round_up(coarser)))

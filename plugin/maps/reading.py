@@ -1,6 +1,7 @@
 """Reading a layer's pixels on a worker thread: through QGIS's data provider, as they are stored."""
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
@@ -28,7 +29,7 @@ class Reading:
         native: what the layer really is.
         bands: numbers of the bands to read.
         dtype: numpy name of the file's type.
-        ranges: values of each band that the person declared to mean "no data".
+        ranges: real (scaled) values of each band that the person declared to mean "no data".
     """
 
     provider: str
@@ -160,18 +161,38 @@ def _has_data(reading: Reading, band: int, values: np.ndarray) -> np.ndarray:
     if nodata is not None and not math.isnan(nodata) and _fits(nodata, values.dtype.name):
         with np.errstate(over="ignore"):  # a double that is too large for the type becomes infinite
             valid &= values != values.dtype.type(nodata)
+    if not reading.ranges[band]:
+        return valid
+    # A person declares real values. Without a file of its own the provider has handed out those, unscaled.
+    scale, offset = reading.native.scales[reading.native.bands.index(band)]
+    is_scaled = bool(reading.native.file) and (scale, offset) != (1.0, 0.0)
+    step = abs(scale) if values.dtype.kind in "iu" else 0.0
+    real = values.astype(np.float64) * scale + offset if is_scaled else values
     for declared in reading.ranges[band]:
         inside = np.ones(values.shape, bool)
         bounds = declared.bounds()
         kinds = QgsRasterRange.BoundsType
         if not math.isnan(declared.min()):
             has_min = bounds in (kinds.IncludeMinAndMax, kinds.IncludeMin)
-            inside &= values >= declared.min() if has_min else values > declared.min()
+            slack = _slack(declared.min(), step) if is_scaled else 0.0
+            inside &= real >= declared.min() - slack if has_min else real > declared.min() + slack
         if not math.isnan(declared.max()):
             has_max = bounds in (kinds.IncludeMinAndMax, kinds.IncludeMax)
-            inside &= values <= declared.max() if has_max else values < declared.max()
+            slack = _slack(declared.max(), step) if is_scaled else 0.0
+            inside &= real <= declared.max() + slack if has_max else real < declared.max() - slack
         valid &= ~inside
     return valid
+
+
+def _slack(bound: float, step: float) -> float:
+    """How far a scaled value may be off a bound that it means: QGIS scales in single precision, people round.
+
+    Args:
+        bound: as declared.
+        step: between two neighbouring stored values, 0 for floating point.
+    """
+    rounding = abs(bound) * 2.0**-23 if math.isfinite(bound) else 0.0
+    return max(4 * sys.float_info.epsilon, rounding, step / 100)
 
 
 def _same(a: float, b: float) -> bool:

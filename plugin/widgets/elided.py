@@ -6,6 +6,8 @@ from qgis.PyQt.QtCore import QSize, Qt
 from qgis.PyQt.QtGui import QPainter, QPaintEvent
 from qgis.PyQt.QtWidgets import QLabel, QSizePolicy, QStyle, QStyleOption, QWidget
 
+from ..compat import number
+
 
 class ElidedLabel(QLabel):
     """One line; what does not fit ends in an ellipsis and stands in the tool tip."""
@@ -36,7 +38,7 @@ class ElidedLabel(QLabel):
         self.style().drawItemText(
             painter,
             self.contentsRect(),
-            int(Qt.AlignmentFlag.AlignVCenter),
+            number(Qt.AlignmentFlag.AlignVCenter),
             option.palette,
             self.isEnabled(),
             text,

@@ -14,6 +14,8 @@ from qgis.PyQt.QtWidgets import (
     QWidget,
 )
 
+from ..compat import number
+
 
 class _Chip(QStyledItemDelegate):
     """Draws a word in a rounded frame, in the theme's own colours."""
@@ -36,7 +38,7 @@ class _Chip(QStyledItemDelegate):
         area = QRectF(option.rect).adjusted(1.5, 1.5, -1.5, -1.5)
         painter.drawRoundedRect(area, area.height() / 3, area.height() / 3)
         painter.setPen(text)
-        painter.drawText(area, int(Qt.AlignmentFlag.AlignCenter), index.data())
+        painter.drawText(area, number(Qt.AlignmentFlag.AlignCenter), index.data())
         painter.restore()
 
 

@@ -89,7 +89,7 @@ def test_jobs_wait_their_turn_and_can_be_taken_back(start_engine, make_job):
 
 
 @pytest.mark.parametrize("phase", ["loading model", "denoising", "writing"])
-def test_cancel_takes_hold_in_two_seconds_and_keeps_the_tiles(start_engine, make_job, phase):
+def test_cancel_takes_hold_before_the_engine_would_be_killed_and_keeps_the_tiles(start_engine, make_job, phase):
     slow = ""
     if phase == "writing":
         slow = (
@@ -107,7 +107,8 @@ def test_cancel_takes_hold_in_two_seconds_and_keeps_the_tiles(start_engine, make
     began = time.monotonic()
     engine.send(Cancel("job"))
     assert engine.until("Cancelled", "Succeeded", "Failed").job == "job"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5  # seconds after which the plugin would kill it
+    assert engine.process.poll() is None  # it stopped by itself, and goes on
     assert not (folder / "outputs" / "result.tif").exists()
     kept = len(list((folder / "tiles").glob("*.tile"))) if phase != "loading model" else 0
     assert kept == {"loading model": 0, "writing": 12}.get(phase, kept)

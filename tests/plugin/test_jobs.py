@@ -101,6 +101,9 @@ def test_a_second_run_gets_a_name_of_its_own(tmp_path):
     (tmp_path / "a_2.tif").touch()
     assert jobs.free_name(str(tmp_path / "a_2.tif")) == str(tmp_path / "a_3.tif")
     assert jobs.free_name(str(tmp_path / "in_2020.tif")) == str(tmp_path / "in_2020_2.tif")
+    awaited = (str(tmp_path / "." / "a_3.tif"), str(tmp_path / "b.tif"), "")
+    assert jobs.free_name(str(tmp_path / "a.tif"), awaited) == str(tmp_path / "a_4.tif")
+    assert jobs.free_name(str(tmp_path / "b_2.tif"), awaited) == str(tmp_path / "b_2.tif")
 
 
 def test_sources_are_taken_over_with_what_stands_beside_them(tmp_path):

@@ -102,6 +102,24 @@ def test_a_cancel_while_a_source_is_written(session, qtbot, draft):
     assert session.problems == []
 
 
+def test_a_retry_outlives_the_writer_that_was_cancelled_before_it(session, qtbot, draft):
+    asked = []
+
+    class Slow:
+        def write(self, folder, cancelled):
+            asked.append(folder)
+            while len(asked) == 1 and not cancelled():
+                time.sleep(0.01)
+            time.sleep(0.3)  # at its last block
+
+    job = session.submit(draft("plain", exports=(Slow(),)))
+    qtbot.waitUntil(lambda: asked != [], timeout=5000)
+    session.cancel(job)
+    session.retry(job)
+    qtbot.waitUntil(over(session, job), timeout=20000)
+    assert session.job(job).state is JobState.SUCCEEDED and len(asked) == 2
+
+
 def test_a_cancel_in_mid_job_and_a_retry_in_the_same_folder(session, qtbot, draft):
     job = session.submit(draft("slow"))
     qtbot.waitUntil(lambda: session.job(job).fraction is not None, timeout=20000)
@@ -193,6 +211,20 @@ def test_again_keeps_the_request_or_changes_the_seed_alone(session, qtbot, draft
     assert same.request == first.request and same.id != first.id
     assert other.request != first.request and other.request.prompt == first.request.prompt
     assert same.output == str(tmp_path / "out_2.tif")
+    qtbot.waitUntil(lambda: all(record.is_over for record in session.jobs), timeout=20000)
+
+
+def test_two_quick_runs_write_to_files_of_their_own(session, qtbot, draft, tmp_path):
+    places = {"output": str(tmp_path / "out.tif"), "spread_output": str(tmp_path / "spread.tif")}
+    job = session.submit(draft("slow", **places))
+    runs = [jobs.read_job(session.job(session.again(job, True)).folder) for _ in range(2)]
+    assert [Path(run.output).name for run in runs] == ["out_2.tif", "out_3.tif"]
+    assert [Path(run.spread_output).name for run in runs] == ["spread_2.tif", "spread_3.tif"]
+    session.cancel_all()
+    qtbot.waitUntil(lambda: all(record.is_over for record in session.jobs), timeout=20000)
+    third = jobs.read_job(session.job(session.again(job, True)).folder)  # a retry would write the other ones
+    assert Path(third.output).name == "out_4.tif"
+    session.cancel_all()
     qtbot.waitUntil(lambda: all(record.is_over for record in session.jobs), timeout=20000)
 
 

