@@ -9,6 +9,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .errors import InvalidRequest
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -61,8 +62,17 @@ def guess(settings: Settings) -> str:
 
 
 def choose(settings: Settings) -> str:
-    """Name of the device that networks will run on."""
+    """Name of the device that networks will run on.
+
+    Raises:
+        InvalidRequest: where one was asked for that is not there.
+    """
     if settings.device != "auto":
+        if not is_available(settings.device):
+            raise InvalidRequest(
+                f"The device {settings.device[:40]!r} is not available on this machine.",
+                "Choose the device auto or cpu, and run again.",
+            )
         return settings.device
     import torch
 
@@ -76,6 +86,8 @@ def is_available(name: str) -> bool:
     kind, _, index = name.partition(":")
     if kind == "cpu":
         return True
+    if index and not (index.isascii() and index.isdecimal()):
+        return False
     import torch
 
     if kind == "cuda":

@@ -37,10 +37,10 @@ class Radiometry:
             raise ValueError("each band needs low < high")
 
     def to_unit(self, pixels: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Numbers (bands, h, w) -> about 0..1, float32; not finite becomes 0."""
+        """Numbers (bands, h, w) -> about 0..1, float32, cut to its range; not finite becomes 0."""
         low, high = self._lines()
         unit = (pixels.astype(np.float64) - low) / (high - low)
-        return np.nan_to_num(unit, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+        return cast(np.nan_to_num(unit, nan=0.0, posinf=0.0, neginf=0.0), "float32").astype(np.float32, copy=False)
 
     def from_unit(self, unit: NDArray[np.floating]) -> NDArray[np.generic]:
         """About 0..1 (bands, h, w) -> numbers of the raster's type: rounded and cut to its range before the cast.
@@ -74,7 +74,7 @@ def measure(raster: Raster, profile: Profile) -> Radiometry:
     """The line for a raster, from a decimated read of all of it.
 
     Eight-bit rasters use all of 0..255, so that a dark scene stays dark. For other types a person stretches each band
-    to its own range, and so is done here.
+    to its own range, and so is done here. A band that is nearly all of one number takes its least and greatest.
 
     Args:
         raster: every n-th pixel of the whole raster.
@@ -90,12 +90,24 @@ def measure(raster: Raster, profile: Profile) -> Radiometry:
         return rgb8(len(profile.bands))
     lows, highs = [], []
     for band in raster.pixels:
-        low, high = np.percentile(band[raster.valid].astype(np.float64), (LOW_PERCENT, HIGH_PERCENT))
-        # A constant band has no range of its own: any line through its number does, as long as floats can tell.
-        least = max(abs(low), abs(high)) * 1e-6 if np.dtype(profile.dtype).kind == "f" else 1.0
-        if high - low < max(least, math.ulp(0.0) * 2**60):
-            middle, half = (low + high) / 2, max(least, abs(low) * 1e-3, 1e-30) / 2
+        values = band[raster.valid].astype(np.float64)
+        is_float = np.dtype(profile.dtype).kind == "f"
+        low, high = np.percentile(values, (LOW_PERCENT, HIGH_PERCENT))
+        if _coincide(low, high, is_float):
+            low, high = values.min(), values.max()
+        if _coincide(low, high, is_float):
+            # A constant band has no range of its own: any line through its number does, as long as floats can tell.
+            middle, half = (low + high) / 2, max(_least(low, high, is_float), abs(low) * 1e-3, 1e-20) / 2
             low, high = middle - half, middle + half
         lows.append(float(low))
         highs.append(float(high))
     return Radiometry(profile.dtype, tuple(lows), tuple(highs))
+
+
+def _least(low: float, high: float, is_float: bool) -> float:
+    """Least length of a line that floats can tell from a point."""
+    return max(abs(low), abs(high)) * 1e-6 if is_float else 1.0
+
+
+def _coincide(low: float, high: float, is_float: bool) -> bool:
+    return bool(high - low < max(_least(low, high, is_float), math.ulp(0.0) * 2**60))

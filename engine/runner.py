@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
+import os
 import threading
 import time
 import traceback
@@ -177,14 +178,19 @@ def check_card(request: Request, cards: tuple[ModelCard, ...]) -> ModelCard:
 
 
 def _pin(folder: JobFolder, settings: Settings) -> Settings:
-    """The settings that this job was begun with, as far as they decide the last bit of a pixel."""
-    if not is_available(folder.pins().get("device", "cpu")):
+    """The settings that this job was begun with, as far as they decide the last bit of a pixel.
+
+    Where the device is gone, or the engine or a library is another one now, the job begins anew.
+    """
+    versions = {**libraries(), "engine": engine_version()}
+    pins = folder.pins()
+    is_updated = any(pins.get(name, version) != version for name, version in versions.items())
+    if is_updated or not is_available(pins.get("device", "cpu")):
         folder.forget_pins()
-    device = folder.pin("device", choose(settings))
+    device = folder.pins().get("device") or folder.pin("device", choose(settings))
     count = int(folder.pin("threads", str(threads(settings))))
-    for name, version in libraries().items():
+    for name, version in versions.items():
         folder.pin(name, version)
-    folder.pin("engine", engine_version())
     return dataclasses.replace(settings, device=device, threads=count)
 
 
@@ -202,7 +208,10 @@ def _tasks() -> Mapping[type, Plan]:
 
 def _failure(error: Exception) -> Failure:
     """What the person is told about an exception; its trace goes to the log only, without the home folder's name."""
-    trace = "".join(traceback.format_exception(error)).replace(str(Path.home()), "~")
+    trace = "".join(traceback.format_exception(error))
+    home = os.path.expanduser("~")  # itself where there is none; in a container it may be "/"
+    if len(home) > 1:
+        trace = trace.replace(home, "~")
     if isinstance(error, EngineError):
         return error.failure(trace)
     # torch's error for a full device is no MemoryError, and its class is not imported here

@@ -35,6 +35,7 @@ from .contract import (
     loads,
 )
 from .device import guess
+from .errors import EngineError
 from .settings import Settings
 from .version import engine_version
 
@@ -125,16 +126,24 @@ class Queue:
                 job, folder = self._waiting.popitem(last=False)
                 self._running = (job, threading.Event())
                 cancelled = self._running[1]
-            try:
-                from .runner import run  # late: it imports what takes seconds, and Ready must not wait for that
-            except ImportError as error:
-                ending: Event = Failed(job, _missing(error))
-            else:
-                ending = run(Path(folder), job, self._channel.send, cancelled, self._settings)
+            ending = self._run(job, folder, cancelled)
             # first free, then told: who hears that a job ended may submit it again at once
             with self._changed:
                 self._running = None
             self._channel.send(ending)
+
+    def _run(self, job: str, folder: str, cancelled: threading.Event) -> Event:
+        """Run a job; however that goes, there is an ending, and the worker lives on."""
+        try:
+            from .runner import run  # late: it imports what takes seconds, and Ready must not wait for that
+        except ImportError as error:
+            return Failed(job, _missing(error))
+        try:
+            return run(Path(folder), job, self._channel.send, cancelled, self._settings)
+        except Exception as error:  # the runner tells its own failures: this is one of telling
+            log.warning("job ended without an ending: %s", type(error).__name__)
+            message, hint = "The engine met an error of its own.", EngineError.hint
+            return Failed(job, Failure(ErrorCode.INTERNAL, message, hint, type(error).__name__, resumable=True))
 
 
 def serve(settings: Settings) -> int:

@@ -198,5 +198,5 @@ class GeoBox:
         Two anchored grids of one CRS and pixel size give one ground pixel the same absolute place; for others the
         place is rounded to the nearest pixel.
         """
-        a, _, c, _, e, f = self.transform
-        return round(f / e), round(c / a)
+        col, row = self.to_pixel(0.0, 0.0)
+        return round(-row), round(-col)

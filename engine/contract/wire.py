@@ -125,7 +125,10 @@ def _decode_scalar(kind: Any, data: Any, path: str) -> Any:
         except ValueError:
             raise WireError(f"{path}: unknown value {data!r}") from None
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        data = float(data)
+        try:
+            data = float(data)
+        except OverflowError:
+            raise WireError(f"{path}: expected a finite number") from None
     if kind in (str, int, float, bool) and type(data) is kind:
         if kind is float and not math.isfinite(data):
             raise WireError(f"{path}: expected a finite number")

@@ -42,7 +42,7 @@ def sample(
         (B, C, h, w) float32.
     """
     x = noise(START)
-    scheduler.set_timesteps(steps, device=x.device)
+    set_timesteps(scheduler, steps, x.device)
     x = x * scheduler.init_noise_sigma
     draws_noise = stochastic.draws_noise(scheduler)
     with torch.inference_mode():
@@ -53,6 +53,23 @@ def sample(
             if on_step is not None:
                 on_step(k, denoised)
     return x
+
+
+def set_timesteps(scheduler: Any, steps: int, device: torch.device | str = "cpu") -> None:
+    """Set a scheduler's timesteps anew: exactly as many as steps.
+
+    With "trailing" spacing, diffusers counts down in floating point and passes zero for some numbers of steps (61, 103,
+    ...): one timestep too many, -1, which indexes the noisiest level. It is dropped, with its noise level.
+    """
+    scheduler.set_timesteps(steps, device=device)
+    surplus = len(scheduler.timesteps) - steps
+    if surplus <= 0 or int(scheduler.timesteps[-1]) >= 0:
+        return
+    scheduler.timesteps = scheduler.timesteps[:steps]
+    scheduler.num_inference_steps = steps
+    sigmas = getattr(scheduler, "sigmas", None)
+    if sigmas is not None:  # one for each step, and the last level
+        scheduler.sigmas = torch.cat([sigmas[:steps], sigmas[-1:]])
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[tuple[list[T], int]]:

@@ -52,6 +52,8 @@ def step(scheduler: Any, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None)
     """
     if isinstance(scheduler, DDPMScheduler):
         return _ddpm(scheduler, output, t, x, z)
+    if isinstance(scheduler, DDIMScheduler):
+        return _ddim(scheduler, output, t, x)
     if isinstance(scheduler, EulerAncestralDiscreteScheduler):
         return _euler_ancestral(scheduler, output, t, x, z)
     if z is not None and "variance_noise" in inspect.signature(scheduler.step).parameters:
@@ -89,6 +91,25 @@ def _ddpm(scheduler: DDPMScheduler, output: Tensor, t: Tensor, x: Tensor, z: Ten
     # "fixed_small_log" returns the deviation already.
     deviation = variance if variance_type == "fixed_small_log" else variance**0.5
     return mean + deviation * z, denoised
+
+
+def _ddim(scheduler: DDIMScheduler, output: Tensor, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The deterministic step to the timestep that comes next.
+
+    Its own step goes down by a whole number of levels, the same each time: where the steps do not divide the levels,
+    that is another level than the one that the network is told next (600 steps in 1000 levels: 1 instead of 1.67).
+
+    Source: Song et al. 2021, "Denoising Diffusion Implicit Models", eq. 12 with sigma = 0.
+    """
+    denoised = scheduler.step(output, t, x).pred_original_sample
+    index = int((scheduler.timesteps == t).nonzero()[0])
+    is_last = index + 1 == len(scheduler.timesteps)
+    alpha_bar = scheduler.alphas_cumprod[t]
+    alpha_bar_next = (
+        scheduler.final_alpha_cumprod if is_last else scheduler.alphas_cumprod[scheduler.timesteps[index + 1]]
+    )
+    epsilon = (x - alpha_bar**0.5 * denoised) / (1 - alpha_bar) ** 0.5
+    return alpha_bar_next**0.5 * denoised + (1 - alpha_bar_next) ** 0.5 * epsilon, denoised
 
 
 def _euler_ancestral(

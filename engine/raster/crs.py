@@ -183,6 +183,7 @@ def check_grid(grid: GeoBox) -> None:
         UnsupportedGrid: for one that comes back different from a file, or a grid that is not on the ground.
     """
     crs = to_rasterio(grid.crs)
+    footprint(grid)  # goes with every result
     transform = rasterio.Affine(*grid.transform)
     with environment(), rasterio.MemoryFile() as memory:
         with memory.open(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
@@ -25,6 +26,10 @@ from .pixels import Profile, Raster
 BANDS_LIMIT = 64
 #: Side of the decimated read that statistics are taken from, in pixels.
 SAMPLE_SIDE = 1024
+#: Numbers of this size are no measurements but fill that nobody declared (-3.4e38 and the like): they are no data.
+FILL = 1e30
+#: Bytes of a part that is read at once: as a rule, and at most.
+_PART, _PART_LIMIT = 16_000_000, 128_000_000
 _TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
@@ -162,19 +167,32 @@ class SourceRaster:
         a, b, c, d, e, f = self.grid.transform
         return Raster(pixels, valid, GeoBox(self.grid.crs, (a * step, b * step, c, d * step, e * step, f), shape))
 
-    def sha256(self) -> str:
-        """Hash of the pixels that are used and of where they hold data.
+    def sha256(self, check: Callable[[], None] = lambda: None) -> str:
+        """Hash of the pixels that are used and of where they hold data, row by row, whatever the file's blocks.
+
+        Args:
+            check: called for each part that is read; may raise to stop.
 
         Raises:
             SourceUnreadable: for a damaged file.
         """
         digest = hashlib.sha256(f"{self.profile.dtype} {len(self.bands)} {self.grid.shape}".encode())
-        rows = max(1, 16_000_000 // (self.grid.width * len(self.bands) * self.profile.itemsize))
+        rows = self._rows_at_once()
         for row in range(0, self.grid.height, rows):
+            check()
             part = self.read(Window(row, 0, min(rows, self.grid.height - row), self.grid.width))
-            digest.update(np.ascontiguousarray(part.pixels).tobytes())
-            digest.update(np.packbits(part.valid).tobytes())
+            for pixels, valid in zip(part.pixels.swapaxes(0, 1), part.valid):
+                digest.update(pixels.tobytes())
+                digest.update(np.packbits(valid).tobytes())
         return digest.hexdigest()
+
+    def _rows_at_once(self) -> int:
+        """Rows of a part of a moderate size: whole rows of blocks, so that none is unpacked twice, where they fit."""
+        row_bytes = self.grid.width * len(self.bands) * self.profile.itemsize
+        block = self._file.block_shapes[self.bands[0] - 1][0]
+        if block * row_bytes > _PART_LIMIT:
+            return max(1, _PART // row_bytes)
+        return int(max(1, _PART // (block * row_bytes)) * block)
 
     def _read(self, window: Window, shape: tuple[int, int]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         where = RasterioWindow(window.col, window.row, window.width, window.height)
@@ -194,7 +212,7 @@ class SourceRaster:
                 # type, since -3.4e38 is another number in float64
                 valid &= band != _in_type(nodata, self.profile.dtype)
             if band.dtype.kind == "f":
-                valid &= np.isfinite(band)
+                valid &= np.abs(band) < FILL  # false for what is not a number
         return pixels, valid
 
 

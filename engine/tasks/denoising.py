@@ -10,7 +10,7 @@ from torch import Tensor
 from ..context import JobContext
 from ..contract import Sampling
 from ..diffusion.guidance import Predict
-from ..diffusion.loop import batches, sample
+from ..diffusion.loop import batches, sample, set_timesteps
 from ..errors import InvalidRequest
 
 K = TypeVar("K")
@@ -25,7 +25,7 @@ def check_steps(scheduler: Any, sampling: Sampling) -> None:
         InvalidRequest: where it cannot.
     """
     try:
-        scheduler.set_timesteps(sampling.steps)
+        set_timesteps(scheduler, sampling.steps)
     except (ValueError, IndexError) as error:
         raise InvalidRequest(
             f"The scheduler {sampling.scheduler} cannot do {sampling.steps} steps.", "Choose another number of steps."

@@ -20,7 +20,7 @@ from ..errors import ExtentTooLarge, InvalidRequest
 from ..journal import JobFolder
 from ..models.base import SuperResolveModel
 from ..radiometry import Radiometry, measure
-from ..raster import Raster, SourceRaster
+from ..raster import Raster, SourceRaster, check_grid
 from . import gaps
 from .base import Work
 from .canvas import Canvas
@@ -41,12 +41,14 @@ def plan(request: SuperResolve, folder: JobFolder, model: SuperResolveModel, ctx
         InvalidRequest: for a factor that the model does not have, or steps that the scheduler cannot do.
         UnknownScheduler: for a scheduler that the model does not have.
         ExtentTooLarge: for more pixels than a job may have.
+        UnsupportedGrid: for a raster that does not lie on the ground.
         SourceEmpty: for a raster without data. What ``SourceRaster`` raises, besides.
     """
     card = model.card
     notices = _check(request, model)
     ctx.tell("reading")
     with SourceRaster(folder.path, request.source) as source:
+        check_grid(source.grid)
         drawn = source.grid.zoom(request.factor)
         if drawn.pixels > PIXELS_LIMIT:
             raise ExtentTooLarge(f"The result would have {drawn.pixels:,} pixels.", "Cut out the part that you need.")
@@ -58,7 +60,7 @@ def plan(request: SuperResolve, folder: JobFolder, model: SuperResolveModel, ctx
             mean=np.array([band[sampled.valid].mean(dtype=np.float64) for band in unit], np.float32),
             least=np.array([band[sampled.valid].min() for band in unit], np.float32),
         )
-        given = Input(request.source.name or request.source.path, source.sha256(), source.grid)
+        given = Input(request.source.name or request.source.path, source.sha256(ctx.check), source.grid)
         row, col = source.grid.anchor()
         origin = (row * request.factor, col * request.factor)
         drawing = _Drawing(request, folder, model, source, scene, origin)

@@ -108,3 +108,8 @@ def test_windows_cut_each_other_as_sets_of_pixels_do(r0, c0, r1, c1, h0, w0, h1,
     else:
         with pytest.raises(ValueError):
             a.intersection(b)
+
+
+def test_a_grid_that_is_turned_by_a_right_angle_has_an_anchor():
+    assert GeoBox("EPSG:32633", (0.0, 10.0, 500.0, 10.0, 0.0, 300.0), (4, 5)).anchor() == (50, 30)
+    assert GeoBox("EPSG:32633", (10.0, 0.0, 500.0, 0.0, -10.0, 300.0), (4, 5)).anchor() == (-30, 50)

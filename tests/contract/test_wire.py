@@ -215,6 +215,7 @@ def test_what_is_no_message_is_refused_with_the_place(line, where):
         (("sampling", "samples"), 10**9, "samples must be"),
         (("date",), "01.06.2024", "YYYY-MM-DD"),
         (("gsd",), 0, "gsd must be"),
+        (("gsd",), 10**400, "finite number"),
         (("prompt",), None, "expected str"),
     ],
 )

@@ -95,3 +95,22 @@ def test_an_empty_raster_is_refused():
 def test_a_line_must_be_one():
     with pytest.raises(ValueError):
         Radiometry("uint8", (0.0,), (0.0,))
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32", "float64"])
+def test_a_sparse_band_takes_its_least_and_greatest(dtype):
+    pixels = np.zeros((1, 100, 100), dtype)
+    pixels[0, 50, :10] = np.linspace(1, 60_000 if dtype == "uint16" else 1e9, 10)
+    line = measure(raster(pixels), profile(dtype))
+    assert (line.low[0], line.high[0]) == (0, float(pixels.max()))
+    back = line.from_unit(line.to_unit(pixels))
+    assert np.allclose(back.astype(float), pixels.astype(float), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_that_the_statistics_did_not_see_come_back(dtype):
+    line = measure(raster(np.zeros((1, 10, 10), dtype)), profile(dtype))
+    pixels = np.array([[[-1e9, 0, 1.5, 1e9]]], dtype)
+    with np.errstate(all="raise"):
+        assert np.allclose(line.from_unit(line.to_unit(pixels)), pixels, rtol=1e-6, atol=0)
+        assert np.isfinite(line.to_unit(np.full((1, 1, 1), 1e30, dtype))).all()

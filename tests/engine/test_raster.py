@@ -15,6 +15,7 @@ from afterimage.engine.contract import GeoBox, Source, Window
 from afterimage.engine.errors import (
     EngineError,
     InvalidRequest,
+    JobCancelled,
     OutputDamaged,
     SourceUnreadable,
     UnknownCrs,
@@ -35,6 +36,7 @@ from afterimage.engine.raster import (
     to_pyproj,
     to_rasterio,
 )
+from afterimage.engine.raster import source as reading
 
 UTM = (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0)
 RNG = np.random.default_rng(0)
@@ -165,6 +167,42 @@ def test_the_hash_is_of_what_is_used(make_raster, tmp_path):
 
     assert sha("a.tif") == sha("b.tif") != sha("c.tif")
     assert sha("a.tif", (1, 2)) == sha("c.tif", (1, 2)) != sha("a.tif", (2, 1))
+
+
+def test_hashing_reads_whole_blocks_and_can_be_stopped(make_raster, tmp_path, monkeypatch):
+    pixels = numbers("uint8", shape=(100, 50))
+    make_raster(pixels, name="a.tif", tiled=True, blockxsize=16, blockysize=16)
+    make_raster(pixels, name="b.tif", blockysize=1)
+    with SourceRaster(tmp_path, Source("a.tif")) as a, SourceRaster(tmp_path, Source("b.tif")) as b:
+        whole = b.sha256()
+        monkeypatch.setattr(reading, "_PART", 6000)
+        assert (a._rows_at_once(), b._rows_at_once()) == (32, 40)
+        assert a.sha256() == b.sha256() == whole
+        monkeypatch.setattr(reading, "_PART_LIMIT", 600)
+        assert a._rows_at_once() == 40 and a.sha256() == whole
+        with pytest.raises(JobCancelled):
+            a.sha256(iter_raising(JobCancelled()))
+
+
+def iter_raising(error):
+    parts = iter(range(2))
+
+    def check():
+        if next(parts):
+            raise error
+
+    return check
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_fill_that_nobody_declared_is_no_data(make_raster, tmp_path, dtype):
+    pixels = numbers(dtype, 2)
+    pixels[0, :4, :5], pixels[1, 30, 30], pixels[1, 31, 31] = -3.4e38, np.inf, np.nan
+    make_raster(pixels)
+    with SourceRaster(tmp_path, Source("source.tif")) as source:
+        valid = source.sample().valid
+        assert not valid[:4, :5].any() and not valid[30, 30] and not valid[31, 31] and valid.sum() == 2000 - 22
+        assert math.isnan(source.profile.nodata)
 
 
 def test_a_large_raster_is_sampled_small(make_raster, tmp_path):
@@ -412,6 +450,8 @@ def test_what_is_not_on_the_ground_is_refused():
     for crs in (engineering, 'LOCAL_CS["site",UNIT["metre",1]]'):
         with pytest.raises((UnsupportedGrid, UnknownCrs)):
             gsd(GeoBox(crs, UTM, (4, 4)))
+        with pytest.raises((UnsupportedGrid, UnknownCrs)):
+            check_grid(GeoBox(crs, UTM, (4, 4)))
     with pytest.raises(UnsupportedGrid):
         gsd(GeoBox("EPSG:32633", (1e9, 0, 1e12, 0, -1e9, 1e12), (4, 4)))
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from afterimage.engine import faults, output
+from afterimage.engine import faults, output, runner
 from afterimage.engine.contract import ErrorCode, Generate, GeoBox, Sampling, Source, SuperResolve
+from afterimage.engine.device import is_available
 from afterimage.engine.runner import run
 from afterimage.engine.settings import Settings
 
@@ -455,3 +456,45 @@ def test_an_old_result_stays_until_the_new_one_is_whole(start, make_job, tmp_pat
     faults.arm("")
     assert type(start(folder)).__name__ == "Succeeded"
     shutil.rmtree(folder)
+
+
+# --- what the machine has, and what it no longer has
+
+
+def test_after_an_update_no_tile_of_the_version_before_is_left(start, make_job, monkeypatch):
+    folder = make_job()
+    start.on_draw = lambda part: start.cancelled.set() if len(start.drawn) == 6 else None
+    assert type(start(folder)).__name__ == "Cancelled"
+    start.cancelled.clear()
+    start.on_draw = lambda part: None
+    monkeypatch.setattr(runner, "libraries", lambda: {"torch": "9.9"})
+    ending = start(folder)
+    assert len(start.drawn) == 12 and ending.result.provenance.pins["torch"] == "9.9"
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99", "cuda:x", "cuda:-1"])
+def test_a_device_that_is_not_there(start, make_job, device):
+    settings = dataclasses.replace(SETTINGS, device=device)
+    assert not is_available(device)
+    ending = start(make_job(), settings)
+    assert code(ending) is ErrorCode.INVALID_REQUEST and device in ending.failure.message
+    assert "cpu" in ending.failure.hint and not start.drawn
+
+
+def test_a_home_that_is_none_hides_nothing(start, make_job, monkeypatch):
+    def broken(part):
+        raise ValueError("a/b")
+
+    start.on_draw = broken
+    monkeypatch.setattr(runner.os.path, "expanduser", lambda path: "/")
+    assert "a/b" in start(make_job()).failure.detail
+
+
+def test_fill_that_nobody_declared_is_nodata_in_the_result(start, make_job, make_raster):
+    folder = make_job(request=super_resolve())
+    given = np.full((1, 40, 40), 7.5, "float32")
+    given[0, :4, :4] = -3.4e38
+    make_raster(given, folder=folder)
+    with rasterio.open(start(folder).result.outputs[0].path) as file:
+        made = file.read(1)
+        assert np.isnan(file.nodata) and np.isnan(made[:8, :8]).all() and np.isnan(made).sum() == 64

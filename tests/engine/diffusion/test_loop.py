@@ -5,7 +5,8 @@ import pytest
 import torch
 from afterimage.engine.contract import Window
 from afterimage.engine.diffusion import noise
-from afterimage.engine.diffusion.loop import batches, sample
+from afterimage.engine.diffusion.loop import batches, sample, set_timesteps
+from afterimage.engine.models.schedulers import SCHEDULE, SCHEDULERS, make_scheduler
 
 WINDOW = Window(-8, 24, 16, 16)
 MEAN, DEVIATION = 0.4, 0.7
@@ -137,3 +138,36 @@ def test_batches_all_have_one_size():
     found = list(batches([1, 2, 3, 4, 5], 2))
     assert found == [([1, 2], 2), ([3, 4], 2), ([5, 5], 1)]
     assert list(batches([], 4)) == []
+
+
+@pytest.mark.parametrize("name", list(SCHEDULERS))
+def test_there_are_as_many_timesteps_as_steps(name):
+    scheduler = make_scheduler(name, (name,), SCHEDULE)
+    for steps in range(1, 1001):
+        set_timesteps(scheduler, steps)
+        timesteps = scheduler.timesteps
+        assert len(timesteps) == steps and timesteps[0] == 999 and timesteps[-1] >= 0, steps
+        assert (timesteps[1:] < timesteps[:-1]).all(), steps
+        assert scheduler.num_inference_steps == steps
+        if hasattr(scheduler, "sigmas"):
+            assert len(scheduler.sigmas) == steps + 1 and scheduler.sigmas[-1] == 0, steps
+
+
+@pytest.mark.parametrize("name", list(SCHEDULERS))
+@pytest.mark.parametrize("steps", [61, 103, 121, 151, 601])
+def test_one_step_more_or_less_makes_no_other_result(name, steps):
+    """Where diffusers counts to -1: the surplus step would go back to pure noise."""
+
+    def velocity(x, t):
+        alpha_bar = scheduler.alphas_cumprod[int(t)]
+        epsilon = epsilon_of_a_gaussian(scheduler.alphas_cumprod)(x, t)
+        clean = MEAN + (alpha_bar**0.5 * DEVIATION**2) * (x - alpha_bar**0.5 * MEAN) / (
+            alpha_bar * DEVIATION**2 + 1 - alpha_bar
+        )
+        return alpha_bar**0.5 * epsilon - (1 - alpha_bar) ** 0.5 * clean
+
+    scheduler = make_scheduler(name, (name,), SCHEDULE)
+    made = [sample(velocity, scheduler, count, keyed) for count in (steps - 1, steps)]
+    assert float(made[1].std()) == pytest.approx(0.7, abs=0.06)
+    assert float(made[1].std()) == pytest.approx(float(made[0].std()), rel=0.05)
+    assert float(made[1].mean()) == pytest.approx(float(made[0].mean()), abs=0.05)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 from afterimage.engine.contract import Sampling, Source, SuperResolve
-from afterimage.engine.errors import InvalidRequest, SourceEmpty, SourceUnreadable
+from afterimage.engine.errors import InvalidRequest, SourceEmpty, SourceUnreadable, UnsupportedGrid
 from afterimage.engine.tasks import super_resolve
 
 TRANSFORM = rasterio.Affine(20.0, 0.0, 500_000.0, 0.0, -20.0, 4_600_020.0)
@@ -238,3 +238,27 @@ def test_bad_requests_are_refused_before_any_work(bench, super_resolve_model, ca
     with pytest.raises(InvalidRequest, match="by 4"):
         bench.plan(super_resolve, request(4, gsd=40.0), super_resolve_model)
     assert super_resolve_model.calls == 0
+
+
+def test_a_layer_without_a_place_on_the_ground_is_refused_before_any_work(bench, super_resolve_model):
+    write(bench.path / "source.tif", scene(3, 20, 20), crs='LOCAL_CS["site",UNIT["metre",1]]')
+    with pytest.raises(UnsupportedGrid):
+        bench.plan(super_resolve, request(), super_resolve_model)
+
+
+def test_a_layer_that_is_turned_by_a_right_angle(bench, super_resolve_model):
+    pixels = scene(3, 20, 30)
+    write(bench.path / "source.tif", pixels, transform=rasterio.Affine(0.0, 20.0, 500_000.0, 20.0, 0.0, 4_600_020.0))
+    made, valid = bench.make(super_resolve, request(4, gsd=40.0), super_resolve_model)
+    assert valid.all() and np.abs(block_means(made, 4) - pixels).max() <= 0.5
+
+
+def test_fill_that_nobody_declared_does_not_hide_the_rest(bench, super_resolve_model):
+    pixels = scene(1, 40, 40, "float32")
+    pixels[0, :4, :4] = -3.4e38
+    write(bench.path / "source.tif", pixels)
+    work = bench.plan(super_resolve, request(), super_resolve_model)
+    made, valid = bench.draw(work)
+    assert not valid[:8, :8].any() and valid.sum() == 80 * 80 - 64 and np.isnan(work.profile.nodata)
+    means, known = block_means(made, 2)[0], pixels[0] > -1e30
+    assert np.abs(means - pixels[0])[known].max() < 1e-4
