@@ -30,6 +30,8 @@ SAMPLE_SIDE = 1024
 FILL = 1e30
 #: Bytes of a part that is read at once: as a rule, and at most.
 _PART, _PART_LIMIT = 16_000_000, 128_000_000
+#: Parts that the sample is read in, at most, so that reading a large file can be stopped.
+_SAMPLE_PARTS = 32
 _TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
@@ -155,15 +157,26 @@ class SourceRaster:
             pixels[:, rows, cols], valid[rows, cols] = self._read(inside, (inside.height, inside.width))
         return Raster(pixels, valid, self.grid.crop(window))
 
-    def sample(self) -> Raster:
+    def sample(self, check: Callable[[], None] = lambda: None) -> Raster:
         """The whole raster, every n-th pixel of it, for statistics.
+
+        Args:
+            check: called for each part that is read; may raise to stop.
 
         Raises:
             SourceUnreadable: for a damaged file.
         """
         step = max(1, -(-max(self.grid.shape) // SAMPLE_SIDE))
         shape = (-(-self.grid.height // step), -(-self.grid.width // step))
-        pixels, valid = self._read(self.grid.window, shape)
+        block = self._file.block_shapes[self.bands[0] - 1][0]
+        rows = max(-(-shape[0] // _SAMPLE_PARTS), -(-block // step))  # of the sample; no block is in three parts
+        parts = []
+        for row in range(0, shape[0], rows):
+            check()
+            count = min(rows, shape[0] - row)
+            height = min(count * step, self.grid.height - row * step)
+            parts.append(self._read(Window(row * step, 0, height, self.grid.width), (count, shape[1])))
+        pixels, valid = (np.concatenate(part, axis=-2) for part in zip(*parts))
         a, b, c, d, e, f = self.grid.transform
         return Raster(pixels, valid, GeoBox(self.grid.crs, (a * step, b * step, c, d * step, e * step, f), shape))
 

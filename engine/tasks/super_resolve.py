@@ -52,7 +52,7 @@ def plan(request: SuperResolve, folder: JobFolder, model: SuperResolveModel, ctx
         drawn = source.grid.zoom(request.factor)
         if drawn.pixels > PIXELS_LIMIT:
             raise ExtentTooLarge(f"The result would have {drawn.pixels:,} pixels.", "Cut out the part that you need.")
-        sampled = source.sample()
+        sampled = source.sample(ctx.check)
         radiometry = measure(sampled, source.profile)
         unit = radiometry.to_unit(_known(sampled))
         scene = _Scene(

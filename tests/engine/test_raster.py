@@ -184,6 +184,18 @@ def test_hashing_reads_whole_blocks_and_can_be_stopped(make_raster, tmp_path, mo
             a.sha256(iter_raising(JobCancelled()))
 
 
+def test_sampling_in_parts_is_sampling_and_can_be_stopped(make_raster, tmp_path, monkeypatch):
+    make_raster(numbers("uint16", 2, (2999, 2600)), tiled=True, blockxsize=64, blockysize=64)
+    with SourceRaster(tmp_path, Source("source.tif")) as source:
+        with pytest.raises(JobCancelled):
+            source.sample(iter_raising(JobCancelled()))
+        parts = source.sample()
+        monkeypatch.setattr(reading, "_SAMPLE_PARTS", 1)
+        whole = source.sample()
+    assert parts.pixels.shape == whole.pixels.shape == (2, 1000, 867) and parts.valid.all()
+    assert np.array_equal(parts.pixels[:, :300], whole.pixels[:, :300])
+
+
 def iter_raising(error):
     parts = iter(range(2))
 
