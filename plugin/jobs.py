@@ -290,12 +290,15 @@ class Copy:
                 shutil.copyfile(beside, target.with_name(beside.name))
 
 
-def free_name(path: str, taken: Iterable[str] = ()) -> str:
+def free_name(
+    path: str, taken: Iterable[str] = (), files: Callable[[str], Iterable[str]] = lambda name: (name,)
+) -> str:
     """The same path with the first number behind its name that no file has; empty for an empty one.
 
     Args:
         path: of the first run.
         taken: paths that count as files: jobs are still to write them.
+        files: path -> all that is written with that path, itself and what stands beside it.
     """
     if not path:
         return path
@@ -308,7 +311,7 @@ def free_name(path: str, taken: Iterable[str] = ()) -> str:
     shorter = re.sub(r"_\d+$", "", stem)
     stem = shorter if is_taken(shorter + ending) else stem  # a third run is no second run of the second
     number = 2
-    while is_taken(f"{stem}_{number}{ending}"):
+    while any(is_taken(name) for name in files(f"{stem}_{number}{ending}")):
         number += 1
     return f"{stem}_{number}{ending}"
 

@@ -20,6 +20,7 @@ from ..engine.contract import (
     Ready,
     Succeeded,
     WireError,
+    target_paths,
 )
 from . import jobs as folders
 from . import rate, settings
@@ -205,7 +206,8 @@ class Session(QObject):
         if not exports and source is not None:
             exports = (Copy(record.folder, source.path),)
         taken = self._awaited()
-        output, spread = folders.free_name(old.output, taken), folders.free_name(old.spread_output, taken)
+        spread = folders.free_name(old.spread_output, taken)
+        output = folders.free_name(old.output, taken, lambda name: set(target_paths(request, name, spread)) - {spread})
         return self.submit(Draft(request, record.title, exports, output, spread))
 
     def _awaited(self) -> Set[str]:
@@ -218,7 +220,7 @@ class Session(QObject):
                 job = folders.read_job(record.folder)
             except (OSError, WireError):  # it cannot be run either
                 continue
-            paths.update(path for path in (job.output, job.spread_output) if path)
+            paths.update((job.spread_output, *target_paths(job.request, job.output, job.spread_output)))
         return paths
 
     def remove(self, job: str) -> None:

@@ -106,6 +106,13 @@ def test_a_second_run_gets_a_name_of_its_own(tmp_path):
     assert jobs.free_name(str(tmp_path / "b_2.tif"), awaited) == str(tmp_path / "b_2.tif")
 
 
+def test_a_further_run_leaves_what_stands_beside_its_file_alone(tmp_path):
+    (tmp_path / "c.tif").touch()
+    (tmp_path / "c_2_spread.tif").touch()
+    beside = lambda name: (name, name.replace(".tif", "_spread.tif"))  # noqa: E731
+    assert jobs.free_name(str(tmp_path / "c.tif"), (), beside) == str(tmp_path / "c_3.tif")
+
+
 def test_sources_are_taken_over_with_what_stands_beside_them(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     (old / "inputs").mkdir(parents=True)
