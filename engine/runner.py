@@ -29,6 +29,7 @@ from .contract import (
     Started,
     Succeeded,
     clean_prompt,
+    dumps,
 )
 from .device import choose, is_available, libraries, threads
 from .errors import DiskFull, EngineError, JobCancelled, OutOfMemory, PromptTooLong, UnknownModel, UnknownScheduler
@@ -105,13 +106,13 @@ def _run(
 ) -> Result:
     began = time.monotonic()
     with JobFolder(path) as folder:
-        done = folder.result()
-        if done is not None:
-            folder.tidy(settings.keep_tiles)
-            return done
         ctx = JobContext(job_id, emit, cancelled, folder.previews)
         ctx.tell("checking")
         job = _cleaned(folder.job)
+        done = folder.result()
+        if done is not None and done.provenance.job == dumps(job):  # else somebody changed the request since
+            folder.tidy(settings.keep_tiles)
+            return done
         outputs = OutputPlan(job, folder)
         outputs.check_target()
         if catalog is None or tasks is None:

@@ -86,7 +86,7 @@ def prepare(
     assembled, warped = scratch / "assembled.tif", scratch / "warped.tif"
     # named after the job, so that what a killed run left there is overwritten by the next
     mark = hashlib.sha256(os.fsencode(scratch.resolve())).hexdigest()[:8]
-    pending = Pending(target.with_name(f".{target.stem}.{mark}.part.tif"), target)
+    pending = Pending(target.with_name(f".{target.name}.{mark}.part.tif"), target)
     domains = {DOMAIN: {"PROVENANCE": record}}
     try:
         if drawn == result:

@@ -162,6 +162,16 @@ def test_a_changed_request_does_not_get_the_old_tiles(start, make_job):
     assert len(start.drawn) == 12
 
 
+def test_a_changed_request_does_not_get_the_old_result(start, make_job):
+    folder = make_job()
+    first = start(folder)
+    request = json.loads((folder / "request.json").read_text())
+    request["request"]["sampling"]["seed"] = 2
+    (folder / "request.json").write_text(json.dumps(request))
+    second = start(folder)
+    assert start.drawn and second.result.provenance.seed == 2 and first.result.provenance.seed != 2
+
+
 def test_a_torn_tile_is_drawn_again_while_assembling(start, make_job):
     whole = pixels(start(make_job("whole")))
     folder = make_job("torn")
