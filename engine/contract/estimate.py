@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from .geobox import GeoBox
+from .geobox import GeoBox, Window
 from .modelcard import ModelCard
-from .requests import Generate, Request, SuperResolve
+from .requests import Edit, Generate, Request, SuperResolve
 
 #: Side in output pixels of the square that is computed, committed and never computed again.
 CHUNK = 256
@@ -46,6 +46,7 @@ def estimate(
     bands: int = 3,
     itemsize: int = 1,
     gflops: float = DEFAULT_GFLOPS,
+    area: Optional[Window] = None,
 ) -> Estimate:
     """Estimate a request.
 
@@ -56,6 +57,7 @@ def estimate(
         bands: bands of the result.
         itemsize: bytes per pixel and band of the result.
         gflops: rate of this machine, GFLOP/s.
+        area: pixels of the source that an edit changes; None for all.
 
     Raises:
         ValueError: where a task needs a source grid and none was given.
@@ -69,22 +71,29 @@ def estimate(
             raise ValueError("the grid of the source is needed")
         drawn = result = source.zoom(request.factor).shape
         groups, calls = math.ceil(bands / 3), 1
+    elif isinstance(request, Edit):
+        if source is None:
+            raise ValueError("the grid of the source is needed")
+        drawn = result = source.shape
+        groups, calls = 1, 2 if request.sampling.guidance_scale != 1 else 1
     else:  # pragma: no cover - Request is a closed union
         raise ValueError("unknown request")
     chunks = math.ceil(drawn[0] / CHUNK) * math.ceil(drawn[1] / CHUNK)
-    windows = groups * samples * _windows(drawn[0], card) * _windows(drawn[1], card)
+    changed = drawn if area is None else (area.height, area.width)
+    windows = groups * samples * _windows(changed[0], card) * _windows(changed[1], card)
     pixels = drawn[0] * drawn[1]
+    frames = getattr(request, "trajectory", 0)
     gflop = windows * request.sampling.steps * calls * card.gflop_per_window_step
-    gflop += groups * samples * pixels / 1e6 * card.gflop_decode_per_megapixel
+    gflop += groups * samples * (1 + frames) * changed[0] * changed[1] / 1e6 * card.gflop_decode_per_megapixel
     # finished tiles, then the assembled file and its overviews beside it (a third more), uncompressed as upper bound
-    raw = samples * bands * itemsize * (pixels + result[0] * result[1] * 2 * 4 / 3)
+    raw = samples * (1 + frames) * bands * itemsize * (pixels + result[0] * result[1] * 2 * 4 / 3)
     if source is not None:
         raw += source.pixels * bands * itemsize
     return Estimate(
         shape=result,
-        tiles=chunks * samples,
+        tiles=chunks * samples * (1 + frames),
         windows=windows,
-        seconds=5.0 + gflop / gflops + samples * pixels * bands / 2e7,
+        seconds=5.0 + gflop / gflops + samples * (1 + frames) * pixels * bands / 2e7,
         gflop=gflop,
         memory_mb=card.memory_mb,
         disk_mb=raw / 1e6 + 10.0,

@@ -30,6 +30,8 @@ class ErrorCode(Enum):
     UNSUPPORTED_RASTER = "UNSUPPORTED_RASTER"
     SOURCE_UNREADABLE = "SOURCE_UNREADABLE"
     SOURCE_EMPTY = "SOURCE_EMPTY"
+    MASK_UNREADABLE = "MASK_UNREADABLE"
+    MASK_EMPTY = "MASK_EMPTY"
     PROMPT_TOO_LONG = "PROMPT_TOO_LONG"
     PROMPT_NOT_UNDERSTOOD = "PROMPT_NOT_UNDERSTOOD"
     UNKNOWN_MODEL = "UNKNOWN_MODEL"
@@ -74,6 +76,7 @@ class Role(Enum):
 
     SAMPLE = "sample"
     SPREAD = "spread"
+    TRAJECTORY = "trajectory"
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,14 @@ class Output:
 
     Attributes:
         path: absolute path of a Cloud-Optimised GeoTIFF.
-        role: a sample of the model, or the per-pixel standard deviation over samples.
+        role: a sample of the model, the per-pixel standard deviation over samples, or a sample on its way from noise.
         sample: number of the sample, from 1; 0 for a spread.
         grid: where it lies.
         bands: a name for each band.
         dtype: numpy name of the pixel type.
-        date: ISO 8601 date that the picture is meant to show, if one was asked for.
+        date: ISO 8601 date that the picture is meant to show, if one was asked for. The pictures of a trajectory are
+            dated one day apart, so that they can be played, and end on the date asked for or on 2000-01-01.
+        frame: number of a picture of a trajectory, from 1, the noisiest; 0 for others.
     """
 
     path: str
@@ -97,6 +102,7 @@ class Output:
     bands: Tuple[str, ...]
     dtype: str
     date: Optional[str] = None
+    frame: int = 0
 
 
 @dataclass(frozen=True)

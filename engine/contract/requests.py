@@ -17,6 +17,8 @@ PROMPT_LIMIT = 4000
 #: Most samples a job may ask for.
 SAMPLES_LIMIT = 64
 STEPS_LIMIT = 1000
+#: Most pictures that are kept of one sample on its way from noise.
+TRAJECTORY_LIMIT = 100
 #: Pixels are smaller than so many metres on the ground.
 GSD_LIMIT = 1e6
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -52,6 +54,20 @@ class Source:
     name: str = ""
     bands: Tuple[int, ...] = ()
     date: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Polygons in the job folder that the plugin wrote there from a layer or from what was drawn.
+
+    Attributes:
+        path: relative to the job folder: a GeoJSON FeatureCollection of Polygon and MultiPolygon geometries whose
+            coordinates are in the CRS of the request's source, not in degrees.
+        name: the layer's name in the project, "" for a drawn polygon.
+    """
+
+    path: str
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +124,8 @@ class Generate:
         longitude: of the extent's centre, degrees east, -180 to 180.
         latitude: of the extent's centre, degrees north.
         sampling: how.
+        trajectory: how many pictures to keep of each sample on its way from noise, 0 for none, at most as many as
+            there are steps. The last of them is the result.
     """
 
     model: str
@@ -120,12 +138,15 @@ class Generate:
     date: Optional[str] = None
     longitude: Optional[float] = None
     latitude: Optional[float] = None
+    trajectory: int = 0
 
     def __post_init__(self) -> None:
         """Check what can be checked without a model."""
         _check_date(self.date)
         if not 0 < self.gsd < GSD_LIMIT:
             raise ValueError("gsd must be metres per pixel, above 0")
+        if not 0 <= self.trajectory <= min(self.sampling.steps, TRAJECTORY_LIMIT):
+            raise ValueError(f"trajectory must be from 0 to the steps, at most {TRAJECTORY_LIMIT}")
 
 
 @dataclass(frozen=True)
@@ -159,7 +180,46 @@ class SuperResolve:
             raise ValueError("gsd must be metres per pixel, above 0")
 
 
-Request = Union[Generate, SuperResolve]
+@dataclass(frozen=True)
+class Edit:
+    """A raster, on its own grid, with the ground inside polygons turned into something else, or changed as a whole.
+
+    Pixels outside the polygons keep their exact numbers.
+
+    Attributes:
+        model: id of a model card.
+        source: the raster.
+        gsd: metres on the ground of one source pixel.
+        prompt: what is there afterwards.
+        sampling: how.
+        mask: where to change; None for the whole raster.
+        strength: how far to leave the source: 1 draws anew, less starts from the source with so much noise (SDEdit,
+            Meng et al. 2022: t0), above 0.
+        negative_prompt: what to stay away from.
+        date: ISO 8601 date that the result should show.
+    """
+
+    model: str
+    source: Source
+    gsd: float
+    prompt: str
+    sampling: Sampling
+    mask: Optional[Mask] = None
+    strength: float = 1.0
+    negative_prompt: str = ""
+    date: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a model."""
+        _check_date(self.date)
+        _check_date(self.source.date)
+        if not 0 < self.gsd < GSD_LIMIT:
+            raise ValueError("gsd must be metres per pixel, above 0")
+        if not 0 < self.strength <= 1:
+            raise ValueError("strength must be above 0 and at most 1")
+
+
+Request = Union[Generate, SuperResolve, Edit]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from .requests import Request
 
 
 def target_paths(request: Request, output: str, spread_output: str = "") -> Tuple[str, ...]:
-    """The files of the samples, then that of the spread if one was asked for.
+    """The files of the samples, then that of the spread if one was asked for, then those of the trajectories.
+
+    The pictures of a trajectory come sample by sample, the noisiest first.
 
     Args:
         request: what is asked.
@@ -20,6 +22,9 @@ def target_paths(request: Request, output: str, spread_output: str = "") -> Tupl
         found = [output, *(_beside(output, str(number)) for number in range(2, request.sampling.samples + 1))]
     if getattr(request, "spread", False) and (spread_output or output):
         found.append(spread_output or _beside(output, "spread"))
+    frames = getattr(request, "trajectory", 0) if output else 0
+    for path in found[: request.sampling.samples]:
+        found += [_beside(path, f"frame_{number:0{len(str(frames))}d}") for number in range(1, frames + 1)]
     return tuple(found)
 
 

@@ -1,7 +1,8 @@
-"""A convolutional autoencoder whose decoding can be cut into tiles exactly."""
+"""A transform code of image blocks and a convolutional decoder, whose decoding can be cut into tiles exactly."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,82 +24,69 @@ class _Residual(nn.Module):
 
 
 class TileableAutoencoder(ModelMixin, ConfigMixin):
-    """Pixels to latents of an eighth of the side, and back.
+    """Blocks of pixels to latents by a linear transform, and back by its inverse and a network that adds what is lost.
 
-    Convolutions and activations only: no normalisation and no attention, so a latent changes the pixels within
-    ``decode_halo`` latents of it and no others. Most of the work is done on the latents' own grid, where it is cheap
+    The analysis transform is the leading principal components of the blocks of real images (transform coding: Goyal
+    2001, "Theoretical Foundations of Transform Coding"), so a latent depends on its own block alone. The decoder adds
+    convolutions and activations only, no normalisation and no attention: a latent changes the pixels within
+    ``decode_halo`` latents of it and no others. Most of its work is done on the latents' own grid, where it is cheap
     on a CPU; after each enlargement a 3x3 convolution joins the blocks, so that no grid is left in the picture.
 
     Args:
         in_channels: bands.
         latent_channels: channels of a latent.
-        width: channels on the latents' grid.
-        blocks: residual blocks on the latents' grid, in the encoder and in the decoder.
-        latent_shift: mean of each raw latent channel over the training chips; empty: 0.
-        latent_scale: standard deviation of each raw latent channel; empty: 1.
+        scale: side of a block in pixels, a power of two from 4.
+        width: channels of the decoder on the latents' grid, halved with each enlargement.
+        blocks: residual blocks on the latents' grid.
+        latent_scale: number that each raw latent channel is divided by; empty: 1.
     """
-
-    scale = 8
 
     @register_to_config
     def __init__(
         self,
         in_channels: int = 3,
-        latent_channels: int = 12,
-        width: int = 160,
+        latent_channels: int = 32,
+        scale: int = 8,
+        width: int = 144,
         blocks: int = 3,
-        latent_shift: Sequence[float] = (),
         latent_scale: Sequence[float] = (),
     ) -> None:
         super().__init__()
-        half, quarter = width // 2, width // 5
-        self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(4),
-            _conv(in_channels * 16, half),
-            _Residual(half),
-            nn.PixelUnshuffle(2),
-            nn.Conv2d(half * 4, width, 1),
-            *[_Residual(width) for _ in range(blocks)],
-            nn.Conv2d(width, latent_channels, 1),
-        )
-        self.decoder = nn.Sequential(
-            _conv(latent_channels, width),
-            *[_Residual(width) for _ in range(blocks)],
-            nn.Conv2d(width, half * 4, 1),
-            nn.PixelShuffle(2),
-            _Residual(half),
-            _Residual(half),
-            nn.Conv2d(half, quarter * 4, 1),
-            nn.PixelShuffle(2),
-            _Residual(quarter),
-            _conv(quarter, in_channels * 4),
-            nn.PixelShuffle(2),
-            _conv(in_channels, in_channels),
-        )
-        self.register_buffer("shift", _per_channel(latent_shift, latent_channels, 0.0), persistent=False)
-        self.register_buffer("spread", _per_channel(latent_scale, latent_channels, 1.0), persistent=False)
+        if scale < 4 or scale & (scale - 1):
+            raise ValueError("scale must be a power of two from 4")
+        self.scale = scale
+        self.analysis = nn.Conv2d(in_channels, latent_channels, scale, stride=scale)
+        self.synthesis = nn.ConvTranspose2d(latent_channels, in_channels, scale, stride=scale)
+        layers: list[nn.Module] = [_conv(latent_channels, width), *[_Residual(width) for _ in range(blocks)]]
+        for stage in range(1, self._enlargements):
+            before, after = width >> (stage - 1), width >> stage
+            layers += [nn.Conv2d(before, after * 4, 1), nn.PixelShuffle(2), _Residual(after)]
+            layers += [_Residual(after)] * (stage == 1)
+        last = _conv(in_channels, in_channels)
+        self.detail = nn.Sequential(*layers, _conv(after, in_channels * 4), nn.PixelShuffle(2), last)
+        for parameter in (last.weight, last.bias):
+            nn.init.zeros_(parameter)  # training starts from the transform alone
+        self.register_buffer("spread", _per_channel(latent_scale, latent_channels), persistent=False)
+
+    @property
+    def _enlargements(self) -> int:
+        return int(math.log2(self.scale))
 
     @property
     def decode_halo(self) -> int:
         """Latents around a block that its pixels depend on."""
-        reach = 1.0 + self.config.blocks + 2 / 2 + 2 / 4 + 1 / 8  # 3x3 convolutions, in latents
-        return int(-(-reach // 1))
-
-    def encode_raw(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, bands, H, W) in 0..1 -> latents (B, channels, H / 8, W / 8) before standardisation."""
-        return self.encoder(pixels * 2 - 1)
-
-    def decode_raw(self, z: Tensor) -> Tensor:
-        """Raw latents (B, channels, h, w) -> pixels (B, bands, 8 h, 8 w), about 0..1, not clipped."""
-        return self.decoder(z) * 0.5 + 0.5
+        stages = range(1, self._enlargements)
+        reach = 1.0 + self.config.blocks + 1 / 2 + sum(0.5**stage for stage in stages)  # 3x3 convolutions, in latents
+        return math.ceil(reach + 2 / self.scale + 1 / self.scale)
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, bands, H, W) in 0..1, sides multiples of 8 -> latents of zero mean and unit deviation."""
-        return (self.encode_raw(pixels) - self.shift) / self.spread
+        """Pixels (B, bands, H, W) in 0..1, sides multiples of ``scale`` -> latents (B, channels, h, w)."""
+        return self.analysis(pixels * 2 - 1) / self.spread
 
     def decode(self, z: Tensor) -> Tensor:
-        """Standardised latents (B, channels, h, w) -> pixels (B, bands, 8 h, 8 w), about 0..1, not clipped."""
-        return self.decode_raw(z * self.spread + self.shift)
+        """Latents (B, channels, h, w) -> pixels (B, bands, scale * h, scale * w), about 0..1, not clipped."""
+        raw = z * self.spread
+        return (self.synthesis(raw) + self.detail(z)) * 0.5 + 0.5
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The reconstruction of pixels (B, bands, H, W) in 0..1."""
@@ -109,8 +97,8 @@ def _conv(inner: int, outer: int) -> nn.Conv2d:
     return nn.Conv2d(inner, outer, 3, padding=1, padding_mode="replicate")
 
 
-def _per_channel(values: Sequence[float], channels: int, default: float) -> Tensor:
-    filled = list(values) or [default] * channels
+def _per_channel(values: Sequence[float], channels: int) -> Tensor:
+    filled = list(values) or [1.0] * channels
     if len(filled) != channels:
         raise ValueError(f"{len(filled)} values for {channels} latent channels")
     return torch.tensor(filled, dtype=torch.float32).view(1, channels, 1, 1)

@@ -134,7 +134,7 @@ def make_tiny(card: ModelCard, device: torch.device) -> LatentModel:
             cross_attention_dim=8,
         )
         caption = CaptionTokens(classes=("Forest", "River", "SeaLake"), width=8)
-        autoencoder = TileableAutoencoder(latent_channels=4, width=20, blocks=1)
+        autoencoder = TileableAutoencoder(latent_channels=4, width=16, blocks=1)
         with torch.no_grad():
             autoencoder.decoder[-1].weight.mul_(8)  # random weights shrink what goes through them
     for network in (denoiser, caption, autoencoder):

@@ -46,9 +46,7 @@ def train(arguments: Sequence[str]) -> int:
     if asked.publish is not None and recipe.publishes:
         from .publish import publish
 
-        sharper = asked.out / recipe.options.get("decoder", "none") / "export" / "vae"
-        parts = {"vae": sharper} if sharper.is_dir() else {}
-        publish(folder / "export", recipe.model, asked.publish, parts=parts)
+        publish(folder / "export", recipe.model, asked.publish)
     return 0
 
 
@@ -91,19 +89,14 @@ def evaluate(arguments: Sequence[str]) -> int:
 
 def make_objective(recipe: Recipe, data: Path, folder: Path) -> Objective:
     """The objective of a recipe, with its data and its fresh network."""
-    if recipe.objective == "autoencoder":
-        from .autoencoding import AutoencoderObjective
-
-        return AutoencoderObjective(recipe, data)
     if recipe.objective == "latent":
         from .latent import LatentObjective
 
-        autoencoder = folder.parent / recipe.needs / "export" / "vae"
-        return LatentObjective(recipe, data, autoencoder, folder / "latents.safetensors")
+        return LatentObjective(recipe, data, folder.parent / recipe.needs, folder / "latents.safetensors")
     if recipe.objective == "sharpening":
         from .sharpening import SharpeningObjective
 
-        return SharpeningObjective(recipe, data, folder.parent / recipe.needs / "export" / "vae")
+        return SharpeningObjective(recipe, data, folder / "fitted")
     if recipe.objective == "residual":
         from .residual import ResidualObjective
 

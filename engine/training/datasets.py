@@ -82,6 +82,11 @@ def read_ucmerced(folder: Path, split: str) -> Chips:
     return Chips(pixels, labels, classes, 0.3)
 
 
+def read_chips(name: str, folder: Path, split: str) -> Chips:
+    """A data set by its name, eurosat or ucmerced; see its own function."""
+    return {"eurosat": read_eurosat, "ucmerced": read_ucmerced}[name](folder, split)
+
+
 def read_naip(folder: Path, before: int = 2018, size: int = 256) -> np.ndarray:
     """Squares of the NAIP scenes at 5 m in the series of changes, RGB.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from ..models.autoencoder import TileableAutoencoder
 from ..models.caption import FIELDS, CaptionTokens
 from ..models.schedulers import SCHEDULE
-from .datasets import Chips, read_eurosat
+from .datasets import Chips, read_chips
 from .dihedral import turn
 from .export import WEIGHTS, save_component, save_index
 from .order import Order, step_generator
@@ -28,22 +29,22 @@ class LatentObjective:
     """v-prediction of latents, given the tokens of a caption.
 
     A caption is the image's class and its metadata, each of which is sometimes withheld: the text so that guidance has
-    a null condition (Ho & Salimans 2021, Algorithm 1), the metadata so that it may stay unknown. EuroSAT gives the
+    a null condition (Ho & Salimans 2021, Algorithm 1), the metadata so that it may stay unknown. The data sets give the
     ground resolution and nothing else.
 
     Args:
-        recipe: ``network`` names a diffusers class under ``_class_name``; options ``drop_text`` and ``drop_gsd``
-            (probabilities) and ``every`` (1 takes all chips, 2 every second).
+        recipe: ``network`` names a diffusers class under ``_class_name``; options ``data`` (name of a data set),
+            ``drop_text`` and ``drop_gsd`` (probabilities) and ``every`` (1 takes all chips, 2 every second).
         data: folder with the archives.
-        autoencoder: folder of the exported autoencoder.
+        decoder: folder of the decoder's run: its fitted transform makes the latents, its latest decoder is exported.
         cache: file that keeps the encoded data set.
     """
 
-    def __init__(self, recipe: Recipe, data: Path, autoencoder: Path, cache: Path) -> None:
-        self.recipe = recipe
-        self.autoencoder = read_component(TileableAutoencoder, autoencoder)
-        every = recipe.options.get("every", 1)
-        train, val = read_eurosat(data, "train").every(every), read_eurosat(data, "val").every(every)
+    def __init__(self, recipe: Recipe, data: Path, decoder: Path, cache: Path) -> None:
+        self.recipe, self.decoder = recipe, decoder
+        self.autoencoder = read_component(TileableAutoencoder, decoder / "fitted")
+        every, name = recipe.options.get("every", 1), recipe.options["data"]
+        train, val = read_chips(name, data, "train").every(every), read_chips(name, data, "val").every(every)
         if not cache.exists():
             cache.parent.mkdir(parents=True, exist_ok=True)
             save_file({"train": self._encode(train, range(8)), "val": self._encode(val, range(1))}, cache)
@@ -58,15 +59,11 @@ class LatentObjective:
 
     @torch.no_grad()
     def _encode(self, chips: Chips, turns: range) -> Tensor:
-        """Latents (turns, N, channels, 8, 8) float16 of every chip, turned."""
+        """Latents (turns, N, channels, h, w) float16 of every chip, turned."""
         pixels = torch.from_numpy(chips.pixels).permute(0, 3, 1, 2)
-        rows = [torch.cat([self._encode_part(turn(p.float().div(255), k)) for p in pixels.split(128)]) for k in turns]
+        encode = self.autoencoder.encode
+        rows = [torch.cat([encode(turn(p.float().div(255), k)).half() for p in pixels.split(128)]) for k in turns]
         return torch.stack(rows)
-
-    def _encode_part(self, pixels: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
-            z = self.autoencoder.encode(pixels)
-        return z.half()
 
     def loss(self, step: int) -> Tensor:
         """See the class."""
@@ -112,7 +109,8 @@ class LatentObjective:
         """Write the network, the caption tokens, the autoencoder and the scheduler."""
         save_component(averaged["denoiser"], folder / "unet")
         save_component(averaged["caption"], folder / "caption")
-        save_component(self.autoencoder, folder / "vae")
+        latest = self.decoder / "export" / "vae"
+        shutil.copytree(latest if latest.is_dir() else self.decoder / "fitted", folder / "vae")
         DDPMScheduler(**SCHEDULE, clip_sample=False).save_config(folder / "scheduler")
         components = {
             "unet": ("diffusers", type(averaged["denoiser"]).__name__),

@@ -1,4 +1,4 @@
-"""The decoder's second objective: texture as rich as the real one, where pixels cannot be known."""
+"""The decoder's objective: texture as rich as the real one, where pixels cannot be known."""
 
 from __future__ import annotations
 
@@ -9,58 +9,63 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..models.autoencoder import TileableAutoencoder
-from .datasets import read_eurosat
+from .datasets import read_chips
 from .dihedral import turn
 from .export import save_component
 from .latent import read_component
 from .metrics import gradient_energy, psnr
 from .order import Order, step_generator
 from .recipe import Recipe
+from .transform import fit_autoencoder
 
 
 class SharpeningObjective:
-    """A trained autoencoder's decoder learns to draw texture; its encoder, and so its latents, stay as they are.
+    """A decoder learns to draw texture; the transform, and so the latents, stay as they were fitted.
 
     Squared error alone makes a decoder blur whatever its latents leave open, and houses of a pixel or two vanish. Here
     the smoothed picture must still be right, while the local strength of gradients at two scales must be that of the
     real chip, and a small critic of patches must not tell the two apart (hinge loss: Lim & Ye 2017; patches: Isola et
     al. 2017; in autoencoders: Esser et al. 2021). Decoder and critic learn in one step of one optimizer: the critic's
-    weights are held still where the decoder's loss passes through it.
+    weights are held still where the decoder's loss passes through it. Noise on the latents makes neighbouring latents
+    decode alike, so that the small errors of a denoiser stay small in the picture.
 
     Args:
-        recipe: options ``latent_noise``, the weights ``texture``, ``grid``, ``critic`` and ``pixels``, ``critic_from``
-            (step) and ``every`` (1 takes all chips, 2 every second).
+        recipe: ``network`` is the autoencoder's; options ``data`` (name of a data set), ``whitening`` (see
+            ``transform``), ``crop`` (pixels), ``latent_noise``, the weights ``texture``, ``grid``, ``critic`` and
+            ``pixels``, ``critic_from`` (step) and ``every`` (1 takes all chips, 2 every second).
         data: folder with the archives.
-        autoencoder: folder of the exported autoencoder.
+        fitted: folder that keeps the fitted autoencoder.
     """
 
-    def __init__(self, recipe: Recipe, data: Path, autoencoder: Path) -> None:
+    def __init__(self, recipe: Recipe, data: Path, fitted: Path) -> None:
         self.recipe = recipe
-        self.autoencoder = read_component(TileableAutoencoder, autoencoder)
-        torch.manual_seed(recipe.seed)
-        decoder = self.autoencoder.decoder.train().requires_grad_(True)
-        self.trained: nn.Module = nn.ModuleDict({"decoder": decoder, "critic": make_critic()})
-        every = recipe.options.get("every", 1)
-        train, val = read_eurosat(data, "train").every(every), read_eurosat(data, "val").every(4 * every)
+        every, name = recipe.options.get("every", 1), recipe.options["data"]
+        train, val = read_chips(name, data, "train").every(every), read_chips(name, data, "val").every(4 * every)
         self.pixels = torch.from_numpy(train.pixels).permute(0, 3, 1, 2).contiguous()
         self.held_out = torch.from_numpy(val.pixels).permute(0, 3, 1, 2).float().div(255)
+        if not fitted.is_dir():
+            whitening = recipe.options["whitening"]
+            save_component(fit_autoencoder(self.pixels, recipe.network, whitening, recipe.seed), fitted)
+        self.autoencoder = read_component(TileableAutoencoder, fitted)
+        detail = self.autoencoder.detail.train().requires_grad_(True)
+        self.trained: nn.Module = nn.ModuleDict({"detail": detail, "critic": make_critic()})
         self.order = Order(len(self.pixels), recipe.batch, recipe.seed)
 
     def loss(self, step: int) -> Tensor:
         """See the class."""
         generator = step_generator(self.recipe.seed, step)
-        pixels = self.pixels[torch.from_numpy(self.order.indices(step))].float().div(255)
-        real = turn(pixels, int(torch.randint(8, (), generator=generator)))
         options, critic = self.recipe.options, self.trained["critic"]
+        pixels = self._crops(self.pixels[torch.from_numpy(self.order.indices(step))], generator)
+        real = turn(pixels.float().div(255), int(torch.randint(8, (), generator=generator)))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
             with torch.no_grad():
-                z = self.autoencoder.encode_raw(real)
+                z = self.autoencoder.encode(real).float()
             z = z + torch.randn(z.shape, generator=generator) * options["latent_noise"]
-            drawn = (self.trained["decoder"](z) * 0.5 + 0.5).float()
+            drawn = self._decode(self.trained, z).float()
             error = drawn - real
             loss = 100 * smooth(error).square().mean() + options["pixels"] * 100 * error.square().mean()
             loss = loss + options["texture"] * texture_distance(drawn, real)
-            loss = loss + options["grid"] * grid_distance(drawn, real)
+            loss = loss + options["grid"] * grid_distance(drawn, real, self.autoencoder.scale)
             hinge = (1 - critic(_centred(real))).relu().mean() + (1 + critic(_centred(drawn.detach()))).relu().mean()
             loss = loss + hinge.float()
             if step >= options["critic_from"]:
@@ -69,24 +74,35 @@ class SharpeningObjective:
                 loss = loss - options["critic"] * liked.float()
         return loss
 
+    def _crops(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """A square of the same size out of each chip, on the blocks of the transform."""
+        crop, side = self.recipe.options["crop"], self.autoencoder.scale
+        places = (pixels.shape[-1] - crop) // side + 1
+        top, left = (int(torch.randint(places, (), generator=generator)) * side for _ in range(2))
+        return pixels[..., top : top + crop, left : left + crop]
+
+    def _decode(self, networks: nn.Module, z: Tensor) -> Tensor:
+        """As ``TileableAutoencoder.decode``, with the decoder that is being trained."""
+        with torch.autocast("cpu", enabled=False), torch.no_grad():
+            plain = self.autoencoder.synthesis(z * self.autoencoder.spread)
+        return (plain + networks["detail"](z)) * 0.5 + 0.5
+
     @torch.no_grad()
     def validate(self, averaged: nn.Module) -> dict[str, float]:
         """PSNR on the validation split, in dB, and the gradient energy over that of the real chips."""
-        rebuilt = torch.cat([self._rebuild(averaged, part) for part in self.held_out.split(64)])
+        encode = self.autoencoder.encode
+        rebuilt = torch.cat([self._decode(averaged, encode(part)).clamp(0, 1) for part in self.held_out.split(64)])
         return {
             "psnr": psnr(rebuilt, self.held_out),
             "gradient_energy": gradient_energy(rebuilt) / gradient_energy(self.held_out),
         }
 
-    def _rebuild(self, averaged: nn.Module, pixels: Tensor) -> Tensor:
-        return (averaged["decoder"](self.autoencoder.encode_raw(pixels)) * 0.5 + 0.5).clamp(0, 1)
-
     @torch.no_grad()
     def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write the autoencoder with its new decoder."""
         finished = TileableAutoencoder.from_config(self.autoencoder.config)
-        finished.encoder.load_state_dict(self.autoencoder.encoder.state_dict())
-        finished.decoder.load_state_dict(averaged["decoder"].state_dict())
+        finished.load_state_dict(self.autoencoder.state_dict())
+        finished.detail.load_state_dict(averaged["detail"].state_dict())
         save_component(finished, folder / "vae")
 
 

@@ -13,6 +13,7 @@ from afterimage.engine.contract import (
     Affine,
     Cancel,
     Cancelled,
+    Edit,
     ErrorCode,
     Failed,
     Failure,
@@ -20,6 +21,7 @@ from afterimage.engine.contract import (
     GeoBox,
     Input,
     Job,
+    Mask,
     Measure,
     ModelCard,
     Output,
@@ -57,6 +59,7 @@ GENERATE = Generate(
     date="2024-06-01",
     longitude=15.03,
     latitude=45.17,
+    trajectory=8,
 )
 SUPER_RESOLVE = SuperResolve(
     model="afterimage-superresolve",
@@ -65,6 +68,17 @@ SUPER_RESOLVE = SuperResolve(
     gsd=10.0,
     sampling=Sampling(0, 8, "DDIM", samples=2),
     spread=True,
+)
+EDIT = Edit(
+    model="afterimage-generate",
+    source=Source("inputs/source.tif", "Orthophoto 2020"),
+    gsd=10.0,
+    prompt="forest",
+    sampling=Sampling(5, 16, "DPM++ 2M", 2.0),
+    mask=Mask("inputs/mask.geojson", "Parcels"),
+    strength=0.75,
+    negative_prompt="clouds",
+    date="2024-06-01",
 )
 JOB = Job("20240601-120000-1", GENERATE, "/home/a b/é.tif", "", "Forest at the river")
 CARD = ModelCard(
@@ -114,6 +128,7 @@ RESULT = Result(
     (
         Output("/home/a b/é.tif", Role.SAMPLE, 1, LONLAT, ("red", "green", "blue"), "uint8", "2024-06-01"),
         Output("/home/a b/é_spread.tif", Role.SPREAD, 0, LONLAT, ("spread of red",), "float32"),
+        Output("/home/a b/é_frame_1.tif", Role.TRAJECTORY, 1, LONLAT, ("red",), "uint8", "2024-05-31", 1),
     ),
     PROVENANCE,
     ("Not used by this model: the date.",),
@@ -135,6 +150,7 @@ SAMPLES = {
     "cancelled": Cancelled("a"),
     "generate": GENERATE,
     "super_resolve": SUPER_RESOLVE,
+    "edit": EDIT,
     "job": JOB,
     "model_card": CARD,
 }
