@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 CARD = "card.json"
 #: Family on a card -> the file beside this one that loads it.
-FAMILIES = ("eo_latent", "eo_residual")
+FAMILIES = ("eo_latent", "eo_residual", "ddpm")
 
 _TINY = (
     ModelCard(
@@ -27,7 +27,7 @@ _TINY = (
         summary="For tests: draws noise.",
         family="eo_latent",
         version="0",
-        tasks=("Generate",),
+        tasks=("Generate", "Edit"),
         bands=("red", "green", "blue"),
         gsd=(10.0, 10.0),
         window=64,
@@ -60,6 +60,24 @@ _TINY = (
         parameters=35_000,
         memory_mb=400,
         gflop_per_window_step=0.02,
+        pickable=False,
+    ),
+    ModelCard(
+        id="tiny-ddpm",
+        name="Tiny DDPM (random weights)",
+        summary="For tests: draws noise, and is told nothing.",
+        family="ddpm",
+        version="0",
+        tasks=("Generate",),
+        bands=("red", "green", "blue"),
+        gsd=(10.0, 10.0),
+        window=32,
+        stride=24,
+        schedulers=("DDPM", "DDIM", "DPM++ 2M"),
+        steps=4,
+        parameters=30_000,
+        memory_mb=400,
+        gflop_per_window_step=0.002,
         pickable=False,
     ),
 )

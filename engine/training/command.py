@@ -101,4 +101,8 @@ def make_objective(recipe: Recipe, data: Path, folder: Path) -> Objective:
         from .residual import ResidualObjective
 
         return ResidualObjective(recipe, data)
+    if recipe.objective == "ddpm":
+        from .ddpm import NoiseObjective
+
+        return NoiseObjective(recipe, data)
     raise ValueError(f"recipe {recipe.name}: no objective {recipe.objective!r}")

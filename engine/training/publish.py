@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..contract import Measure, ModelCard, Sampling, WireError, dumps, loads
 from ..contract.requests import Generate
-from ..models import catalog, eo_latent, eo_residual
+from ..models import catalog, ddpm, eo_latent, eo_residual
 from ..models.eo_latent import LatentModel
 from ..models.vocabulary import spelled
 from ..models.weights import digests
@@ -85,6 +85,11 @@ def _with_costs(card: ModelCard, folder: Path) -> ModelCard:
         model = eo_residual.load_model(card, folder, device)
         x = torch.zeros(1, 3, card.window, card.window)
         step = gflop(lambda: model.predict(x, torch.tensor(1), x, card.factors[0]))
+        return replace(card, gflop_per_window_step=step, parameters=count(folder), memory_mb=700)
+    if card.family == "ddpm":
+        pixels = ddpm.load_model(card, folder, device)
+        x = torch.zeros(1, pixels.channels, pixels.window, pixels.window)
+        step = gflop(lambda: pixels.predict(x, torch.tensor(1)))
         return replace(card, gflop_per_window_step=step, parameters=count(folder), memory_mb=700)
     latent = eo_latent.load_model(card, folder, device)
     z = torch.zeros(1, latent.channels, latent.window, latent.window)
