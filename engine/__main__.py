@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .server import run_once
 
         return run_once(options.folder, settings, options.watch_stdin)
+    if options.command == "models" and options.action == "check":
+        return _check(options.folder, options.base)
     if options.command == "models":
         from .models import catalog
 
@@ -62,11 +64,29 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run or resume a job folder")
     run.add_argument("folder", type=Path)
     run.add_argument("--watch-stdin", action="store_true", help="the end of standard input cancels")
-    commands.add_parser("models", help="list the installed models as JSON")
+    models = commands.add_parser("models", help="list the installed models as JSON, or check a folder of weights")
+    actions = models.add_subparsers(dest="action")
+    check = actions.add_parser("check", help="load a published model and say what it is, as JSON")
+    check.add_argument("folder", type=Path, help="a folder in its authors' layout, or a .ckpt file")
+    check.add_argument("--base", type=Path, help="folder of the base, for a ControlNet that lies elsewhere")
     commands.add_parser("train", help="train a model", add_help=False)
     commands.add_parser("evaluate", help="measure a model", add_help=False)
     commands.add_parser("doctor", help="examine this installation, as JSON")
     return parser
+
+
+def _check(folder: Path, base: Path | None) -> int:
+    """Print what lies in a folder of weights, or the sentence why it cannot be run; the exit status."""
+    from .errors import EngineError
+    from .models import published
+
+    try:
+        report = {"ok": True, **published.examine(folder, base)}
+    except EngineError as error:
+        failure = error.failure()
+        report = {"ok": False, "code": failure.code.value, "message": failure.message, "hint": failure.hint}
+    sys.stdout.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
+    return 0 if report["ok"] else 1
 
 
 def _settings(options: argparse.Namespace) -> Settings:

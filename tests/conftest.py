@@ -53,6 +53,18 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def parity() -> Path:
+    """Tiny checkpoints of the published families with their own code's outputs; AFTERIMAGE_PARITY names other ones."""
+    folder = Path(os.environ.get("AFTERIMAGE_PARITY") or SHARED / "parity")
+    if not folder.is_dir():
+        reason = "../shared/parity is not there"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def null_engine() -> types.ModuleType:
     """``tests/support/null_engine.py``: a model that costs nothing. Needs the engine's Python."""
     pytest.importorskip("rasterio")

@@ -17,11 +17,18 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    PNDMScheduler,
     UniPCMultistepScheduler,
 )
 from torch import Tensor
 
-_DETERMINISTIC = (DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler)
+_DETERMINISTIC = (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
 
 
 def draws_noise(scheduler: Any) -> bool:
@@ -56,6 +63,8 @@ def step(scheduler: Any, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None)
         return _ddim(scheduler, output, t, x)
     if isinstance(scheduler, EulerAncestralDiscreteScheduler):
         return _euler_ancestral(scheduler, output, t, x, z)
+    if isinstance(scheduler, PNDMScheduler):
+        return scheduler.step(output, t, x).prev_sample, _denoised(scheduler, output, t, x)
     if z is not None and "variance_noise" in inspect.signature(scheduler.step).parameters:
         stepped = scheduler.step(output, t, x, variance_noise=z)
     else:
@@ -110,6 +119,17 @@ def _ddim(scheduler: DDIMScheduler, output: Tensor, t: Tensor, x: Tensor) -> tup
     )
     epsilon = (x - alpha_bar**0.5 * denoised) / (1 - alpha_bar) ** 0.5
     return alpha_bar_next**0.5 * denoised + (1 - alpha_bar_next) ** 0.5 * epsilon, denoised
+
+
+def _denoised(scheduler: PNDMScheduler, output: Tensor, t: Tensor, x: Tensor) -> Tensor:
+    """The estimate of the clean sample, for a scheduler that neither returns nor keeps one.
+
+    Source: Salimans and Ho 2022, "Progressive Distillation for Fast Sampling of Diffusion Models", appendix D.
+    """
+    alpha_bar = scheduler.alphas_cumprod[t]
+    if scheduler.config.prediction_type == "v_prediction":
+        return alpha_bar**0.5 * x - (1 - alpha_bar) ** 0.5 * output
+    return (x - (1 - alpha_bar) ** 0.5 * output) / alpha_bar**0.5
 
 
 def _euler_ancestral(

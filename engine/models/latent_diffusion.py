@@ -1,0 +1,246 @@
+"""What the published families share: text to states, one loop over a stock scheduler, latents to a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import diffusers
+import torch
+from torch import Tensor, nn
+
+from ..diffusion import stochastic
+from ..diffusion.guidance import Predict
+from ..diffusion.loop import sample
+from ..errors import InvalidRequest, UnknownScheduler, WeightsMissing
+from .layout import Layout
+from .text import TextEncoder, load_text
+from .vae import PictureCodec, load_codec
+from .weights import read_json
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One question that guidance asks the network.
+
+    Attributes:
+        weight: of its answer; the weights of all branches add up to 1.
+        told: name -> tensor, the keywords of ``forward``; the first axis is the batch, or 1 for all of it.
+    """
+
+    weight: float
+    told: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A finished run.
+
+    Attributes:
+        latents: (B, C, h, w) float32.
+        trace: latents after each call of the scheduler (calls, B, C, h, w).
+        timesteps: of those calls.
+    """
+
+    latents: Tensor
+    trace: Tensor
+    timesteps: Tensor
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What every pipeline has beside its U-Net.
+
+    Attributes:
+        text: prompts to states.
+        codec: pictures to latents and back.
+        schedule: ``scheduler_config.json``.
+    """
+
+    text: TextEncoder
+    codec: PictureCodec
+    schedule: Mapping[str, Any]
+
+
+class LatentDiffusion:
+    """A text-conditioned latent diffusion model; families say what else their network is told.
+
+    Args:
+        parts: text side, autoencoder, schedule.
+        networks: everything that ``to`` moves, beside the parts.
+    """
+
+    #: Name for people.
+    title: ClassVar[str]
+    #: Inputs that change the picture, by the names of ``predictor``'s keywords.
+    conditioning: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
+
+    def __init__(self, parts: Parts, *networks: nn.Module) -> None:
+        self.text, self.codec, self.schedule = parts.text, parts.codec, dict(parts.schedule)
+        self.networks: tuple[nn.Module, ...] = (*networks, parts.text.network, parts.codec.network)
+        self.device = torch.device("cpu")
+
+    def to(self, device: torch.device | str) -> LatentDiffusion:
+        """The same model on another device."""
+        for network in self.networks:
+            network.to(device)
+        self.device = torch.device(device)
+        return self
+
+    def scheduler(self) -> Any:
+        """A fresh scheduler as the folder describes it.
+
+        Raises:
+            UnknownScheduler: of a class that is not known here.
+        """
+        return make_sampler(str(self.schedule.get("_class_name")), self.schedule)
+
+    def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
+        """One call of the network: its raw output, float32. Families say what else it takes."""
+        raise NotImplementedError
+
+    def branches(self, batch: int, **asked: Any) -> list[Branch]:
+        """What guidance asks the network; ``asked`` are the keywords of ``predictor``. Families say which."""
+        raise NotImplementedError
+
+    def predictor(self, batch: int, **asked: Any) -> Predict:
+        """The guided prediction for a batch of samples.
+
+        Args:
+            batch: samples in each call.
+            asked: keywords of the family's ``branches``.
+
+        Raises:
+            InvalidRequest: what is asked does not fit together.
+        """
+        branches = self.branches(batch, **asked)
+        told = {
+            name: torch.cat([_expanded(branch.told[name], batch, name) for branch in branches]).to(self.device)
+            for name in branches[0].told
+        }
+        weights = [branch.weight for branch in branches]
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            answers = self.forward(x.repeat(len(weights), 1, 1, 1), t, **told).chunk(len(weights))
+            guided = weights[0] * answers[0]
+            for weight, answer in zip(weights[1:], answers[1:]):
+                guided = guided + weight * answer
+            return guided
+
+        return predict
+
+    @torch.inference_mode()
+    def sample(
+        self, noise: Tensor | Callable[[int], Tensor], steps: int, scheduler: Any = None, **asked: Any
+    ) -> Sampled:
+        """A batch of samples.
+
+        Args:
+            noise: standard normal (B, C, h, w), before the scheduler's first level scales it; or, for schedulers that
+                draw noise in each step, a function of the stream as in ``diffusion.loop.sample``.
+            steps: as the scheduler counts them.
+            scheduler: a diffusers scheduler; None takes the family's own.
+            asked: keywords of the family's ``branches``.
+
+        Raises:
+            InvalidRequest: what is asked does not fit together.
+            UnknownScheduler: the scheduler is not known here.
+        """
+        draw = noise if callable(noise) else _only_start(noise)
+        start = draw(0)
+        scheduler = self.scheduler() if scheduler is None else scheduler
+        predict = self.predictor(len(start), **asked)
+        seen: list[Tensor] = []
+        scale = scheduler.scale_model_input
+
+        def scale_and_keep(x: Tensor, t: Tensor) -> Tensor:
+            seen.append(x)  # the loop scales once before each call, so these are the latents between the calls
+            return scale(x, t)
+
+        scheduler.scale_model_input = scale_and_keep
+        try:
+            latents = sample(predict, scheduler, steps, lambda stream: draw(stream).to(self.device))
+        finally:
+            del scheduler.scale_model_input
+        return Sampled(latents, torch.stack([*seen[1:], latents]), torch.as_tensor(scheduler.timesteps))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) float32 in 0..1 of latents (B, C, h, w)."""
+        return self.codec.decode(latents.to(self.device))
+
+    def describe(self) -> dict[str, Any]:
+        """What was found, for people and for ``models check``."""
+        return {
+            "title": self.title,
+            "conditioning": list(self.conditioning),
+            "prediction": str(self.schedule.get("prediction_type", "epsilon")),
+            "scheduler": type(self.scheduler()).__name__,
+            "latents": {"channels": self.codec.channels, "scale": self.codec.scale},
+            "text": {"tokens": self.text.length, "width": self.text.width},
+            "parameters": sum(p.numel() for network in self.networks for p in network.parameters()),
+        }
+
+    def texts(self, prompt: str | Sequence[str]) -> Tensor:
+        """States of one prompt (1, length, width) or of one for each sample."""
+        return self.text([prompt] if isinstance(prompt, str) else list(prompt))
+
+
+def load_parts(layout: Layout) -> Parts:
+    """The text side, the autoencoder and the schedule of a pipeline folder.
+
+    Raises:
+        WeightsMissing: one of them is not there.
+        WeightsDamaged: one of them is not what its configuration says.
+    """
+    if layout.pipeline is None:
+        raise WeightsMissing(
+            "There is a network here, and no pipeline around it: vae/, text_encoder/, tokenizer/ and scheduler/.",
+            "Put the folder where it was in its archive, or name the pipeline's folder.",
+        )
+    schedule = read_json(layout.pipeline / "scheduler" / "scheduler_config.json")
+    return Parts(load_text(layout.pipeline), load_codec(layout.pipeline), schedule)
+
+
+def two_branches(null: Mapping[str, Tensor], cond: Mapping[str, Tensor], guidance_scale: float) -> list[Branch]:
+    """Classifier-free guidance; up to a scale of 1 there is no null branch, as in the official pipelines.
+
+    Source: Ho and Salimans 2022, "Classifier-Free Diffusion Guidance", eq. 6 with w = guidance_scale - 1.
+    """
+    if guidance_scale <= 1:
+        return [Branch(1.0, cond)]
+    return [Branch(1 - guidance_scale, null), Branch(guidance_scale, cond)]
+
+
+def make_sampler(name: str, config: Mapping[str, Any]) -> Any:
+    """A scheduler of diffusers, of any class whose steps take no noise but ours.
+
+    Raises:
+        UnknownScheduler: of a class that is not known here.
+    """
+    kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
+    if kind is None:
+        raise UnknownScheduler(f"There is no scheduler {name[:60]!r} here.", "Choose another scheduler.")
+    scheduler = kind.from_config({key: value for key, value in config.items() if not key.startswith("_")})
+    try:
+        stochastic.draws_noise(scheduler)
+    except ValueError as error:
+        raise UnknownScheduler(
+            f"The scheduler {name} draws noise that cannot be repeated.", "Choose another one."
+        ) from error
+    return scheduler
+
+
+def _only_start(noise: Tensor) -> Callable[[int], Tensor]:
+    def draw(stream: int) -> Tensor:
+        if stream:
+            raise InvalidRequest("This scheduler draws noise in each step: give noise as a function of the stream.")
+        return noise
+
+    return draw
+
+
+def _expanded(value: Tensor, batch: int, name: str) -> Tensor:
+    if len(value) not in (1, batch):
+        raise InvalidRequest(f"There are {len(value)} values of {name} for {batch} samples.", "Give one, or one each.")
+    return value if len(value) == batch else value.expand(batch, *value.shape[1:])

@@ -1,0 +1,145 @@
+"""Family: Stable Diffusion 1 and 2, text to image and inpainting, on stock networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from ..errors import InvalidRequest
+from .latent_diffusion import Branch, LatentDiffusion, Parts, load_parts, two_branches
+from .layout import Layout
+from .statedict import build, component_tensors, fill
+from .weights import read_json
+
+
+class StableDiffusion(LatentDiffusion):
+    """Text to image; with nine input channels, also what to repaint and what is around it.
+
+    Args:
+        parts: text side, autoencoder, schedule.
+        unet: with 4 input channels, or 9 for inpainting.
+    """
+
+    title = "Stable Diffusion"
+    #: Whether soft masks are cut at one half before the network sees them, as the stock pipeline does.
+    is_repaint_binary = True
+
+    def __init__(self, parts: Parts, unet: UNet2DConditionModel) -> None:
+        super().__init__(parts, unet)
+        self.unet = unet
+        self.is_inpainting = int(unet.config.in_channels) == 9
+        if self.is_inpainting:
+            self.conditioning = (*self.conditioning, "picture", "repaint")
+
+    def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
+        """One call of the network: its raw output (B, 4, h, w) float32.
+
+        Args:
+            sample: (B, 4, h, w) noisy latents, scaled by the scheduler; or all the input channels in one.
+            timestep: a scalar, or one for each item.
+            text: states (B, length, width).
+            told: ``context`` (B, 5, h, w), the further input channels of inpainting.
+        """
+        return self._unet(sample, timestep, text, **told)
+
+    def branches(
+        self,
+        batch: int,
+        prompt: str | Sequence[str] = "",
+        negative_prompt: str | Sequence[str] = "",
+        guidance_scale: float = 7.5,
+        picture: Tensor | None = None,
+        repaint: Tensor | None = None,
+        **more: Any,
+    ) -> list[Branch]:
+        """What guidance asks: the negative prompt, then the prompt.
+
+        Args:
+            batch: samples in each call.
+            prompt: one for all samples, or one for each.
+            negative_prompt: in the null branch.
+            guidance_scale: up to 1 there is no null branch.
+            picture: (B or 1, 3, H, W) in 0..1, for inpainting.
+            repaint: (B or 1, 1, H, W) in 0..1, 1 where the picture is drawn anew.
+            more: refused.
+
+        Raises:
+            InvalidRequest: a picture is missing or is not used by this model.
+        """
+        if more:
+            raise InvalidRequest(f"{self.title} is not told {', '.join(sorted(more))}.")
+        shared = self.repainting(picture, repaint)
+        return two_branches(
+            {"text": self.texts(negative_prompt), **shared}, {"text": self.texts(prompt), **shared}, guidance_scale
+        )
+
+    def repainting(self, picture: Tensor | None, repaint: Tensor | None) -> dict[str, Tensor]:
+        """The further input channels of inpainting, by their keyword of ``forward``; none for other networks.
+
+        Order: where to repaint (1), then the latents of the picture without what is repainted (4).
+
+        Raises:
+            InvalidRequest: a picture is missing or is not used by this model.
+        """
+        if not self.is_inpainting:
+            if picture is not None or repaint is not None:
+                raise InvalidRequest("This model draws from text and takes no picture.", "Choose an inpainting model.")
+            return {}
+        if picture is None or repaint is None:
+            raise InvalidRequest("This model repaints: it needs a picture and where to repaint it.")
+        if picture.shape[-2:] != repaint.shape[-2:]:
+            raise InvalidRequest("The picture and where to repaint it differ in size.")
+        if self.is_repaint_binary:
+            repaint = (repaint >= 0.5).to(picture.dtype)
+        kept = (picture * 2 - 1) * (repaint < 0.5)
+        size = [side // self.codec.scale for side in picture.shape[-2:]]
+        where = torch.nn.functional.interpolate(repaint.float(), size=size).to(self.device)
+        around = self.codec.encode((kept.to(self.device) + 1) / 2)
+        count = max(len(where), len(around))
+        return {"context": torch.cat([where.expand(count, -1, -1, -1), around.expand(count, -1, -1, -1)], dim=1)}
+
+    def _unet(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        context: Tensor | None = None,
+        vector: Tensor | None = None,
+        residuals: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """The stock network: ``vector`` goes to ``class_labels``; the last of ``residuals`` is the middle block's."""
+        x = sample if context is None else torch.cat([sample, context], dim=1)
+        expected = int(self.unet.config.in_channels)
+        if x.shape[1] != expected:
+            raise InvalidRequest(f"The network takes {expected} channels, and {x.shape[1]} were given.")
+        added: dict[str, Any] = {}
+        if residuals is not None:
+            added = {
+                "down_block_additional_residuals": tuple(residuals[:-1]),
+                "mid_block_additional_residual": residuals[-1],
+            }
+        with torch.inference_mode():
+            return self.unet(x, timestep, encoder_hidden_states=text, class_labels=vector, return_dict=False, **added)[
+                0
+            ].float()
+
+
+def load_unet(layout: Layout, **changed: Any) -> UNet2DConditionModel:
+    """The U-Net of a layout, strictly, with options of its configuration changed.
+
+    Raises:
+        WeightsMissing: a file is not there.
+        WeightsDamaged: the weights are not those of the network that the configuration describes.
+    """
+    assert layout.unet is not None
+    config: Mapping[str, Any] = {**read_json(layout.unet / "config.json"), **changed}
+    return fill(build(UNet2DConditionModel, config, "U-Net"), component_tensors(layout.unet), "U-Net")
+
+
+def load_model(layout: Layout) -> StableDiffusion:
+    """The model of a layout, strictly. Raises WeightsMissing and WeightsDamaged."""
+    return StableDiffusion(load_parts(layout), load_unet(layout))

@@ -1,0 +1,104 @@
+"""Text to the states that a network attends to: CLIP's tokenizer and text tower."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from ..errors import WeightsDamaged, WeightsMissing
+from .statedict import component_tensors, fill, renamed
+from .weights import read_json
+
+#: Buffer that older files carry: the positions 0, 1, 2 ...; the network counts by itself.
+POSITIONS = "embeddings.position_ids"
+
+
+class TextEncoder:
+    """Prompts to the last hidden states of a CLIP text tower, its final layer norm included.
+
+    Args:
+        tokenizer: pads as its ``special_tokens_map.json`` says: with end-of-text, or with "!" for OpenCLIP's towers.
+        network: the tower.
+    """
+
+    def __init__(self, tokenizer: CLIPTokenizer, network: CLIPTextModel) -> None:
+        self._tokenizer, self.network = tokenizer, network
+        self.length = int(network.config.max_position_embeddings)
+        self.width = int(network.config.hidden_size)
+
+    def ids(self, prompts: Sequence[str]) -> Tensor:
+        """Token ids (B, length) int64: start, text, end, padding; a text that is too long is cut."""
+        told = self._tokenizer(
+            list(prompts), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+        )
+        return torch.as_tensor(told.input_ids)
+
+    def count(self, prompt: str) -> int:
+        """Tokens of a text with its start and its end; beyond ``length`` they are cut."""
+        return len(self._tokenizer([prompt]).input_ids[0])
+
+    @torch.inference_mode()
+    def states(self, ids: Tensor) -> Tensor:
+        """States (B, length, width) of token ids; padding is attended to, as in training."""
+        return self.network(ids.to(self.network.device)).last_hidden_state
+
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """States (B, length, width) of texts."""
+        return self.states(self.ids(prompts))
+
+
+def load_text(folder: Path) -> TextEncoder:
+    """The text side of a pipeline folder: ``tokenizer/`` and ``text_encoder/``.
+
+    Raises:
+        WeightsMissing: a file is not there.
+        WeightsDamaged: the weights are not those of the tower that the configuration describes.
+    """
+    config = read_json(folder / "text_encoder" / "config.json")
+    return TextEncoder(
+        load_tokenizer(folder / "tokenizer"), make_tower(config, component_tensors(folder / "text_encoder"))
+    )
+
+
+def load_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The tokenizer in a folder.
+
+    Raises:
+        WeightsMissing: its vocabulary or its merges are not there.
+        WeightsDamaged: they cannot be read.
+    """
+    for name in ("vocab.json", "merges.txt"):
+        if not (folder / name).is_file():
+            raise WeightsMissing(f"The file tokenizer/{name} is not there.", "Get the model's folder again, complete.")
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (ValueError, OSError, KeyError) as error:
+        raise WeightsDamaged("The tokenizer cannot be read.") from error
+    special = folder / "special_tokens_map.json"
+    if special.is_file():  # decides where tokenizer_config.json says otherwise
+        padding = read_json(special).get("pad_token", tokenizer.pad_token)
+        tokenizer.pad_token = padding["content"] if isinstance(padding, dict) else padding
+    return tokenizer
+
+
+def make_tower(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> CLIPTextModel:
+    """A text tower, strictly.
+
+    transformers 5 took "text_model." out of its names; files of every age have it, and a lenient load would leave the
+    tower as random as it was made.
+
+    Raises:
+        WeightsDamaged: keys are missing or too many, or shapes differ.
+    """
+    kept = renamed(tensors, lambda key: key.removeprefix("text_model."))
+    kept.pop(POSITIONS, None)
+    try:
+        network = CLIPTextModel(CLIPTextConfig(**{k: v for k, v in config.items() if not k.startswith("_")}))
+    except (ValueError, TypeError) as error:
+        raise WeightsDamaged("The configuration of the text encoder does not make a network.") from error
+    return fill(network, kept, "text encoder")

@@ -1,0 +1,71 @@
+"""Pictures to the latents that published networks denoise, and back: a stock ``AutoencoderKL``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from .statedict import build, component_tensors, fill, new_attention_names
+from .weights import read_json
+
+
+class PictureCodec:
+    """An autoencoder with the range of its pictures and the scale of its latents.
+
+    Args:
+        network: with ``scaling_factor`` in its configuration.
+    """
+
+    def __init__(self, network: AutoencoderKL) -> None:
+        self.network = network
+        self.scale: int = 2 ** (len(network.config.block_out_channels) - 1)
+        self.channels = int(network.config.latent_channels)
+        self._factor = float(network.config.scaling_factor)
+        self._shift = float(network.config.shift_factor or 0.0)
+
+    @torch.inference_mode()
+    def moments(self, pixels: Tensor) -> Tensor:
+        """Means and log-variances (B, 2 channels, h, w), unscaled, of pixels (B, 3, H, W) in 0..1."""
+        posterior = self.network.encode(pixels.to(self.network.dtype) * 2 - 1).latent_dist
+        return posterior.parameters.float()
+
+    def encode(self, pixels: Tensor, scaled: bool = True) -> Tensor:
+        """The mode of the latents (B, channels, h, w) of pixels (B, 3, H, W) in 0..1.
+
+        Args:
+            pixels: sides are multiples of ``scale``.
+            scaled: whether in the scale that is denoised; InstructPix2Pix takes them as they come.
+        """
+        mean = self.moments(pixels).chunk(2, dim=1)[0]
+        return (mean - self._shift) * self._factor if scaled else mean
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) float32 in 0..1, clipped, of latents (B, channels, h, w) as they are denoised."""
+        unscaled = latents.to(self.network.dtype) / self._factor + self._shift
+        return (self.network.decode(unscaled).sample.float() / 2 + 0.5).clamp(0, 1)
+
+
+def load_codec(folder: Path) -> PictureCodec:
+    """The autoencoder in ``vae/`` of a pipeline folder, in the names of any version of diffusers.
+
+    Raises:
+        WeightsMissing: a file is not there.
+        WeightsDamaged: the weights are not those of the network that the configuration describes.
+    """
+    return make_codec(read_json(folder / "vae" / "config.json"), component_tensors(folder / "vae"))
+
+
+def make_codec(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PictureCodec:
+    """An autoencoder, strictly.
+
+    Raises:
+        WeightsDamaged: keys are missing or too many, or shapes differ.
+    """
+    network = build(AutoencoderKL, config, "autoencoder")
+    return PictureCodec(fill(network, new_attention_names(tensors), "autoencoder"))

@@ -1,0 +1,25 @@
+"""Reads reference tensors for the parity tests."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def make_reference(root: Path) -> Callable[[Path], Any]:
+    """Opens a family's references: ``make_reference(folder)``; see ``tests/support/reference.py``."""
+    spec = importlib.util.spec_from_file_location("reference", root / "tests" / "support" / "reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def make(folder: Path) -> Any:
+        if not (folder / "refs.npz").is_file():
+            pytest.skip(f"there are no references of {folder.name}")
+        return module.Reference(folder)
+
+    return make
