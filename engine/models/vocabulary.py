@@ -6,255 +6,28 @@ import re
 from collections.abc import Sequence
 
 from ..errors import PromptNotUnderstood
-
-#: The classes of EuroSAT with the words that stand for them. Longer phrases win over the words in them, so that
-#: "apple orchard" is no fruit and "sea lake" is one thing.
-EUROSAT: dict[str, tuple[str, ...]] = {
-    "AnnualCrop": (
-        "annual crop",
-        "annual crops",
-        "crop",
-        "crops",
-        "cropland",
-        "field",
-        "fields",
-        "farmland",
-        "farm",
-        "farms",
-        "arable",
-        "arable land",
-        "wheat",
-        "maize",
-        "corn",
-        "barley",
-        "rapeseed",
-        "canola",
-        "sunflower",
-        "sunflowers",
-        "potato",
-        "potatoes",
-        "sugar beet",
-        "cereal",
-        "cereals",
-        "grain",
-        "agriculture",
-        "agricultural",
-        "ploughed",
-        "plowed",
-        "tilled",
-        "harvest",
-        "cultivated",
-    ),
-    "Forest": (
-        "forest",
-        "forests",
-        "forested",
-        "wood",
-        "woods",
-        "woodland",
-        "woodlands",
-        "tree",
-        "trees",
-        "jungle",
-        "conifer",
-        "conifers",
-        "coniferous",
-        "deciduous",
-        "pine",
-        "pines",
-        "spruce",
-        "beech",
-        "oak",
-        "rainforest",
-        "taiga",
-        "timber",
-    ),
-    "HerbaceousVegetation": (
-        "herbaceous vegetation",
-        "herbaceous",
-        "vegetation",
-        "shrub",
-        "shrubs",
-        "shrubland",
-        "scrub",
-        "scrubland",
-        "heath",
-        "heathland",
-        "heather",
-        "bush",
-        "bushes",
-        "moor",
-        "moorland",
-        "maquis",
-        "garrigue",
-        "steppe",
-        "savanna",
-        "savannah",
-        "natural vegetation",
-    ),
-    "Highway": (
-        "highway",
-        "highways",
-        "motorway",
-        "motorways",
-        "freeway",
-        "expressway",
-        "road",
-        "roads",
-        "interchange",
-        "autobahn",
-        "dual carriageway",
-        "interstate",
-        "junction",
-        "street crossing",
-    ),
-    "Industrial": (
-        "industrial",
-        "industry",
-        "industrial area",
-        "industrial buildings",
-        "industrial estate",
-        "factory",
-        "factories",
-        "warehouse",
-        "warehouses",
-        "commercial",
-        "commercial area",
-        "port",
-        "harbour",
-        "harbor",
-        "logistics",
-        "depot",
-        "retail park",
-        "business park",
-        "airport",
-        "refinery",
-        "power plant",
-        "greenhouses",
-    ),
-    "Pasture": (
-        "pasture",
-        "pastures",
-        "grass",
-        "grassland",
-        "grasslands",
-        "meadow",
-        "meadows",
-        "grazing",
-        "grazing land",
-        "hay",
-        "prairie",
-        "lawn",
-        "cattle",
-        "sheep",
-        "dairy",
-    ),
-    "PermanentCrop": (
-        "permanent crop",
-        "permanent crops",
-        "vineyard",
-        "vineyards",
-        "vines",
-        "vine",
-        "grapes",
-        "orchard",
-        "orchards",
-        "apple orchard",
-        "olive",
-        "olives",
-        "olive grove",
-        "olive groves",
-        "olive trees",
-        "fruit trees",
-        "plantation",
-        "plantations",
-        "citrus",
-        "almond",
-        "almonds",
-        "hops",
-        "palm plantation",
-    ),
-    "Residential": (
-        "residential",
-        "residential area",
-        "residential buildings",
-        "house",
-        "houses",
-        "housing",
-        "homes",
-        "suburb",
-        "suburbs",
-        "suburban",
-        "town",
-        "towns",
-        "village",
-        "villages",
-        "city",
-        "cities",
-        "urban",
-        "neighbourhood",
-        "neighborhood",
-        "settlement",
-        "settlements",
-        "built-up",
-        "built up",
-        "estate",
-        "apartments",
-        "garden city",
-    ),
-    "River": (
-        "river",
-        "rivers",
-        "stream",
-        "streams",
-        "canal",
-        "canals",
-        "creek",
-        "riverbank",
-        "meander",
-        "meanders",
-        "waterway",
-        "waterways",
-        "watercourse",
-        "estuary",
-    ),
-    "SeaLake": (
-        "sea lake",
-        "sea",
-        "lake",
-        "lakes",
-        "ocean",
-        "water",
-        "open water",
-        "reservoir",
-        "reservoirs",
-        "lagoon",
-        "bay",
-        "pond",
-        "seawater",
-        "body of water",
-        "loch",
-    ),
-}
+from .synonyms import TABLES, Table
 
 
 class Vocabulary:
     """The words that a model understands.
 
     Args:
-        classes: what it learned, in the order of its embeddings, each one in ``synonyms``.
-        synonyms: class -> words and phrases, in lower case.
+        classes: what it learned, in the order of its embeddings: names of one data set.
+
+    Attributes:
+        data_set: the one whose words it takes, a key of ``TABLES``.
+        synonyms: class -> words and phrases.
 
     Raises:
-        ValueError: for a class without words.
+        ValueError: no data set has words for all classes.
     """
 
-    def __init__(self, classes: Sequence[str], synonyms: dict[str, tuple[str, ...]] = EUROSAT) -> None:
-        missing = [name for name in classes if name not in synonyms]
-        if missing:
-            raise ValueError(f"no words for {', '.join(missing)}")
+    def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
-        self._meaning = {_words(p): k for k, name in enumerate(classes) for p in (*synonyms[name], spelled(name))}
+        self.data_set = _data_set(self.classes)
+        self.synonyms: Table = {name: TABLES[self.data_set][name] for name in self.classes}
+        self._meaning = {_words(p): k for k, name in enumerate(classes) for p in self.synonyms[name]}
         self._longest = max(len(words) for words in self._meaning)
 
     def weights(self, prompt: str) -> list[float]:
@@ -295,7 +68,15 @@ class Vocabulary:
 
 def spelled(name: str) -> str:
     """The class as people write it: ``HerbaceousVegetation`` -> "herbaceous vegetation"."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    return next(table[name][0] for table in TABLES.values() if name in table)
+
+
+def _data_set(classes: Sequence[str]) -> str:
+    missing = {name: [c for c in classes if c not in table] for name, table in TABLES.items()}
+    fewest = min(missing, key=lambda name: len(missing[name]))
+    if missing[fewest]:
+        raise ValueError(f"no words for {', '.join(missing[fewest])}")
+    return fewest
 
 
 def _words(text: str) -> tuple[str, ...]:

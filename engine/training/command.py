@@ -1,10 +1,8 @@
-"""``train`` and ``evaluate``: make a shipped model, or a part of one, from its recipe, and measure it."""
+"""``train``: make a shipped model, or a part of one, from its recipe; ``evaluate`` measures it."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,12 +11,12 @@ import torch
 from .loop import Budget, Objective, run
 from .recipe import FOLDER, Recipe, read_recipe
 
-log = logging.getLogger(__name__)
-
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``train ...`` or ``evaluate ...``; the exit status."""
     if arguments[0] == "evaluate":
+        from .evaluation import evaluate
+
         return evaluate(arguments[1:])
     return train(arguments[1:])
 
@@ -47,43 +45,6 @@ def train(arguments: Sequence[str]) -> int:
         from .publish import publish
 
         publish(folder / "export", recipe.model, asked.publish)
-    return 0
-
-
-def evaluate(arguments: Sequence[str]) -> int:
-    """Measure a model on the test splits and write the figures to its card; the exit status."""
-    from ..models import catalog
-    from ..models.eo_latent import LatentModel
-    from ..models.eo_residual import ResidualModel
-    from ..settings import Settings
-    from .measuring import measure_generate, measure_super_resolve
-    from .publish import write_card
-    from .sheets import draw_generate_sheet, draw_super_resolve_sheet
-
-    parser = argparse.ArgumentParser(prog="python -m afterimage.engine evaluate", description="Measure a model.")
-    parser.add_argument("model", help="id of a model")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the data archives")
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps the classifier")
-    parser.add_argument("--models", type=Path, default=Settings.models, help="folder of models")
-    parser.add_argument("--threads", type=int, default=2, help="of computation")
-    parser.add_argument("--per-class", type=int, default=32, help="generated chips of each class")
-    parser.add_argument("--images", type=int, default=92, help="images of each test split to super-resolve")
-    parser.add_argument("--sheet", type=Path, help="also draw a contact sheet to this picture")
-    asked = parser.parse_args(arguments)
-    model = catalog.load(asked.model, Settings(device="cpu", threads=asked.threads, models=asked.models))
-    if isinstance(model, LatentModel):
-        measures = measure_generate(model, asked.data, asked.work, asked.per_class)
-        if asked.sheet is not None:
-            draw_generate_sheet(model, asked.data, asked.sheet)
-    elif isinstance(model, ResidualModel):
-        measures = measure_super_resolve(model, asked.data, images=asked.images)
-        if asked.sheet is not None:
-            draw_super_resolve_sheet(model, asked.data, asked.sheet)
-    else:
-        parser.error(f"how good {asked.model} is cannot be measured")
-    for measure in measures:
-        log.info("%s, %s: %s %s (%s)", measure.name, measure.on, measure.value, measure.unit, measure.reference)
-    write_card(dataclasses.replace(model.card, measures=measures), asked.models / asked.model)
     return 0
 
 

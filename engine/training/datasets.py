@@ -34,7 +34,11 @@ class Chips:
 
     def every(self, count: int) -> Chips:
         """One image out of ``count``, spread over all."""
-        return replace(self, pixels=self.pixels[::count], labels=self.labels[::count])
+        return self.take(np.arange(0, len(self.labels), count))
+
+    def take(self, places: np.ndarray) -> Chips:
+        """The images at these places (M,)."""
+        return replace(self, pixels=self.pixels[places], labels=self.labels[places])
 
 
 def read_eurosat(folder: Path, split: str) -> Chips:

@@ -2,153 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..contract import GeoBox, Measure, Sampling, Window
-from ..contract.requests import Generate
+from ..contract import Measure, Window
 from ..diffusion import noise
 from ..diffusion.constraints import match_low_resolution
-from ..diffusion.guidance import classifier_free
 from ..diffusion.loop import sample
 from ..models.enlargement import average
-from ..models.eo_latent import LatentModel
 from ..models.eo_residual import ResidualModel
-from ..models.vocabulary import EUROSAT
-from .captions import write_caption
-from .classifier import judge, to_unit, train_classifier
-from .datasets import Chips, read_eurosat, read_ucmerced
-from .metrics import blockiness, frechet, gradient_energy, psnr, ssim
+from .classifier import to_unit
+from .datasets import read_eurosat, read_ucmerced
+from .metrics import gradient_energy, psnr, ssim
 
 log = logging.getLogger(__name__)
-
-#: Side in pixels of the chips that the classifier knows.
-CHIP = 64
-
-
-def draw_chips(model: LatentModel, prompt: str, count: int, seed: int, sampling: Sampling | None = None) -> Tensor:
-    """Chips of a prompt, one network window each: (count, 3, window, window) in 0..1.
-
-    Args:
-        model: draws them.
-        prompt: what to draw.
-        count: how many.
-        seed: of the first; the others count on.
-        sampling: scheduler, steps and guidance; the card's where it is left out.
-    """
-    card = model.card
-    sampling = sampling or Sampling(seed, card.steps, card.schedulers[0], card.guidance_scale)
-    side = card.window * card.gsd[0]
-    grid = GeoBox.from_bounds("EPSG:32632", (0.0, 0.0, side, side), card.gsd[0])
-    request = Generate(card.id, grid, grid, card.gsd[0], prompt, sampling)
-    cond, uncond = model.condition(request), model.unconditioned(request)
-    predict = classifier_free(
-        lambda x, t: model.predict(x, t, cond), lambda x, t: model.predict(x, t, uncond), sampling.guidance_scale
-    )
-    window = Window(0, 0, model.window, model.window)
-    chips = []
-    for start in range(0, count, 16):
-        seeds = range(seed + start, seed + min(start + 16, count))
-
-        def draw(stream: int, seeds: range = seeds) -> Tensor:
-            return torch.stack([noise.field(s, stream, window, model.channels) for s in seeds]).to(model.device)
-
-        z = sample(predict, model.scheduler(sampling.scheduler), sampling.steps, draw)
-        with torch.inference_mode():
-            chips.append(model.decode(z).cpu())
-    return torch.cat(chips)
-
-
-def measure_generate(model: LatentModel, data: Path, work: Path, per_class: int = 32) -> tuple[Measure, ...]:
-    """Whether chips are recognised as what was asked, how far they are from real ones, and whether a grid shows.
-
-    Args:
-        model: of the family ``eo_latent``; a window is cut into chips of 64 pixels.
-        data: folder with the archives.
-        work: keeps the classifier.
-        per_class: chips drawn of each class, two windows to a sentence.
-    """
-    network = train_classifier(data, work / "classifier.safetensors")
-    test, train = read_eurosat(data, "test"), read_eurosat(data, "train")
-    real = to_unit(test)
-    told, real_features = judge(network, real)
-    accuracy = 100 * float((told.numpy() == test.labels).mean())
-    rng = np.random.default_rng(11)
-    drawn, asked = [], []
-    each = (model.card.window // CHIP) ** 2
-    for label, name in enumerate(model.vocabulary.classes):
-        for part in range(0, per_class, 2 * each):
-            caption = write_caption(name, EUROSAT, rng)
-            windows = draw_chips(model, caption, 2, 1000 * label + part)
-            drawn.append(_cut(windows)[: per_class - part])
-            asked += [label] * len(drawn[-1])
-        log.info("drew %s", name)
-    ours, labels = torch.cat(drawn), np.array(asked)
-    seen, features = judge(network, ours)
-    hits = seen.numpy() == labels
-    by_class = ", ".join(
-        f"{name} {100 * hits[labels == k].mean():.0f}" for k, name in enumerate(model.vocabulary.classes)
-    )
-    floor = frechet(judge(network, _some(train, per_class))[1], real_features)
-    on = f"{len(ours)} generated chips, {per_class} a class, cut from whole windows"
-    rebuilt = _rebuild(model, real)
-    return (
-        Measure(
-            "recognised as asked", on, round(100 * float(hits.mean()), 1), "%", f"real test chips: {accuracy:.1f} %"
-        ),
-        Measure("recognised, least of the classes", by_class, round(100 * _least(hits, labels), 1), "%"),
-        Measure(
-            "Frechet distance in the classifier's features",
-            on + " against EuroSAT test (1,373 chips)",
-            round(frechet(features, real_features), 3),
-            "",
-            f"as many train chips: {floor:.3f}",
-        ),
-        Measure(
-            "gradient energy on the borders of 8x8 blocks over that elsewhere",
-            on,
-            round(blockiness(ours), 3),
-            "",
-            f"real: {blockiness(real):.3f}; reconstruction: {blockiness(rebuilt):.3f}",
-        ),
-        Measure(
-            "gradient energy",
-            on,
-            round(1e4 * gradient_energy(ours), 2),
-            "1e-4",
-            f"real: {1e4 * gradient_energy(real):.2f}; reconstruction: {1e4 * gradient_energy(rebuilt):.2f}",
-        ),
-        Measure("PSNR of the autoencoder", "EuroSAT test (1,373 chips)", round(psnr(rebuilt, real), 2), "dB"),
-    )
-
-
-def _least(hits: np.ndarray, labels: np.ndarray) -> float:
-    return min(float(hits[labels == k].mean()) for k in np.unique(labels))
-
-
-def _cut(windows: Tensor) -> Tensor:
-    """Windows (B, 3, H, W) cut into chips (N, 3, 64, 64)."""
-    rows = windows.unfold(2, CHIP, CHIP).unfold(3, CHIP, CHIP)  # (B, 3, rows, columns, 64, 64)
-    return rows.permute(0, 2, 3, 1, 4, 5).reshape(-1, windows.shape[1], CHIP, CHIP)
-
-
-def _some(chips: Chips, per_class: int) -> Tensor:
-    """As many chips of each class, drawn evenly: (N, 3, H, W) in 0..1."""
-    chosen = [
-        np.flatnonzero(chips.labels == k)[:: np.count_nonzero(chips.labels == k) // per_class][:per_class]
-        for k in range(len(chips.classes))
-    ]
-    return to_unit(dataclasses.replace(chips, pixels=chips.pixels[np.concatenate(chosen)]))
-
-
-@torch.inference_mode()
-def _rebuild(model: LatentModel, pixels: Tensor) -> Tensor:
-    return torch.cat([model.decode(model.encode(part)) for part in pixels.split(64)])
 
 
 def measure_super_resolve(model: ResidualModel, data: Path, samples: int = 8, images: int = 92) -> tuple[Measure, ...]:

@@ -62,3 +62,74 @@ def blockiness(pixels: Tensor, period: int = 8) -> float:
     energy = (across + down) / 2  # (W - 1,)
     on_border = torch.arange(1, energy.numel() + 1) % period == 0
     return float(energy[on_border].mean() / energy[~on_border].mean())
+
+
+def precision_recall(ours: Tensor, truth: Tensor, k: int = 3) -> tuple[float, float]:
+    """How many of ours lie among real ones, and how many real ones lie among ours.
+
+    A set's manifold is the union of the balls around its members that reach their k-th nearest neighbour in the set.
+
+    Args:
+        ours: features (N, D), N above k.
+        truth: features (M, D), M above k.
+        k: neighbours.
+
+    Returns:
+        Precision, the share of ours in the manifold of truth; and recall, the share of truth in the manifold of ours.
+
+    Source: Kynkaanniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative Models", eq. 1-3.
+    """
+    distances = torch.cdist(ours.double(), truth.double())  # (N, M)
+    return _covered(distances, _reach(truth, k)), _covered(distances.T, _reach(ours, k))
+
+
+def _reach(members: Tensor, k: int) -> Tensor:
+    """Distance of each member (N, D) to its k-th nearest other one: (N,)."""
+    double = members.double()
+    return torch.cdist(double, double).kthvalue(k + 1, dim=1).values  # the nearest is itself
+
+
+def _covered(distances: Tensor, reach: Tensor) -> float:
+    """Share of the rows (N, M) that lie within the reach (M,) of any column."""
+    return float((distances <= reach * (1 + 1e-9)).any(dim=1).double().mean())
+
+
+def spectrum_slope(pixels: Tensor) -> float:
+    """Exponent b of the power spectrum ~ 1 / f**b that fits images best, from 2 cycles a side to 1 in 2.5 pixels.
+
+    Args:
+        pixels: (B, C, H, H); bands are averaged, the mean is taken off, and a Hann window keeps the borders out.
+
+    Source: van der Schaaf & van Hateren 1996, "Modelling the power spectra of natural images".
+    """
+    side = pixels.shape[-1]
+    line = torch.hann_window(side, periodic=True, dtype=torch.float64)
+    grey = pixels.double().mean(dim=1)
+    grey = (grey - grey.mean(dim=(1, 2), keepdim=True)) * line * line[:, None]
+    power = torch.fft.fft2(grey).abs().square().mean(dim=0)
+    frequency = torch.fft.fftfreq(side, dtype=torch.float64)
+    radius = (frequency.square() + frequency[:, None].square()).sqrt()
+    rings = (radius * side).round().long()
+    lowest, highest = 2, int(0.4 * side)
+    counts = torch.bincount(rings.flatten())[lowest : highest + 1]
+    sums = torch.bincount(rings.flatten(), power.flatten())[lowest : highest + 1]
+    x = torch.arange(lowest, highest + 1, dtype=torch.float64).log()
+    y = (sums / counts).clamp_min(1e-30).log()
+    x = x - x.mean()
+    return -float((x * y).sum() / x.square().sum())
+
+
+def nearest(ours: Tensor, known: Tensor) -> Tensor:
+    """Distance of each row of (N, D) to the nearest row of (M, D): (N,)."""
+    return torch.cat([torch.cdist(part, known).amin(dim=1) for part in ours.split(256)])
+
+
+def share_nearer(ours: Tensor, held_out: Tensor, percentile: float = 1.0) -> float:
+    """Share of distances (N,) below a percentile of other distances (M,): above percentile / 100 where ours copy.
+
+    Args:
+        ours: distances of generated images to the nearest training image.
+        held_out: distances of real images that were not trained on.
+        percentile: 0 to 100.
+    """
+    return float((ours < torch.quantile(held_out.double(), percentile / 100)).double().mean())

@@ -95,7 +95,11 @@ def _with_costs(card: ModelCard, folder: Path) -> ModelCard:
     z = torch.zeros(1, latent.channels, latent.window, latent.window)
     tokens = _tokens(latent)
     card = replace(
-        card, vocabulary=tuple(map(spelled, latent.vocabulary.classes)), parameters=count(folder), memory_mb=700
+        card,
+        vocabulary=tuple(map(spelled, latent.vocabulary.classes)),
+        halo=latent.decode_halo * latent.scale,
+        parameters=count(folder),
+        memory_mb=700,
     )
     megapixel = 1e6 / (latent.window * latent.scale) ** 2
     return replace(
@@ -108,9 +112,10 @@ def _with_costs(card: ModelCard, folder: Path) -> ModelCard:
 def _tokens(model: LatentModel) -> Any:
     from ..contract import GeoBox
 
-    grid = GeoBox.from_bounds("EPSG:32632", (0.0, 0.0, 640.0, 640.0), 10.0)
-    sampling = Sampling(0, 1, model.card.schedulers[0])
-    return model.condition(Generate(model.card.id, grid, grid, 10.0, spelled(model.vocabulary.classes[0]), sampling))
+    card, gsd = model.card, model.card.gsd[0]
+    grid = GeoBox.from_bounds("EPSG:32632", (0.0, 0.0, card.window * gsd, card.window * gsd), gsd)
+    sampling = Sampling(0, 1, card.schedulers[0])
+    return model.condition(Generate(card.id, grid, grid, gsd, spelled(model.vocabulary.classes[0]), sampling))
 
 
 def gflop(call: Callable[[], Any]) -> float:

@@ -4,36 +4,45 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models.enlargement import average
 from ..models.eo_latent import LatentModel
 from ..models.eo_residual import ResidualModel
 from ..models.vocabulary import spelled
 from .classifier import to_unit
-from .datasets import read_eurosat, read_ucmerced
-from .measuring import CHIP, draw_chips, sharpen
+from .datasets import read_chips, read_ucmerced
+from .drawing import draw_windows
+from .measuring import sharpen
+
+#: Largest side in pixels of an image on a sheet; larger ones are averaged down.
+SHOWN = 96
 
 
-def draw_generate_sheet(model: LatentModel, data: Path, path: Path, count: int = 6) -> None:
-    """One row a class: windows of seeds 0 and up, then real chips of the test split in the same space.
+def draw_generate_sheet(model: LatentModel, data: Path, path: Path, count: int = 16, beside: int = 8) -> None:
+    """One row a class: images of seeds 0 and up, a gap, then the first real ones of the test split.
 
     Args:
-        model: draws them.
+        model: draws them, each by itself and as large as those that it learned from.
         data: folder with the archives.
         path: of the picture.
-        count: windows of each class.
+        count: generated images of each class.
+        beside: real ones.
     """
-    test = read_eurosat(data, "test")
-    real, across = to_unit(test), model.card.window // CHIP
-    rows = []
-    for label, name in enumerate(model.vocabulary.classes):
-        drawn = draw_chips(model, spelled(name), count, seed=0)
-        chips = real[torch.from_numpy(test.labels == label)][: 2 * across * across]
-        blocks = [_mosaic(part, across) for part in chips.split(across * across)]
-        rows.append(torch.cat([*drawn, *blocks], dim=-1))
+    name = model.vocabulary.data_set
+    test = read_chips(name, data, "test")
+    size = test.pixels.shape[1]
+    shown = min(size, SHOWN)
+    gap, rows = torch.ones(3, shown, 8), []
+    for label, kind in enumerate(test.classes):
+        drawn = draw_windows(model, spelled(kind), count, seed=0, window=size // model.scale)
+        real = to_unit(test.take(np.flatnonzero(test.labels == label)[:beside]))
+        blank = torch.ones(beside - len(real), *real.shape[1:])
+        left, right = (nn.functional.adaptive_avg_pool2d(part, shown) for part in (drawn, torch.cat([real, blank])))
+        rows.append(torch.cat([*left, gap, *right], dim=-1))
     _save(torch.cat(rows, dim=-2), path)
 
 
@@ -54,12 +63,7 @@ def draw_super_resolve_sheet(model: ResidualModel, data: Path, path: Path, facto
     _save(torch.cat([torch.cat(list(column), dim=-2) for column in columns], dim=-1), path)
 
 
-def _mosaic(chips: Tensor, across: int) -> Tensor:
-    """(across * across, C, h, w) -> (C, across * h, across * w)."""
-    return torch.cat([torch.cat(list(row), dim=-1) for row in chips.split(across)], dim=-2)
-
-
 def _save(pixels: Tensor, path: Path) -> None:
     """Write (3, H, W) in about 0..1."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()).save(path, quality=88)
+    Image.fromarray((pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()).save(path, quality=85)
