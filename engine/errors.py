@@ -13,6 +13,8 @@
     │   ├── UnsupportedRaster                UNSUPPORTED_RASTER
     │   ├── SourceUnreadable(OSError)        SOURCE_UNREADABLE
     │   ├── SourceEmpty                      SOURCE_EMPTY
+    │   ├── MaskUnreadable(OSError)          MASK_UNREADABLE
+    │   ├── MaskEmpty                        MASK_EMPTY
     │   ├── PromptTooLong                    PROMPT_TOO_LONG
     │   ├── PromptNotUnderstood              PROMPT_NOT_UNDERSTOOD
     │   ├── UnknownModel                     UNKNOWN_MODEL
@@ -131,6 +133,20 @@ class SourceEmpty(RequestError):
 
     code = ErrorCode.SOURCE_EMPTY
     hint = "Choose a layer or an extent with data in it."
+
+
+class MaskUnreadable(RequestError, OSError):
+    """Polygons that cannot be opened or read."""
+
+    code = ErrorCode.MASK_UNREADABLE
+    hint = "Choose another polygon layer, or draw the polygon again."
+
+
+class MaskEmpty(RequestError):
+    """Polygons that hold no pixel of the raster."""
+
+    code = ErrorCode.MASK_EMPTY
+    hint = "Choose or draw a polygon on the layer, larger than one of its pixels."
 
 
 class PromptTooLong(RequestError):

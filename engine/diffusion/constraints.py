@@ -1,15 +1,93 @@
-"""What a sample must agree with: the low-resolution image that it refines."""
+"""What a sample must agree with: the low-resolution image that it refines, or the known pixels around it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .guidance import Predict
+
 #: Low-resolution pixels on each side that the correction of one pixel looks at.
 REACH = 4
 #: Low-resolution pixels around a region that ``match_low_resolution`` needs to be exact inside it.
 HALO = REACH + 1
+
+#: Pixels within which a drawn pixel is moved towards its known neighbours.
+JOIN_REACH = 12
+#: Distance in pixels over which that movement has fallen to 1/e.
+JOIN_FADE = 3.0
+
+
+def with_known(predict: Predict, scheduler: Any, hold: Callable[[Tensor], Tensor]) -> Predict:
+    """The prediction whose estimate of the clean sample agrees with what is known, at each step.
+
+    The solver then takes the known part from noise to what it is along the line through both, so at each level it is
+    the source under the very noise that the sample started from, and the network sees what it must join.
+
+    Args:
+        predict: the network with its condition and guidance.
+        scheduler: the diffusers scheduler that the sample is drawn with; its levels and its prediction type are used.
+        hold: estimate of the clean sample (B, C, h, w) -> the same with its known part as it is known.
+
+    Raises:
+        ValueError: for a prediction type that has no such estimate.
+
+    Source: Wang et al. 2023, "Zero-Shot Image Restoration Using Denoising Diffusion Null-Space Model", eq. 13; for
+        whole known latents and a deterministic solver that is the replacement of Song et al. 2021, "Score-Based
+        Generative Modeling through SDEs", appendix I.2, with the noise of the start.
+    """
+    kind = scheduler.config.prediction_type
+    if kind not in ("v_prediction", "epsilon", "sample"):
+        raise ValueError(f"prediction type {kind} is not supported")
+
+    def held(x: Tensor, t: Tensor) -> Tensor:
+        output = predict(x, t)
+        alpha_bar = scheduler.alphas_cumprod[int(t)].to(x.device)
+        alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        if kind == "v_prediction":  # v = alpha * noise - sigma * clean: Salimans & Ho 2022, section 4
+            return (alpha * x - hold(alpha * x - sigma * output)) / sigma
+        if kind == "epsilon":
+            return (x - alpha * hold((x - sigma * output) / alpha)) / sigma
+        return hold(output)
+
+    return held
+
+
+def join(y: Tensor, source: Tensor, known: Tensor) -> Tensor:
+    """The drawn picture moved so that it meets the known pixels: most at the border, not at all far inside.
+
+    What the known pixels miss in the drawn picture is interpolated into the unknown ones by inverse distances (Shepard
+    1968, "A two-dimensional interpolation function for irregularly-spaced data", power 3), as mean-value cloning does
+    (Farbman et al. 2009), and fades with the distance to them. A pixel depends on nothing further away than
+    ``JOIN_REACH``.
+
+    Args:
+        y: drawn picture (B, C, h, w).
+        source: the picture to join, like ``y``; it counts where known.
+        known: (B, 1, h, w) bool.
+
+    Returns:
+        Like ``y``; known pixels are those of ``source``.
+    """
+    channels = y.shape[1]
+    place = torch.arange(-JOIN_REACH, JOIN_REACH + 1, dtype=y.dtype, device=y.device)
+    distance = torch.hypot(place[:, None], place[None, :])
+    is_near = (distance > 0) & (distance <= JOIN_REACH)
+    kernel, sharp = (torch.where(is_near, distance.clamp_min(1.0) ** -power, 0.0) for power in (3, 8))
+    share = known.to(y.dtype)
+    missing = torch.cat([torch.where(known, source - y, 0.0), share, share], dim=1)
+    kernels = torch.cat([kernel.expand(channels + 1, 1, -1, -1), sharp.expand(1, 1, -1, -1)])
+    spread = functional.conv2d(missing, kernels, padding=JOIN_REACH, groups=channels + 2)
+    tiny = torch.finfo(y.dtype).tiny
+    moved = spread[:, :channels] / spread[:, channels : channels + 1].clamp_min(tiny)
+    # The least of many distances, smooth: the sum of a high negative power is that of the nearest.
+    nearest = spread[:, channels + 1 :].clamp_min(tiny) ** (-1 / 8)
+    fade = torch.where(nearest <= JOIN_REACH, torch.exp((1.0 - nearest) / JOIN_FADE), 0.0)
+    return torch.where(known, source, y + moved * fade)
 
 
 def down(y: Tensor, factor: int) -> Tensor:

@@ -58,6 +58,26 @@ class GenerateModel(Protocol):
         """Latents (B, channels, h, w) -> pixels (B, bands, h * scale, w * scale), float32 in 0..1, clipped."""
 
 
+class EditModel(GenerateModel, Protocol):
+    """A ``GenerateModel`` that can also start from pixels, in blocks of ``scale`` that do not overlap."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, bands, H, W) in about 0..1, sides multiples of ``scale`` -> latents (B, channels, h, w)."""
+
+    def hold(self, z: Tensor, pixels: Tensor, known: Tensor) -> Tensor:
+        """Latents whose known pixels are those given; blocks without any stay what they are.
+
+        Args:
+            z: (B, channels, h, w).
+            pixels: (B, bands, h * scale, w * scale) in about 0..1.
+            known: (B, 1, h * scale, w * scale) bool.
+
+        Returns:
+            Like ``z``: the code of ``pixels`` in blocks that are known wholly, and as near to it as the code allows in
+            the known part of others.
+        """
+
+
 class SuperResolveModel(Protocol):
     """Draws the detail that is missing between an enlarged raster and the real one, in output pixels.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..contract import Generate, ModelCard
 from .autoencoder import TileableAutoencoder
@@ -81,6 +81,18 @@ class LatentModel:
         """Pixels (B, bands, H, W) in 0..1, sides multiples of ``scale`` -> latents (B, channels, h, w)."""
         return self._autoencoder.encode(pixels)
 
+    def hold(self, z: Tensor, pixels: Tensor, known: Tensor) -> Tensor:
+        """See ``EditModel``: whole blocks become the code of their pixels, and parts of blocks by the linear transform.
+
+        The transform's analysis is the transpose of its synthesis, so what is added to a block that is known in part
+        is the nearest change of its latent to the known pixels.
+        """
+        code, scale = self._autoencoder, self.scale
+        missing = torch.where(known, pixels - (code.synthesis(z * code.spread) * 0.5 + 0.5), 0.0)
+        change = nn.functional.conv2d(2 * missing, code.analysis.weight, stride=scale) / code.spread
+        share = nn.functional.avg_pool2d(known.to(z.dtype), scale)
+        return torch.where(share == 1, self.encode(pixels), z + change)
+
     @torch.inference_mode()
     def _tokens(self, weights: list[float], request: Generate) -> Tensor:
         metadata = metadata_of(request, self.card)
@@ -135,8 +147,12 @@ def make_tiny(card: ModelCard, device: torch.device) -> LatentModel:
         )
         caption = CaptionTokens(classes=("Forest", "River", "SeaLake"), width=8)
         autoencoder = TileableAutoencoder(latent_channels=4, width=16, blocks=1)
+        blocks = torch.linalg.qr(torch.randn(3 * 8 * 8, 4))[0].T.reshape(4, 3, 8, 8)  # orthonormal, as fitted ones are
         with torch.no_grad():
-            autoencoder.decoder[-1].weight.mul_(8)  # random weights shrink what goes through them
+            for transform in (autoencoder.analysis, autoencoder.synthesis):
+                transform.weight.copy_(blocks)
+                transform.bias.zero_()
+            autoencoder.detail[-1].weight.normal_(std=0.1)  # as made, it adds nothing
     for network in (denoiser, caption, autoencoder):
         network.eval().requires_grad_(False)
     return LatentModel(card, denoiser, caption, autoencoder, SCHEDULE, device)

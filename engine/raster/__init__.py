@@ -5,12 +5,14 @@ The only room that imports rasterio and pyproj; it knows no tensors.
 
 from .cog import Pending, prepare, publish
 from .crs import check_grid, footprint, gsd, lonlat, to_pyproj, to_rasterio
+from .mask import Polygons
 from .pixels import Profile, Raster
 from .preview import write_preview
 from .source import SourceRaster
 
 __all__ = [
     "Pending",
+    "Polygons",
     "Profile",
     "Raster",
     "SourceRaster",

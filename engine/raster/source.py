@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import stat
 import warnings
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -19,6 +18,7 @@ from rasterio.windows import Window as RasterioWindow
 from ..contract import PIXELS_LIMIT, GeoBox, Source, Window
 from ..errors import EngineError, InvalidRequest, SourceUnreadable, UnknownCrs, UnsupportedGrid, UnsupportedRaster
 from .crs import from_rasterio, to_rasterio
+from .jobfile import job_file
 from .options import GDAL_ERRORS, environment
 from .pixels import Profile, Raster
 
@@ -56,7 +56,10 @@ class SourceRaster:
     """
 
     def __init__(self, folder: Path, source: Source) -> None:
-        path = _inside(folder, source.path)
+        try:
+            path = job_file(folder, source.path)
+        except FileNotFoundError as error:
+            raise SourceUnreadable(f"The raster {error}.") from error
         try:
             with environment(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)  # told in a sentence, below
@@ -252,19 +255,3 @@ def _one_nodata(values: list[float | None], dtype: str, has_mask: bool) -> float
         return float(np.dtype(dtype).type(value))
     limits = np.iinfo(dtype)
     return float(value) if np.isfinite(value) and value == int(value) and limits.min <= value <= limits.max else None
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """The regular file of that name in the folder; links are followed first, then compared."""
-    parts = PurePosixPath(name.replace("\\", "/"))
-    if not name or parts.is_absolute() or ":" in name or any(ord(char) < 32 for char in name):
-        raise SourceUnreadable("The raster's name is not a file in the job folder.")
-    try:
-        path = (folder / parts).resolve(strict=True)
-        if folder.resolve() not in path.parents or not stat.S_ISREG(path.stat().st_mode):
-            raise SourceUnreadable("The raster is not a file in the job folder.")
-    except (OSError, ValueError) as error:
-        if isinstance(error, SourceUnreadable):
-            raise
-        raise SourceUnreadable("The raster is not in the job folder.") from error
-    return path

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..contract import Generate, SuperResolve
-from . import generate, super_resolve
+from ..contract import Edit, Generate, SuperResolve
+from . import edit, generate, super_resolve
 from .base import Work
 
 #: Type of a request -> (request, job folder, model, context) -> its work.
 TASKS: dict[type, Callable[[Any, Any, Any, Any], Work]] = {
     Generate: generate.plan,
     SuperResolve: super_resolve.plan,
+    Edit: edit.plan,
 }
 
 __all__ = ["TASKS", "Work"]

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..context import JobContext
 from ..contract import Sampling
 from ..diffusion.guidance import Predict
-from ..diffusion.loop import batches, sample, set_timesteps
+from ..diffusion.loop import batches, sample, set_timesteps, steps_done
 from ..errors import InvalidRequest
 
 K = TypeVar("K")
@@ -41,6 +41,8 @@ def denoise(
     predict: Callable[[list[K]], Predict],
     noise: Callable[[list[K], int], Tensor],
     show: Callable[[list[K], Tensor], None],
+    source: Callable[[list[K]], Tensor] | None = None,
+    strength: float = 1.0,
 ) -> list[Tensor]:
     """Clean samples of windows, (C, h, w) float32 on the CPU, in the order of their keys.
 
@@ -53,10 +55,13 @@ def denoise(
         predict: the prediction for a batch of windows.
         noise: (batch of windows, stream) -> (B, C, h, w) noise on the network's device.
         show: takes the estimate of the clean sample of the windows that count, after each step but the last.
+        source: batch of windows -> the picture to start from, like the noise; needed for a strength below 1.
+        strength: how far to leave it; see ``sample``.
     """
     done: list[Tensor] = []
     for (batch, count), part in ctx.track(batches(keys, size), "denoising"):
-        clean = _denoise_batch(batch, count, part, sampling, scheduler(), predict(batch), noise, show)
+        start = None if source is None else source(batch)
+        clean = _denoise_batch(batch, count, part, sampling, scheduler(), predict(batch), noise, show, start, strength)
         done.extend(tile.float().cpu() for tile in clean[:count])
     return done
 
@@ -70,9 +75,11 @@ def _denoise_batch(
     predict: Predict,
     noise: Callable[[list[K], int], Tensor],
     show: Callable[[list[K], Tensor], None],
+    source: Tensor | None,
+    strength: float,
 ) -> Tensor:
     # The iterator reports progress and checks for cancelling; the loop pulls it on after each step.
-    steps = ctx.track(range(sampling.steps), "denoising")
+    steps = ctx.track(range(steps_done(sampling.steps, strength)), "denoising")
     next(steps, None)
 
     def on_step(step: int, denoised: Tensor) -> None:
@@ -80,4 +87,4 @@ def _denoise_batch(
         if step + 1 < sampling.steps:
             show(batch[:count], denoised[:count])
 
-    return sample(predict, scheduler, sampling.steps, lambda stream: noise(batch, stream), on_step)
+    return sample(predict, scheduler, sampling.steps, lambda stream: noise(batch, stream), on_step, source, strength)

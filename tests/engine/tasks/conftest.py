@@ -33,7 +33,7 @@ def _card(**changes):
         summary="",
         family="stub",
         version="1",
-        tasks=("Generate", "SuperResolve"),
+        tasks=("Generate", "SuperResolve", "Edit"),
         bands=("red", "green", "blue"),
         gsd=(8.0, 12.0),
         window=128,
@@ -73,6 +73,22 @@ class StubGenerate(_Stub):
         return torch.sigmoid(self.picture(z)).repeat_interleave(8, -1).repeat_interleave(8, -2)
 
 
+class StubEdit(StubGenerate):
+    """The same, with a code of pixels: the mean colour of a block, held as a whole."""
+
+    def encode(self, pixels):
+        means = nn.functional.avg_pool2d(pixels, 8)
+        return torch.cat([means, means[:, :1] - means[:, 1:2]], dim=1) * 4 - 2
+
+    def hold(self, z, pixels, known):
+        whole = nn.functional.avg_pool2d(known.float(), 8) == 1
+        return torch.where(whole, self.encode(pixels), z)
+
+    def decode(self, z):
+        colors = (z[:, :3] + 2) / 4 + 0.02 * self.picture(z)
+        return colors.clamp(0, 1).repeat_interleave(8, -1).repeat_interleave(8, -2)
+
+
 class StubSuperResolve(_Stub):
     """Windows of 64 pixels whose residual is noise-like, strong, and does not agree with anything."""
 
@@ -105,6 +121,11 @@ def one_thread():
 @pytest.fixture
 def generate_model():
     return StubGenerate()
+
+
+@pytest.fixture
+def edit_model():
+    return StubEdit()
 
 
 @pytest.fixture

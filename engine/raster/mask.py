@@ -1,0 +1,133 @@
+"""Polygons that say where to paint, and the pixels inside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+
+from ..contract import GeoBox, Mask, Window
+from ..errors import MaskUnreadable
+from .jobfile import job_file
+
+#: Largest file that is read, in bytes.
+SIZE_LIMIT = 64 * 1024 * 1024
+#: Corners are moved to multiples of this part of a pixel: differences and products of such numbers are exact in
+#: float64, so a pixel is inside or not whatever window it is looked at in.
+SNAP = 256
+#: Pixels beyond which a corner is brought nearer, along each axis: further than any raster reaches.
+FAR = 2.0**24
+
+#: Corners (n, 2) as (column, row) in pixels.
+_Ring = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Polygon:
+    """An outline and its holes, and the rectangle around them: first and last row, first and last column."""
+
+    rings: tuple[_Ring, ...]
+    bounds: tuple[float, float, float, float]
+
+    def touches(self, window: Window) -> bool:
+        top, bottom, left, right = self.bounds
+        return top < window.row_end and bottom > window.row and left < window.col_end and right > window.col
+
+    def seen_from(self, window: Window) -> dict[str, Any]:
+        """A GeoJSON geometry whose coordinates count from the window's corner."""
+        corner = np.array([window.col, window.row], np.float64)
+        return {"type": "Polygon", "coordinates": [(ring - corner).tolist() for ring in self.rings]}
+
+
+class Polygons:
+    """The polygons of a request on the grid of its source. A pixel belongs to them if its centre does.
+
+    Args:
+        folder: the job folder.
+        mask: which file of it: a GeoJSON FeatureCollection in the CRS of the grid.
+        grid: of the source.
+
+    Attributes:
+        sha256: hash of the file.
+
+    Raises:
+        MaskUnreadable: where there is no such file, or it is not what it should be.
+    """
+
+    def __init__(self, folder: Path, mask: Mask, grid: GeoBox) -> None:
+        content = _read(folder, mask.path)
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        try:
+            collection = json.loads(content, parse_constant=_refuse)
+            self._polygons = tuple(_on_grid(rings, grid) for rings in _polygons(collection))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+            if isinstance(error, MaskUnreadable):
+                raise
+            raise MaskUnreadable("The mask is not a GeoJSON collection of polygons.") from error
+
+    def inside(self, window: Window) -> NDArray[np.bool_]:
+        """(height, width): whether each pixel of a window of the grid belongs to a polygon."""
+        near = [polygon.seen_from(window) for polygon in self._polygons if polygon.touches(window)]
+        shape = (window.height, window.width)
+        if not near:
+            return np.zeros(shape, np.bool_)
+        burned = rasterize(((geometry, 1) for geometry in near), out_shape=shape, fill=0, dtype="uint8")
+        return np.asarray(burned > 0)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        path = job_file(folder, name)
+        if path.stat().st_size > SIZE_LIMIT:
+            raise MaskUnreadable("The mask is too large.", "Choose fewer or simpler polygons.")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise MaskUnreadable(f"The mask {error}.") from error
+    except OSError as error:
+        if isinstance(error, MaskUnreadable):
+            raise
+        raise MaskUnreadable("The mask cannot be read.") from error
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _polygons(collection: Any) -> list[list[Any]]:
+    """The rings of each polygon as they stand in the file; a feature without a geometry has none."""
+    if collection["type"] != "FeatureCollection":
+        raise MaskUnreadable("The mask is not a collection of features.")
+    found: list[list[Any]] = []
+    for feature in collection["features"]:
+        geometry = feature["geometry"]
+        if geometry is None:
+            continue
+        kind = geometry["type"]
+        if kind not in ("Polygon", "MultiPolygon"):
+            raise MaskUnreadable(f"The mask holds a {str(kind)[:40]}, which has no inside.", "Choose polygons.")
+        found += [geometry["coordinates"]] if kind == "Polygon" else geometry["coordinates"]
+    return [rings for rings in found if rings]
+
+
+def _on_grid(rings: list[Any], grid: GeoBox) -> _Polygon:
+    """A polygon in pixels of the grid. Raises ValueError for a ring that is none."""
+    cut = tuple(_ring(ring, grid) for ring in rings)
+    (left, top), (right, bottom) = cut[0].min(axis=0), cut[0].max(axis=0)
+    return _Polygon(cut, (top, bottom, left, right))
+
+
+def _ring(ring: list[Any], grid: GeoBox) -> _Ring:
+    pixels = np.array([grid.to_pixel(float(corner[0]), float(corner[1])) for corner in ring], np.float64)
+    if not np.isfinite(pixels).all():
+        raise ValueError("a corner is nowhere")
+    snapped: _Ring = np.rint(np.clip(pixels, -FAR, FAR) * SNAP) / SNAP
+    closed = snapped if np.array_equal(snapped[0], snapped[-1]) else np.concatenate([snapped, snapped[:1]])
+    if len(closed) < 4:
+        raise ValueError("a ring has three corners or more")
+    return closed
