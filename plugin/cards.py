@@ -62,21 +62,22 @@ def card(model: str, task: str) -> ModelCard:
 
 def _tiny(task: str) -> ModelCard:
     """What is needed to ask for the engine's model with random weights."""
+    draws = task != "SuperResolve"
     return ModelCard(
-        id=f"tiny-{task.lower()}",
+        id="tiny-generate" if draws else "tiny-superresolve",
         name="Tiny (random weights)",
         summary="",
         family="",
         version="0",
-        tasks=(task,),
+        tasks=("Generate", "Edit") if draws else ("SuperResolve",),
         bands=("red", "green", "blue"),
-        gsd=(10.0, 10.0) if task == "Generate" else (0.1, 60.0),
+        gsd=(10.0, 10.0) if draws else (0.1, 60.0),
         window=64,
         stride=48,
         schedulers=("DPM++ 2M", "DDIM", "DDPM"),
         steps=2,
         factors=(2, 4),
         uses=("prompt", "negative_prompt"),
-        vocabulary=("Forest", "River", "SeaLake") if task == "Generate" else (),
+        vocabulary=("Forest", "River", "SeaLake") if draws else (),
         pickable=False,
     )

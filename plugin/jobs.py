@@ -13,6 +13,7 @@ from qgis.core import Qgis
 
 from ..engine.contract import (
     Cancelled,
+    Edit,
     ErrorCode,
     Event,
     Failed,
@@ -50,7 +51,7 @@ class Draft:
         request: what is asked.
         title: what the job list calls it.
         exports: objects with ``write(folder: str, cancelled: Callable[[], bool]) -> None`` that write source rasters
-            into the job folder, on a worker thread.
+            and polygons into the job folder, on a worker thread, and ``files: Sequence[str]`` that pixels come from.
         output: absolute path of the first sample; empty for one in the job folder.
         spread_output: absolute path of the spread.
     """
@@ -69,7 +70,7 @@ class JobRecord:
     Attributes:
         id: its name.
         title: what the list calls it.
-        task: name of the request's type ("Generate", "SuperResolve").
+        task: name of the request's type ("Generate", "SuperResolve", "Edit").
         folder: absolute path of the job folder.
         state: queued, running, succeeded, failed or cancelled.
         stage: a word for what is being done.
@@ -157,6 +158,21 @@ def read_job(folder: str) -> Job:
     """
     with open(os.path.join(folder, REQUEST), encoding="utf-8") as file:
         return loads(Job, file.read())
+
+
+def input_paths(request: Request) -> Tuple[str, ...]:
+    """What a request reads out of its job folder, relative to that: its raster and its polygons, where it has any."""
+    inputs = (getattr(request, "source", None), getattr(request, "mask", None))
+    return tuple(found.path for found in inputs if found is not None)
+
+
+def edit_title(request: Edit) -> str:
+    """What the job list calls it: what is there afterwards, and where."""
+    what, layer = request.prompt[:60] or tr("changed"), request.source.name
+    if request.mask is None:
+        return tr("{what}, {layer}").format(what=what, layer=layer)
+    where = request.mask.name or tr("a drawn polygon")
+    return tr("{what} in {where}, {layer}").format(what=what, where=where, layer=layer)
 
 
 def write_outcome(folder: str, event: _Outcome) -> None:
@@ -267,13 +283,13 @@ def created(job: str, folder: str) -> str:
 
 @dataclass(frozen=True)
 class Copy:
-    """An export that takes a source raster over from another job's folder."""
+    """An export that takes a raster or a file of polygons over from another job's folder."""
 
     folder: str
     path: str
 
     def write(self, folder: str, cancelled: Callable[[], bool]) -> None:
-        """Copy the raster, and what stands beside it under the same name, on a worker thread.
+        """Copy the file, and what stands beside it under the same name, on a worker thread.
 
         Raises:
             OSError: when the other folder is gone or the disk is full.

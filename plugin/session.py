@@ -202,9 +202,8 @@ class Session(QObject):
         if new_seed:
             request = replace(request, sampling=replace(request.sampling, seed=secrets.randbelow(2**31)))
         exports = self._exports.get(job, ())
-        source = getattr(request, "source", None)
-        if not exports and source is not None:
-            exports = (Copy(record.folder, source.path),)
+        if not exports:
+            exports = tuple(Copy(record.folder, path) for path in folders.input_paths(request))
         taken = self._awaited()
         spread = folders.free_name(old.spread_output, taken)
         output = folders.free_name(old.output, taken, lambda name: set(target_paths(request, name, spread)) - {spread})

@@ -38,6 +38,7 @@ TABLE: Dict[str, Setting] = {
     "superresolve/model": Setting(str, "", "model that was picked last"),
     "generate/form": Setting(str, "", "what the form held last, as JSON"),
     "superresolve/form": Setting(str, "", "what the form held last, as JSON"),
+    "edit/form": Setting(str, "", "what the form held last, as JSON"),
 }
 
 

@@ -1,7 +1,7 @@
 """Coordinate reference systems: as text for the contract, and what a step on the map is on the ground."""
 
 import math
-from typing import Tuple
+from typing import Optional, Tuple
 
 from qgis.core import (
     QgsCoordinateReferenceSystem,
@@ -81,11 +81,22 @@ class Projection:
         Problem: UNSUPPORTED_GRID for a point that has no place there.
     """
 
-    def __init__(self, source: QgsCoordinateReferenceSystem, target: QgsCoordinateReferenceSystem):
-        """Prepare the way from one CRS to the other; longitudes come first in geographic ones."""
+    def __init__(
+        self,
+        source: QgsCoordinateReferenceSystem,
+        target: QgsCoordinateReferenceSystem,
+        context: Optional[QgsCoordinateTransformContext] = None,
+    ):
+        """Prepare the way from one CRS to the other; longitudes come first in geographic ones.
+
+        Args:
+            source: of the points.
+            target: of the answers.
+            context: what a project prefers where there are several ways; None for PROJ's own choice.
+        """
         self._is_same = source == target
         self._target = target
-        self._transform = QgsCoordinateTransform(source, target, QgsCoordinateTransformContext())
+        self._transform = QgsCoordinateTransform(source, target, context or QgsCoordinateTransformContext())
 
     def __call__(self, x: float, y: float) -> Tuple[float, float]:
         """Where the point (x, y) is."""

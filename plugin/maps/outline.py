@@ -5,7 +5,7 @@ import statistics
 from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
 
-from qgis.core import QgsCoordinateReferenceSystem, QgsRectangle
+from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransformContext, QgsRectangle
 
 from ...engine.contract import ErrorCode
 from ..report import Problem, tr
@@ -87,11 +87,20 @@ def footprint(extent: QgsRectangle, crs: QgsCoordinateReferenceSystem) -> Footpr
 
 
 def extent_in(
-    extent: QgsRectangle, crs: QgsCoordinateReferenceSystem, target: QgsCoordinateReferenceSystem
+    extent: QgsRectangle,
+    crs: QgsCoordinateReferenceSystem,
+    target: QgsCoordinateReferenceSystem,
+    context: Optional[QgsCoordinateTransformContext] = None,
 ) -> QgsRectangle:
     """The smallest upright rectangle of another CRS around the same ground.
 
     It is continuous: across the antimeridian it reaches beyond 180 degrees, and beyond the edge of a cylindrical map.
+
+    Args:
+        extent: in units of ``crs``.
+        crs: of the extent.
+        target: of the answer.
+        context: as for ``Projection``.
 
     Raises:
         Problem: EMPTY_EXTENT, UNKNOWN_CRS, or UNSUPPORTED_GRID where the ground has no connected place there.
@@ -101,7 +110,7 @@ def extent_in(
     require_earth(target)
     if crs == target:
         return QgsRectangle(extent)
-    project = Projection(crs, target)
+    project = Projection(crs, target, context)
     around = project(extent.center().x(), extent.center().y())[0]
     period = _period(target)
     edge = [_near(project(x, y), around, period) for x, y in outline(extent)]

@@ -15,6 +15,7 @@ from .geotiff import write_source
 from .native import Native, native
 from .reading import Reading
 from .storable import require_storable
+from .style import shown_bands
 from .temporal import layer_date
 
 #: Where the engine finds the source, relative to the job folder.
@@ -68,6 +69,30 @@ def describe(layer) -> SourceInfo:
         date=layer_date(layer),
         files=found.files,
     )
+
+
+def colours(layer, info: SourceInfo) -> Tuple[int, ...]:
+    """The three bands that a layer shows as red, green and blue, else those that are named so, else its first three.
+
+    One band where it has fewer than three.
+    """
+    return shown_bands(layer, info.band_names, info.data_bands)
+
+
+def require_colours(layer, bands: Sequence[int]) -> None:
+    """Refuse a layer without red, green and blue.
+
+    Raises:
+        Problem: UNSUPPORTED_RASTER.
+    """
+    if len(bands) < 3:
+        raise Problem(
+            ErrorCode.UNSUPPORTED_RASTER,
+            tr("The layer '{}' has {} of the 3 bands (red, green, blue) that are needed.").format(
+                layer.name(), len(bands)
+            ),
+            tr("Choose a colour image, or join its bands in one raster first: Raster, Miscellaneous, Merge."),
+        )
 
 
 def prepare(layer, bands: Sequence[int] = ()) -> "Export":

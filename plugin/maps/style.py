@@ -80,6 +80,22 @@ def style_spread(layer: QgsRasterLayer) -> None:
     _set(layer, renderer)
 
 
+def shown_bands(layer: QgsRasterLayer, names: Sequence[str], bands: Sequence[int]) -> Tuple[int, ...]:
+    """The bands that a layer shows as red, green and blue; where it shows no three, those of ``colour_bands``.
+
+    Args:
+        layer: as the person styled it.
+        names: of the bands, in order; may be empty.
+        bands: 1-based numbers of the bands with data.
+    """
+    renderer = layer.renderer()
+    if isinstance(renderer, QgsMultiBandColorRenderer):
+        shown = (renderer.redBand(), renderer.greenBand(), renderer.blueBand())
+        if len(set(shown)) == 3 and set(shown) <= set(bands):
+            return shown
+    return colour_bands(names, bands)
+
+
 def colour_bands(names: Sequence[str], bands: Sequence[int]) -> Tuple[int, ...]:
     """The bands to show as red, green and blue: by name, else the first three; one band where there are fewer.
 

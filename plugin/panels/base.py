@@ -4,18 +4,23 @@ import json
 from typing import Dict, List, Optional, Tuple
 
 from qgis.PyQt.QtCore import pyqtSignal
-from qgis.PyQt.QtWidgets import QWidget
+from qgis.PyQt.QtWidgets import QVBoxLayout, QWidget
 
 from ...engine.contract import DEFAULT_GFLOPS, PIXELS_LIMIT, ErrorCode, Estimate, Failure, GeoBox, ModelCard
 from .. import settings
 from ..jobs import Draft
 from ..report import tr
-from ..widgets.numbers import count
+from ..widgets.advanced import AdvancedBox
+from ..widgets.fields import Fields
+from ..widgets.model import ModelInput
+from ..widgets.numbers import count, metres
 from ..widgets.output import OutputInput
+from ..widgets.sampling import SamplesInput, SamplingInput
+from ..widgets.seed import SeedInput
 
 
 class Panel(QWidget):
-    """The form of one task.
+    """The form of one task, with the inputs that every task has.
 
     Signals:
         changed: some input is another; comes often and says nothing about validity.
@@ -23,13 +28,76 @@ class Panel(QWidget):
     Attributes:
         task: name of the request's type.
         key: where ``settings`` keeps what the form held last.
+        guided: whether the task has guidance at all.
+        model: which model.
+        seed: which of the many pictures.
+        samples: how many.
+        sampling: how they are drawn.
         output: where the result goes.
+        fields: the form.
+        more: the form below "Advanced".
     """
 
     changed = pyqtSignal()
     task = ""
     key = ""
-    output: OutputInput
+    guided = True
+
+    def __init__(self, parent: Optional[QWidget] = None) -> None:
+        """Make the inputs that every task has; a panel lays them out with its own and then calls ``_follow``."""
+        super().__init__(parent)
+        self.model = ModelInput(self.task)
+        self.seed = SeedInput()
+        self.samples = SamplesInput()
+        self.sampling = SamplingInput(self.guided)
+        self.output = OutputInput()
+        self.fields = Fields()
+        self.more = Fields()
+        self.advanced = AdvancedBox()
+        self.fields.add(tr("&Model"), self.model, self.model.combo)
+
+    def _add_samples(self) -> None:
+        self.fields.add(tr("Sa&mples"), self.samples, tip=tr("How many different pictures to draw"))
+
+    def _add_seed_and_output(self) -> None:
+        self.fields.add(tr("&Seed"), self.seed, self.seed.number, tr("The number that a picture grows from"))
+        self.fields.add(tr("Sa&ve to"), self.output, self.output.file.lineEdit(), tr("A new GeoTIFF"))
+
+    def _stack(self) -> None:
+        """Put the form above what most runs leave as it is."""
+        inner = QVBoxLayout(self.advanced)
+        if self.more.rowCount():
+            inner.addLayout(self.more)
+        inner.addWidget(self.sampling)
+        column = QVBoxLayout(self)
+        column.addLayout(self.fields)
+        column.addWidget(self.advanced)
+        column.addStretch(1)
+
+    def _follow(self, *inputs: QWidget) -> None:
+        """Announce each change of these inputs and of those that every task has."""
+        for widget in (*inputs, self.seed, self.sampling, self.output):
+            widget.changed.connect(self._announce)
+        self.samples.valueChanged.connect(self._announce)
+        self.model.changed.connect(self._follow_model)
+
+    def _follow_model(self) -> None:
+        if self.model.card is not None:
+            self._show_card(self.model.card)
+            self.sampling.set_card(self.model.card)
+        self._announce()
+
+    def _show_card(self, card: ModelCard) -> None:
+        """Follow another model."""
+        raise NotImplementedError
+
+    def _write_notes(self) -> None:
+        """Bring the remarks below the inputs up to date."""
+        raise NotImplementedError
+
+    def _announce(self, *_: object) -> None:
+        self._write_notes()
+        self.changed.emit()
 
     @classmethod
     def title(cls) -> str:
@@ -38,7 +106,7 @@ class Panel(QWidget):
 
     def set_cards(self, cards: Tuple[ModelCard, ...]) -> None:
         """Offer these models."""
-        raise NotImplementedError
+        self.model.set_cards(cards)
 
     def problems(self) -> List[Failure]:
         """Why no job can start with what the form holds, the first to solve first; empty when one can."""
@@ -58,11 +126,17 @@ class Panel(QWidget):
 
     def held(self) -> Dict[str, object]:
         """What is worth keeping from one session of QGIS to the next."""
-        raise NotImplementedError
+        return {
+            "model": "" if self.model.card is None else self.model.card.id,
+            "samples": self.samples.value(),
+            **self.seed.held(),
+        }
 
     def hold(self, values: Dict[str, object]) -> None:
         """Show what an earlier session kept; takes no offence at what is missing or of another type."""
-        raise NotImplementedError
+        self.model.pick(str(values.get("model", "")))
+        self.samples.hold(values.get("samples"))
+        self.seed.hold(values)
 
     def remember(self) -> None:
         """Keep what the form holds."""
@@ -103,5 +177,24 @@ def too_large(grid: GeoBox) -> List[Failure]:
                 pixels=count(grid.pixels), limit=count(PIXELS_LIMIT)
             ),
             tr("Choose a smaller extent or a coarser resolution."),
+        )
+    ]
+
+
+def out_of_reach(card: ModelCard, gsd: float, hint: str) -> List[Failure]:
+    """The failure of a ground resolution that a model cannot draw; empty for others.
+
+    Args:
+        card: of the model.
+        gsd: metres on the ground of one pixel.
+        hint: what to do, with {finest} and {coarsest}.
+    """
+    if card.reaches(gsd):
+        return []
+    return [
+        Failure(
+            ErrorCode.UNSUPPORTED_RESOLUTION,
+            tr("This model cannot draw pixels of {size}.").format(size=metres(gsd)),
+            hint.format(finest=metres(card.gsd[0] / card.GSD_REACH), coarsest=metres(card.gsd[1] * card.GSD_REACH)),
         )
     ]

@@ -3,29 +3,20 @@
 from typing import Dict, List, Optional, Tuple
 
 from qgis.core import QgsProject
-from qgis.gui import (
-    QgsDoubleSpinBox,
-    QgsMapCanvas,
-)
-from qgis.PyQt.QtWidgets import QVBoxLayout, QWidget
+from qgis.gui import QgsDoubleSpinBox, QgsMapCanvas
+from qgis.PyQt.QtWidgets import QWidget
 
-from ...engine.contract import DEFAULT_GFLOPS, ErrorCode, Estimate, Failure, Generate, ModelCard, estimate
+from ...engine.contract import DEFAULT_GFLOPS, Estimate, Failure, Generate, ModelCard, estimate
 from ..jobs import Draft
 from ..maps.grid import Place, crs_of, place
 from ..report import Problem, tr
 from ..widgets.about import gsd_range
-from ..widgets.advanced import AdvancedBox
 from ..widgets.crs import CrsInput
 from ..widgets.dates import DateInput
 from ..widgets.extent import ExtentInput
-from ..widgets.fields import Fields
-from ..widgets.model import ModelInput
 from ..widgets.numbers import metres
-from ..widgets.output import OutputInput
 from ..widgets.prompt import PromptInput
-from ..widgets.sampling import SamplesInput, SamplingInput
-from ..widgets.seed import SeedInput
-from .base import Panel, no_model, too_large
+from .base import Panel, no_model, out_of_reach, too_large
 
 
 class GeneratePanel(Panel):
@@ -43,92 +34,47 @@ class GeneratePanel(Panel):
         """
         super().__init__(parent)
         self._placed: Tuple[object, object] = (None, None)
-        self.model = ModelInput(self.task)
         self.extent = ExtentInput(canvas)
         self.date = DateInput()
         self.prompt = PromptInput()
-        self.negative = PromptInput(lines=2)
-        self.negative.edit.setObjectName("negative_prompt")
+        self.negative = PromptInput(lines=2, use="negative_prompt")
         self.gsd = QgsDoubleSpinBox()
         self.gsd.setObjectName("gsd")
         self.gsd.setDecimals(2)
         self.gsd.setSuffix(tr(" m"))
         self.crs = CrsInput()
-        self.seed = SeedInput()
-        self.samples = SamplesInput()
-        self.sampling = SamplingInput(guided=True)
-        self.output = OutputInput()
         self._lay_out()
-        for widget in (self.extent, self.date, self.prompt, self.negative, self.seed, self.sampling, self.output):
-            widget.changed.connect(self._announce)
+        self._follow(self.extent, self.date, self.prompt, self.negative)
         self.gsd.valueChanged.connect(self._announce)
-        self.samples.valueChanged.connect(self._announce)
         self.crs.crsChanged.connect(self._announce)
-        self.model.changed.connect(self._follow_model)
 
     def _lay_out(self) -> None:
-        self.fields = Fields()
-        self.fields.add(tr("&Model"), self.model, self.model.combo)
         self.fields.add(tr("E&xtent"), self.extent, self.extent.edit, tr("Where the picture should be"))
         self.fields.add(tr("&Prompt"), self.prompt, self.prompt.edit, tr("What the picture should show"))
         self.fields.add(tr("&Date"), self.date, self.date.edit, tr("When the picture should have been taken"))
         self.fields.add(tr("&Resolution"), self.gsd, tip=tr("Metres on the ground of one pixel"))
-        self.fields.add(tr("Sa&mples"), self.samples, tip=tr("How many different pictures to draw"))
-        self.fields.add(tr("&Seed"), self.seed, self.seed.number, tr("The number that a picture grows from"))
-        self.fields.add(tr("Sa&ve to"), self.output, self.output.file.lineEdit(), tr("A new GeoTIFF"))
-        self.advanced = AdvancedBox()
-        self.more = Fields()
+        self._add_samples()
+        self._add_seed_and_output()
         self.more.add(tr("Avo&id"), self.negative, self.negative.edit, tr("What the picture should not show"))
         self.more.add(tr("&CRS"), self.crs, self.crs.focusProxy(), tr("Coordinate reference system of the result"))
-        inner = QVBoxLayout(self.advanced)
-        inner.addLayout(self.more)
-        inner.addWidget(self.sampling)
-        column = QVBoxLayout(self)
-        column.addLayout(self.fields)
-        column.addWidget(self.advanced)
-        column.addStretch(1)
+        self._stack()
 
     @classmethod
     def title(cls) -> str:
         """Name of the task, on the dock's tab."""
         return tr("Generate")
 
-    def set_cards(self, cards: Tuple[ModelCard, ...]) -> None:
-        """Offer these models."""
-        self.model.set_cards(cards)
-
     def problems(self) -> List[Failure]:
         """Why no job can start with what the form holds, the first to solve first; empty when one can."""
         card = self.model.card
         if card is None:
             return [no_model(self.task)]
-        found = self._ground_problems(card)
-        if "prompt" in card.uses:
-            found += self.prompt.problems() or self._empty_prompt(card)
-        if "negative_prompt" in card.uses:
-            found += self.negative.problems()
-        return found + self.output.problems()
+        wording = [*self.prompt.problems(), *self.negative.problems()]
+        return [*self._ground_problems(card), *wording, *self.output.problems()]
 
     def _ground_problems(self, card: ModelCard) -> List[Failure]:
-        found = [*self.extent.problems(), *self._place_problems()]
-        if not card.reaches(self.gsd.value()):
-            found.append(
-                Failure(
-                    ErrorCode.UNSUPPORTED_RESOLUTION,
-                    tr("This model cannot draw pixels of {size}.").format(size=metres(self.gsd.value())),
-                    tr("Choose {finest} to {coarsest}.").format(
-                        finest=metres(card.gsd[0] / card.GSD_REACH), coarsest=metres(card.gsd[1] * card.GSD_REACH)
-                    ),
-                )
-            )
-        return found
-
-    def _empty_prompt(self, card: ModelCard) -> List[Failure]:
-        """A model that draws out of a closed list must be told what; others may be left free."""
-        if not card.vocabulary or self.prompt.edit.toPlainText().strip():
-            return []
-        message, hint = tr("Say what the picture should show."), tr("Click a word below the prompt, or write some.")
-        return [Failure(ErrorCode.PROMPT_NOT_UNDERSTOOD, message, hint)]
+        reach = out_of_reach(card, self.gsd.value(), tr("Choose {finest} to {coarsest}."))
+        return [*self.extent.problems(), *self._place_problems(), *reach]
 
     def draft(self) -> Draft:
         """What the form asks for.
@@ -139,10 +85,7 @@ class GeneratePanel(Panel):
         found = self.problems()
         if found:
             raise Problem.of(found[0])
-        uses = self.model.card.uses
-        prompt = self.prompt.text() if "prompt" in uses else ""
-        negative = self.negative.text() if "negative_prompt" in uses else ""
-        request = self._request(self._place(), self.seed.next(), prompt, negative)
+        request = self._request(self._place(), self.seed.next(), self.prompt.value(), self.negative.value())
         return Draft(request, request.prompt[:60] or self.model.card.name, output=self.output.value())
 
     def estimate(self, gflops: float = DEFAULT_GFLOPS) -> Optional[Estimate]:
@@ -156,25 +99,22 @@ class GeneratePanel(Panel):
     def held(self) -> Dict[str, object]:
         """What is worth keeping from one session of QGIS to the next."""
         return {
-            "model": "" if self.model.card is None else self.model.card.id,
+            **super().held(),
             "prompt": self.prompt.edit.toPlainText(),
             "negative_prompt": self.negative.edit.toPlainText(),
             "date": self.date.value() or "",
             "gsd": self.gsd.value(),
-            "samples": self.samples.value(),
-            **self.seed.held(),
         }
 
     def hold(self, values: Dict[str, object]) -> None:
         """Show what an earlier session kept; takes no offence at what is missing or of another type."""
-        same_model = self.model.pick(str(values.get("model", "")))
+        super().hold(values)
         self.prompt.set_text(str(values.get("prompt", "")))
         self.negative.set_text(str(values.get("negative_prompt", "")))
         self.date.set_value(str(values.get("date", "")))
-        if same_model and isinstance(values.get("gsd"), float):
+        is_same_model = self.model.card is not None and self.model.card.id == values.get("model")
+        if is_same_model and isinstance(values.get("gsd"), float):
             self.gsd.setValue(values["gsd"])
-        self.samples.hold(values.get("samples"))
-        self.seed.hold(values)
 
     def _request(self, where: Place, seed: int, prompt: str, negative: str) -> Generate:
         return Generate(
@@ -217,25 +157,18 @@ class GeneratePanel(Panel):
             return [problem.failure]
         return too_large(where.lattice) or too_large(where.grid)
 
-    def _follow_model(self) -> None:
-        card = self.model.card
-        if card is not None:
-            unused = tr("Not used by this model.")
-            self.prompt.set_vocabulary(card.vocabulary if "prompt" in card.uses else ())
-            self.fields.set_used(self.prompt, "prompt" in card.uses, unused)
-            self.more.set_used(self.negative, "negative_prompt" in card.uses, unused)
-            dated = tr("Not used by this model; it only dates the layer.")
-            self.fields.set_used(self.date, "date" in card.uses, dated, enabled=True)
-            self.sampling.set_card(card)
-            if self.gsd.clearValue() != card.gsd[0]:
-                self.gsd.setRange(0.01, 1e5)
-                self.gsd.setClearValue(card.gsd[0])
-                self.gsd.setValue(card.gsd[0])
-        self._announce()
-
-    def _announce(self, *_: object) -> None:
-        self._write_notes()
-        self.changed.emit()
+    def _show_card(self, card: ModelCard) -> None:
+        unused = tr("Not used by this model.")
+        self.prompt.set_card(card)
+        self.negative.set_card(card)
+        self.fields.set_used(self.prompt, self.prompt.is_used, unused)
+        self.more.set_used(self.negative, self.negative.is_used, unused)
+        dated = tr("Not used by this model; it only dates the layer.")
+        self.fields.set_used(self.date, "date" in card.uses, dated, enabled=True)
+        if self.gsd.clearValue() != card.gsd[0]:
+            self.gsd.setRange(0.01, 1e5)
+            self.gsd.setClearValue(card.gsd[0])
+            self.gsd.setValue(card.gsd[0])
 
     def _write_notes(self) -> None:
         card = self.model.card
@@ -245,11 +178,8 @@ class GeneratePanel(Panel):
         if not card.gsd[0] <= self.gsd.value() <= card.gsd[1] and card.reaches(self.gsd.value()):
             trained += " " + tr("The picture will be resampled.")
         self.fields.note(self.gsd, trained)
-        if "prompt" in card.uses:
-            strange = card.vocabulary and not self.prompt.is_known(card.vocabulary)
-            self.fields.note(
-                self.prompt, tr("It names none of these words; other words may be refused.") if strange else ""
-            )
+        if self.prompt.is_used:
+            self.fields.note(self.prompt, self.prompt.remark())
         if self.extent.problems() or self._place_problems():
             self.fields.note(self.extent, "")
             self.more.note(self.crs, "")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Dict, List, Optional, Tuple
 
 from qgis.core import (
+    QgsMapLayer,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
@@ -125,6 +126,41 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
             chosen = default if isinstance(default, str) else ""
         return cards.card(chosen, self.task)
 
+    def read_prompt(self, parameters: Parameters, context: QgsProcessingContext, card: ModelCard) -> str:
+        """What to draw.
+
+        Raises:
+            Problem: PROMPT_TOO_LONG, or PROMPT_NOT_UNDERSTOOD for no text where the model must be told.
+        """
+        text = values.prompt(self, parameters, "PROMPT", context)
+        if card.vocabulary and not text:
+            raise Problem(
+                ErrorCode.PROMPT_NOT_UNDERSTOOD,
+                tr("There is no prompt: the model '{}' has to be told what to draw.").format(card.id),
+                tr("Write one or more of: {}.").format(", ".join(card.vocabulary)),
+            )
+        return text
+
+    def read_raster(self, parameters: Parameters, context: QgsProcessingContext) -> QgsMapLayer:
+        """The layer to begin with, of whichever kind it is.
+
+        Raises:
+            Problem: SOURCE_UNREADABLE.
+        """
+        layer = self.parameterAsRasterLayer(parameters, "INPUT", context) or self.parameterAsLayer(
+            parameters, "INPUT", context
+        )
+        if layer is None:
+            given = str(parameters.get("INPUT") or "")
+            raise Problem(
+                ErrorCode.SOURCE_UNREADABLE,
+                tr("'{}' cannot be opened as a raster.").format(given[-120:])
+                if given
+                else tr("There is no input raster."),
+                tr("Check the path, and that the file is complete."),
+            )
+        return layer
+
     def read_sampling(self, parameters: Parameters, context: QgsProcessingContext, card: ModelCard) -> Sampling:
         """How the picture is drawn, with the model's own values where nothing was given.
 
@@ -217,6 +253,25 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
         if failure is not None:
             raise Problem.of(failure)
         return draft
+
+
+def require_reach(card: ModelCard, gsd: float, hint: str) -> None:
+    """Refuse a ground resolution that a model cannot draw.
+
+    Args:
+        card: of the model.
+        gsd: metres on the ground of one pixel.
+        hint: what to do, with {finest} and {coarsest}.
+
+    Raises:
+        Problem: UNSUPPORTED_RESOLUTION.
+    """
+    if not card.reaches(gsd):
+        raise Problem(
+            ErrorCode.UNSUPPORTED_RESOLUTION,
+            tr("The model '{}' cannot draw pixels of {:g} m.").format(card.id, gsd),
+            hint.format(finest=f"{card.gsd[0] / card.GSD_REACH:g}", coarsest=f"{card.gsd[1] * card.GSD_REACH:g}"),
+        )
 
 
 def _require_sources_kept(draft: jobs.Draft) -> None:

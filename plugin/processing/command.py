@@ -6,7 +6,7 @@ from typing import Any, Dict, Optional
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRectangle
 
-from ...engine.contract import Generate, GeoBox, Job, Sampling, SuperResolve
+from ...engine.contract import Edit, Generate, GeoBox, Job, Sampling, Source, SuperResolve
 from ..jobs import read_job
 from ..maps.grid import crs_of, place
 from ..report import Problem
@@ -39,14 +39,16 @@ def command_of(job: Job, folder: str = "") -> str:
             values["CRS"] = None if crs is None else _Code(_wkt(request.grid))
         else:
             values["CRS"] = crs
-    else:
+    elif isinstance(request, SuperResolve):
         values = _super_resolve(request, folder)
+    else:
+        values = _edit(request, folder)
     values["OUTPUT"] = "TEMPORARY_OUTPUT"
     lines = [f"    {name!r}: {value!r}," for name, value in values.items() if value is not None]
     return "\n".join([f"processing.run({_ID[type(request)]!r}, {{", *lines, "})"])
 
 
-_ID = {Generate: "afterimage:generate", SuperResolve: "afterimage:superresolve"}
+_ID = {Generate: "afterimage:generate", SuperResolve: "afterimage:superresolve", Edit: "afterimage:edit"}
 
 
 class _Code(str):
@@ -74,10 +76,8 @@ def _generate(request: Generate) -> Dict[str, Any]:
 
 
 def _super_resolve(request: SuperResolve, folder: str) -> Dict[str, Any]:
-    named = QgsProject.instance().mapLayersByName(request.source.name)
-    copy = os.path.join(folder, *request.source.path.split("/"))
     return {
-        "INPUT": request.source.name if len(named) == 1 or not os.path.exists(copy) else copy,
+        "INPUT": _input(request.source, folder),
         "BANDS": list(request.source.bands) or None,
         "FACTOR": request.factor,
         "DATE": request.source.date,
@@ -85,6 +85,31 @@ def _super_resolve(request: SuperResolve, folder: str) -> Dict[str, Any]:
         **_sampling(request.sampling),
         "SPREAD": "TEMPORARY_OUTPUT" if request.spread else None,
     }
+
+
+def _edit(request: Edit, folder: str) -> Dict[str, Any]:
+    mask = request.mask
+    # the job's own copy: a layer may have changed since, or other polygons of it may be selected
+    copy = "" if mask is None else os.path.join(folder, *mask.path.split("/"))
+    return {
+        "INPUT": _input(request.source, folder),
+        "MASK": None if mask is None else copy if os.path.exists(copy) else mask.name,
+        "PROMPT": request.prompt,
+        "NEGATIVE_PROMPT": request.negative_prompt or None,
+        "STRENGTH": request.strength,
+        "DATE": request.date,
+        "BANDS": list(request.source.bands) or None,
+        "MODEL": request.model,
+        **_sampling(request.sampling),
+        "GUIDANCE": request.sampling.guidance_scale,
+    }
+
+
+def _input(source: Source, folder: str) -> str:
+    """The raster: by its name, where one layer of the project has it, else the job's own copy."""
+    named = QgsProject.instance().mapLayersByName(source.name)
+    copy = os.path.join(folder, *source.path.split("/"))
+    return source.name if len(named) == 1 or not os.path.exists(copy) else copy
 
 
 def _sampling(sampling: Sampling) -> Dict[str, Any]:

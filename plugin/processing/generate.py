@@ -18,7 +18,7 @@ from ..jobs import Draft
 from ..maps.grid import place
 from ..report import Problem, tr
 from . import values
-from .base import AfterimageAlgorithm
+from .base import AfterimageAlgorithm, require_reach
 
 
 class GenerateAlgorithm(AfterimageAlgorithm):
@@ -87,14 +87,8 @@ class GenerateAlgorithm(AfterimageAlgorithm):
     def draft(self, parameters: Dict[str, Any], context: QgsProcessingContext) -> Draft:
         """What the parameters ask for."""
         card = self.read_model(parameters, context)
-        text = values.prompt(self, parameters, "PROMPT", context)
+        text = self.read_prompt(parameters, context, card)
         where = self._place(parameters, context, card)
-        if card.vocabulary and not text:
-            raise Problem(
-                ErrorCode.PROMPT_NOT_UNDERSTOOD,
-                tr("There is no prompt: the model '{}' has to be told what to draw.").format(card.id),
-                tr("Write one or more of: {}.").format(", ".join(card.vocabulary)),
-            )
         request = Generate(
             model=card.id,
             grid=where.grid,
@@ -132,12 +126,5 @@ class GenerateAlgorithm(AfterimageAlgorithm):
                 )
         gsd = values.number(self, parameters, "RESOLUTION", context)
         where = place(extent, crs, float(gsd or 0.0), target)
-        if not card.reaches(where.gsd):
-            raise Problem(
-                ErrorCode.UNSUPPORTED_RESOLUTION,
-                tr("The model '{}' cannot draw pixels of {:g} m.").format(card.id, where.gsd),
-                tr("Choose a resolution from {:g} m to {:g} m.").format(
-                    card.gsd[0] / card.GSD_REACH, card.gsd[1] * card.GSD_REACH
-                ),
-            )
+        require_reach(card, where.gsd, tr("Choose a resolution from {finest} m to {coarsest} m."))
         return where

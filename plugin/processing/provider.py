@@ -5,6 +5,7 @@ import os
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
+from .edit import EditAlgorithm
 from .generate import GenerateAlgorithm
 from .super_resolve import SuperResolveAlgorithm
 
@@ -32,7 +33,7 @@ class AfterimageProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:  # noqa: N802
         """One of each task."""
-        for algorithm in (GenerateAlgorithm, SuperResolveAlgorithm):
+        for algorithm in (GenerateAlgorithm, SuperResolveAlgorithm, EditAlgorithm):
             self.addAlgorithm(algorithm())
 
     def supportedOutputRasterLayerExtensions(self):  # noqa: N802

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any, Dict
 
 from qgis.core import (
-    QgsMapLayer,
     QgsProcessingContext,
     QgsProcessingParameterBand,
     QgsProcessingParameterDateTime,
@@ -13,12 +12,12 @@ from qgis.core import (
     QgsProcessingParameterRasterLayer,
 )
 
-from ...engine.contract import ErrorCode, SuperResolve
+from ...engine.contract import SuperResolve
 from .. import cards
 from ..jobs import Draft
 from ..maps.grid import require_size
 from ..maps.sources import prepare
-from ..report import Problem, tr
+from ..report import tr
 from . import values
 from .base import AfterimageAlgorithm
 
@@ -88,7 +87,7 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
     def draft(self, parameters: Dict[str, Any], context: QgsProcessingContext) -> Draft:
         """What the parameters ask for."""
         card = self.read_model(parameters, context)
-        layer = self._layer(parameters, context)
+        layer = self.read_raster(parameters, context)
         sampling = replace(self.read_sampling(parameters, context, card), guidance_scale=1.0)
         factor = values.whole(self, parameters, "FACTOR", context)
         if factor not in card.factors or factor not in (2, 4):
@@ -107,23 +106,3 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
         source = export.source if date is None else replace(export.source, date=date)
         request = SuperResolve(card.id, source, factor, export.gsd, sampling, spread)
         return Draft(request, tr("{}, {}x finer").format(layer.name(), factor), exports=(export,))
-
-    def _layer(self, parameters: Dict[str, Any], context: QgsProcessingContext) -> QgsMapLayer:
-        """The layer to make finer, of whichever kind it is.
-
-        Raises:
-            Problem: SOURCE_UNREADABLE.
-        """
-        layer = self.parameterAsRasterLayer(parameters, "INPUT", context) or self.parameterAsLayer(
-            parameters, "INPUT", context
-        )
-        if layer is None:
-            given = str(parameters.get("INPUT") or "")
-            raise Problem(
-                ErrorCode.SOURCE_UNREADABLE,
-                tr("'{}' cannot be opened as a raster.").format(given[-120:])
-                if given
-                else tr("There is no input raster."),
-                tr("Check the path, and that the file is complete."),
-            )
-        return layer

@@ -6,7 +6,7 @@ from qgis.PyQt.QtCore import QMimeData, QSize, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QFontMetrics
 from qgis.PyQt.QtWidgets import QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
-from ...engine.contract import PROMPT_LIMIT, ErrorCode, Failure, clean_prompt
+from ...engine.contract import PROMPT_LIMIT, ErrorCode, Failure, ModelCard, clean_prompt
 from ..report import tr
 from .numbers import count
 from .words import Words
@@ -44,11 +44,19 @@ class PromptInput(QWidget):
 
     changed = pyqtSignal()
 
-    def __init__(self, parent: Optional[QWidget] = None, lines: int = 3) -> None:
-        """Make an empty input that is so many lines high."""
+    def __init__(self, parent: Optional[QWidget] = None, lines: int = 3, use: str = "prompt") -> None:
+        """Make an empty input.
+
+        Args:
+            parent: as usual.
+            lines: how many it is high.
+            use: what a card calls it, "prompt" or "negative_prompt".
+        """
         super().__init__(parent)
+        self._use = use
+        self._card: Optional[ModelCard] = None
         self.edit = TextInput(lines, self)
-        self.edit.setObjectName("prompt")
+        self.edit.setObjectName(use)
         self.counter = QLabel(self)
         self.counter.setAlignment(Qt.AlignmentFlag.AlignRight)
         self.counter.setAccessibleName(tr("Length of the prompt"))
@@ -81,6 +89,32 @@ class PromptInput(QWidget):
         """Show a text."""
         self.edit.setPlainText(text[:_TAKEN])
 
+    def set_card(self, card: ModelCard) -> None:
+        """Follow another model: what it knows, and whether it reads the text at all."""
+        self._card = card
+        if self._use == "prompt":
+            self.set_vocabulary(card.vocabulary if self.is_used else ())
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the model reads the text."""
+        return self._card is None or self._use in self._card.uses
+
+    def value(self) -> str:
+        """The text as it stands in a request: empty where the model does not read it.
+
+        Raises:
+            ValueError: for a text that is too long.
+        """
+        return self.text() if self.is_used else ""
+
+    def remark(self) -> str:
+        """What to say below a text that the model may not understand; else empty."""
+        words = self._words()
+        if not words or self.is_known(words):
+            return ""
+        return tr("It names none of these words; other words may be refused.")
+
     def set_vocabulary(self, words: Tuple[str, ...]) -> None:
         """Show what the model knows."""
         self.words.set_words(words)
@@ -93,8 +127,14 @@ class PromptInput(QWidget):
         return not text.strip() or any(word.casefold() in text for word in words)
 
     def problems(self) -> List[Failure]:
-        """Why no job can start with this."""
+        """Why no job can start with this: too long, or empty where the model must be told what to draw."""
         length = self._length()
+        if not self.is_used:
+            return []
+        if self._words() and not self.edit.toPlainText()[:_TAKEN].strip():
+            message = tr("Say what the picture should show.")
+            hint = tr("Click a word below the prompt, or write some.")
+            return [Failure(ErrorCode.PROMPT_NOT_UNDERSTOOD, message, hint)]
         if length <= PROMPT_LIMIT:
             return []
         return [
@@ -111,6 +151,11 @@ class PromptInput(QWidget):
         """Add a word at the end, after a comma."""
         text = self.edit.toPlainText().rstrip().rstrip(",")
         self.edit.setPlainText(text + ", " + word if text else word)
+
+    def _words(self) -> Tuple[str, ...]:
+        """The closed list that the text must name a word of; empty where there is none."""
+        is_asked = self._card is not None and self._use == "prompt" and self.is_used
+        return self._card.vocabulary if is_asked else ()
 
     def _length(self) -> int:
         # characterCount counts the end of the last paragraph too; cheaper than a copy of a text that may be large

@@ -1,14 +1,17 @@
 import re
 
 import pytest
-from afterimage.engine.contract import Generate, GeoBox, Job, Sampling, Source, SuperResolve
+from afterimage.engine.contract import Edit, Generate, GeoBox, Job, Mask, Sampling, Source, SuperResolve
 from afterimage.plugin import cards
 from afterimage.plugin.maps.grid import place
+from afterimage.plugin.maps.mask import MaskExport, drawn_polygon
 from afterimage.plugin.processing.command import command_of
+from afterimage.plugin.processing.edit import EditAlgorithm
 from afterimage.plugin.processing.generate import GenerateAlgorithm
 from afterimage.plugin.processing.super_resolve import SuperResolveAlgorithm
 from qgis.core import (
     QgsCoordinateReferenceSystem,
+    QgsGeometry,
     QgsProcessingContext,
     QgsProject,
     QgsRectangle,
@@ -18,13 +21,14 @@ from qgis.core import (
 from .panels.conftest import painter, sharpener, write_raster
 
 SAMPLING = Sampling(seed=2**40, steps=7, scheduler="DDPM", guidance_scale=2.5, samples=3)
+GRID = GeoBox("EPSG:32633", (10.0, 0.0, 300000.0, 0.0, -10.0, 5300000.0), (40, 40))
 
 
 @pytest.fixture(autouse=True)
 def models(monkeypatch, qgis_app):
-    both = {"painter": painter(), "sharpener": sharpener()}
-    monkeypatch.setattr(cards, "cards", lambda task: tuple(card for card in both.values() if task in card.tasks))
-    monkeypatch.setattr(cards, "card", lambda id, task: both[id])
+    known = {"painter": painter(), "sharpener": sharpener(), "editor": painter(tasks=("Edit",))}
+    monkeypatch.setattr(cards, "cards", lambda task: tuple(card for card in known.values() if task in card.tasks))
+    monkeypatch.setattr(cards, "card", lambda id, task: known[id])
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +37,7 @@ def empty_project(qgis_new_project):
 
 
 def asked_again(job, folder, algorithm):
-    """The request that the command makes, run through the real algorithm."""
+    """The draft that the command makes, run through the real algorithm."""
     text = command_of(job, str(folder))
     name, values = re.fullmatch(r"processing\.run\(.afterimage:(\w+)., (\{.*\})\)", text, re.DOTALL).groups()
     names = {
@@ -48,7 +52,7 @@ def asked_again(job, folder, algorithm):
     assert set(parameters) <= {definition.name() for definition in made.parameterDefinitions()}
     context = QgsProcessingContext()
     context.setProject(QgsProject.instance())
-    return made.draft(parameters, context).request
+    return made.draft(parameters, context)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def test_a_picture_is_asked_again_on_the_same_pixels(extent, tmp_path):
         where.longitude,
         where.latitude,
     )
-    again = asked_again(Job("j", request), tmp_path, GenerateAlgorithm)
+    again = asked_again(Job("j", request), tmp_path, GenerateAlgorithm).request
     assert (again.grid, again.lattice, again.gsd) == (request.grid, request.lattice, request.gsd)
     assert (again.prompt, again.negative_prompt, again.date) == (request.prompt, "clouds", "2027-03-01")
     assert again.sampling == request.sampling
@@ -80,7 +84,7 @@ def test_a_crs_without_a_code_is_asked_again(tmp_path):
     where = place(QgsRectangle(0, 0, 2000, 2000), crs, 10.0, crs)
     assert "[" in where.grid.crs
     request = Generate("painter", where.grid, where.lattice, where.gsd, "forest", SAMPLING)
-    again = asked_again(Job("j", request), tmp_path, GenerateAlgorithm)
+    again = asked_again(Job("j", request), tmp_path, GenerateAlgorithm).request
     assert again.grid.transform == pytest.approx(request.grid.transform) and again.grid.shape == request.grid.shape
 
 
@@ -90,9 +94,34 @@ def test_a_sharpened_raster_is_asked_again_from_the_job_s_own_copy(tmp_path, ban
     write_raster(tmp_path / "inputs" / "source.tif")
     source = Source("inputs/source.tif", "my layer", bands, "2024-06-30")
     request = SuperResolve("sharpener", source, 4, 10.0, Sampling(5, 7, "DDIM", 1.0, 2), spread=True)
-    again = asked_again(Job("j", request), tmp_path, SuperResolveAlgorithm)
+    again = asked_again(Job("j", request), tmp_path, SuperResolveAlgorithm).request
     assert (again.factor, again.spread, again.sampling) == (4, True, request.sampling)
     assert (again.source.bands, again.source.date) == (bands, "2024-06-30")
+
+
+@pytest.mark.parametrize("bands", [(), (3, 1, 2)])
+def test_an_edited_raster_is_asked_again_with_the_job_s_own_polygons(tmp_path, bands):
+    (tmp_path / "inputs").mkdir()
+    write_raster(tmp_path / "inputs" / "source.tif")
+    field = QgsGeometry.fromRect(QgsRectangle(300050, 5299700, 300150, 5299900))
+    drawn = drawn_polygon(field, QgsCoordinateReferenceSystem("EPSG:32633"))
+    MaskExport(drawn, GRID).write(str(tmp_path), lambda: False)
+    source, mask = Source("inputs/source.tif", "my layer", bands), Mask("inputs/mask.geojson")
+    request = Edit("editor", source, 10.0, "a forest", SAMPLING, mask, 0.65, "clouds", "2030-01-01")
+    draft = asked_again(Job("j", request), tmp_path, EditAlgorithm)
+    again = draft.request
+    assert (again.prompt, again.negative_prompt, again.date) == ("a forest", "clouds", "2030-01-01")
+    assert (again.strength, again.sampling, again.source.bands) == (0.65, SAMPLING, bands)
+    draft.exports[1].write(str(tmp_path / "again"), lambda: False)
+    assert (tmp_path / "again/inputs/mask.geojson").read_bytes() == (tmp_path / "inputs/mask.geojson").read_bytes()
+
+
+def test_a_raster_changed_as_a_whole_is_asked_again_without_polygons(tmp_path):
+    (tmp_path / "inputs").mkdir()
+    write_raster(tmp_path / "inputs" / "source.tif")
+    request = Edit("editor", Source("inputs/source.tif", "my layer"), 10.0, "river", SAMPLING, strength=0.3)
+    again = asked_again(Job("j", request), tmp_path, EditAlgorithm).request
+    assert again.mask is None and again.strength == 0.3
 
 
 def test_what_was_not_asked_is_left_out(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -17,14 +18,19 @@ from afterimage.plugin.processing.provider import AfterimageProvider
 from osgeo import gdal
 from qgis.core import (
     QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsFeature,
+    QgsGeometry,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
+    QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
     QgsProcessingParameterDefinition,
     QgsProject,
     QgsRasterLayer,
     QgsRectangle,
     QgsReferencedRectangle,
+    QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QDate, QDateTime
 
@@ -76,11 +82,30 @@ def super_resolve(provider):
     return provider.algorithm("superresolve")
 
 
+@pytest.fixture
+def edit(provider):
+    return provider.algorithm("edit")
+
+
+@pytest.fixture
+def parcels(context):
+    """Two squares of 50 m in the upper left corner of the picture; the second is selected."""
+    layer = QgsVectorLayer("Polygon?crs=EPSG:32633", "Parcels", "memory")
+    for left in (500010, 500100):
+        feature = QgsFeature()
+        feature.setGeometry(QgsGeometry.fromRect(QgsRectangle(left, 4999940, left + 50, 4999990)))
+        assert layer.dataProvider().addFeature(feature)
+    layer.updateExtents()
+    layer.selectByIds([2])
+    context.project().addMapLayer(layer)
+    return layer
+
+
 def draft(algorithm, context, **parameters):
     return algorithm.create().draft(parameters, context)
 
 
-def test_names_are_those_that_scripts_rely_on(generate, super_resolve, provider):
+def test_names_are_those_that_scripts_rely_on(generate, super_resolve, edit, provider):
     assert provider.id() == "afterimage" and not provider.icon().isNull()
     assert {parameter.name() for parameter in generate.parameterDefinitions()} == set(
         "EXTENT CRS RESOLUTION DATE PROMPT NEGATIVE_PROMPT MODEL SEED STEPS GUIDANCE SCHEDULER SAMPLES OUTPUT".split()
@@ -88,12 +113,18 @@ def test_names_are_those_that_scripts_rely_on(generate, super_resolve, provider)
     assert {parameter.name() for parameter in super_resolve.parameterDefinitions()} == set(
         "INPUT BANDS FACTOR DATE MODEL SEED STEPS SCHEDULER SAMPLES OUTPUT SPREAD".split()
     )
+    assert {parameter.name() for parameter in edit.parameterDefinitions()} == set(
+        "INPUT MASK STRENGTH PROMPT NEGATIVE_PROMPT BANDS DATE".split()
+        + "MODEL SEED STEPS GUIDANCE SCHEDULER SAMPLES OUTPUT".split()
+    )
+    assert edit.id() == "afterimage:edit"
+    assert [output.name() for output in edit.outputDefinitions()] == ["OUTPUT", "OUTPUTS"]
     assert [output.name() for output in generate.outputDefinitions()] == ["OUTPUT", "OUTPUTS"]
     assert [output.name() for output in super_resolve.outputDefinitions()] == ["OUTPUT", "OUTPUTS", "SPREAD"]
 
 
-def test_they_run_on_a_worker_thread_in_batch_and_can_be_cancelled(generate, super_resolve):
-    for algorithm in (generate, super_resolve):
+def test_they_run_on_a_worker_thread_in_batch_and_can_be_cancelled(generate, super_resolve, edit):
+    for algorithm in (generate, super_resolve, edit):
         flags = algorithm.flags()
         assert not flags & QgsProcessingAlgorithm.Flag.FlagNoThreading
         assert flags & QgsProcessingAlgorithm.Flag.FlagSupportsBatch
@@ -153,6 +184,62 @@ def test_super_resolve_becomes_a_request(super_resolve, context, picture):
     assert found.request.sampling.guidance_scale == 1
     for bands, expected in (([3, 1], (3, 1)), (["4"], (4,)), (2, (2,)), ("4,3,2", (4, 3, 2)), ("", ()), (None, ())):
         assert draft(super_resolve, context, INPUT=picture, BANDS=bands).request.source.bands == expected
+
+
+def test_edit_becomes_a_request(edit, context, picture, parcels, tmp_path):
+    asked = {
+        "INPUT": picture,
+        "PROMPT": " a  forest",
+        "STRENGTH": "0.5",
+        "GUIDANCE": 3,
+        "DATE": "2030-05-01",
+        "SEED": 7,
+    }
+    found = draft(edit, context, MASK=parcels, **asked)
+    assert (found.request.prompt, found.request.strength, found.request.date) == ("a forest", 0.5, "2030-05-01")
+    assert (found.request.sampling.guidance_scale, found.request.sampling.seed) == (3, 7)
+    assert found.request.gsd == pytest.approx(10, rel=0.001) and found.request.source.bands == (1, 2, 3)
+    assert found.title == "a forest in Parcels, picture" and found.request.mask.name == "Parcels"
+    assert polygons(found, tmp_path / "all") == 2
+    selected = QgsProcessingFeatureSourceDefinition(parcels.id(), True)
+    assert polygons(draft(edit, context, MASK=selected, **asked), tmp_path / "one") == 1
+    whole = draft(edit, context, MASK="", **asked)
+    assert whole.request.mask is None and whole.title == "a forest, picture" and len(whole.exports) == 1
+
+
+def test_edit_takes_its_bands_in_the_order_of_the_colours(edit, context, picture):
+    layer = QgsRasterLayer(picture, "picture", "gdal")
+    context.project().addMapLayer(layer)
+    layer.renderer().setRedBand(4)
+    assert draft(edit, context, INPUT=layer, PROMPT="forest").request.source.bands == (4, 2, 3)
+    assert draft(edit, context, INPUT=layer, PROMPT="forest", BANDS="3;4;1").request.source.bands == (3, 4, 1)
+
+
+def test_edit_takes_polygons_from_a_file_in_another_crs(edit, context, picture, tmp_path):
+    path = str(tmp_path / "field.geojson")
+    box = QgsRectangle(500010, 4999940, 500060, 4999990)
+    there = QgsCoordinateTransform(
+        QgsCoordinateReferenceSystem("EPSG:32633"), QgsCoordinateReferenceSystem("EPSG:4326"), context.project()
+    )
+    field = QgsGeometry.fromRect(box)
+    field.transform(there)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f'{{"type": "Feature", "properties": {{}}, "geometry": {field.asJson(12)}}}')
+    found = draft(edit, context, INPUT=picture, MASK=path, PROMPT="forest")
+    assert polygons(found, tmp_path / "job") == 1
+    with open(tmp_path / "job" / found.request.mask.path, encoding="utf-8") as file:
+        (ring,) = json.load(file)["features"][0]["geometry"]["coordinates"]
+    for x, y in ring:
+        assert min(abs(x - box.xMinimum()), abs(x - box.xMaximum())) < 1e-3
+        assert min(abs(y - box.yMinimum()), abs(y - box.yMaximum())) < 1e-3
+
+
+def polygons(found, folder):
+    """How many of them the engine gets."""
+    (mask,) = found.exports[1:]
+    mask.write(str(folder), lambda: False)
+    with open(folder / found.request.mask.path, encoding="utf-8") as file:
+        return len(json.load(file)["features"])
 
 
 def test_the_date_of_the_layer_is_used_unless_another_is_given(super_resolve, context, picture):
@@ -235,6 +322,48 @@ def test_super_resolve_refuses_with_a_code(super_resolve, context, picture, chan
     if parameters["OUTPUT"] == "INPUT":
         parameters["OUTPUT"] = picture
     assert refusal(super_resolve, parameters, context) == code
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"INPUT": "/no/such/file.tif"}, "SOURCE_UNREADABLE"),
+        ({"INPUT": "grey"}, "UNSUPPORTED_RASTER"),
+        ({"INPUT": "coarse"}, "UNSUPPORTED_RESOLUTION"),
+        ({"MASK": "/no/such/file.gpkg"}, "MASK_UNREADABLE"),
+        ({"MASK": "elsewhere"}, "MASK_EMPTY"),
+        ({"MASK": "empty"}, "MASK_EMPTY"),
+        ({"PROMPT": ""}, "PROMPT_NOT_UNDERSTOOD"),
+        ({"PROMPT": "x" * 5000}, "PROMPT_TOO_LONG"),
+        ({"STRENGTH": 0}, "INVALID_REQUEST"),
+        ({"STRENGTH": 1.5}, "INVALID_REQUEST"),
+        ({"STRENGTH": "half"}, "INVALID_REQUEST"),
+        ({"BANDS": [1, 2]}, "INVALID_REQUEST"),
+        ({"BANDS": [1, 2, 9]}, "INVALID_REQUEST"),
+        ({"BANDS": [1, 1, 2]}, "INVALID_REQUEST"),
+        ({"MODEL": "tiny-superresolve"}, "UNKNOWN_MODEL"),
+        ({"DATE": "2024-02-31"}, "INVALID_REQUEST"),
+        ({"OUTPUT": "INPUT"}, "OUTPUT_NOT_WRITABLE"),
+    ],
+)
+def test_edit_refuses_with_a_code(edit, context, picture, parcels, tmp_path, change, code):
+    files = {"grey": {"bandList": [1]}, "coarse": {"outputBounds": (500000, 5000000, 600000, 4900000)}}
+    for name, options in files.items():
+        gdal.Translate(str(tmp_path / f"{name}.tif"), picture, **options)
+    for name, rows in (("empty", ()), ("elsewhere", (QgsRectangle(0, 0, 9, 9),))):
+        layer = QgsVectorLayer("Polygon?crs=EPSG:32633", name, "memory")
+        for row in rows:
+            feature = QgsFeature()
+            feature.setGeometry(QgsGeometry.fromRect(row))
+            layer.dataProvider().addFeature(feature)
+        layer.updateExtents()
+        context.project().addMapLayer(layer)
+    parameters = {"INPUT": picture, "MASK": parcels, "PROMPT": "forest", "OUTPUT": "TEMPORARY_OUTPUT", **change}
+    if parameters["INPUT"] in files:
+        parameters["INPUT"] = str(tmp_path / f"{parameters['INPUT']}.tif")
+    if parameters["OUTPUT"] == "INPUT":
+        parameters["OUTPUT"] = picture
+    assert refusal(edit, parameters, context) == code
 
 
 def test_without_an_engine_it_says_how_to_get_one(generate, context, monkeypatch, tmp_path):
