@@ -1,9 +1,10 @@
-"""The state of a training run in one safetensors file, replaced as a whole."""
+"""The state of a training run: a folder of small safetensors files, put in place as a whole."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-NAME = "checkpoint.safetensors"
+#: Most bytes of a file: machines that are lent for an hour often give back small files only.
+SHARD = 15_000_000
+_PREFIX = "checkpoint-"
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """The latest finished checkpoint of a run, or None."""
+    finished = [path for path in folder.glob(f"{_PREFIX}*") if path.is_dir() and path.name[len(_PREFIX) :].isdigit()]
+    return max(finished, key=lambda path: int(path.name[len(_PREFIX) :]), default=None)
 
 
 def save_checkpoint(
@@ -22,7 +31,7 @@ def save_checkpoint(
     optimizers: list[torch.optim.Optimizer],
     progress: dict[str, Any],
 ) -> None:
-    """Write the state beside the old one, then put it in its place, so that a kill leaves one or the other.
+    """Write the state beside the old one, give it its name, then remove the old one: a kill leaves one or the other.
 
     Args:
         folder: of the run.
@@ -34,17 +43,25 @@ def save_checkpoint(
     names = {id(parameter): name for name, parameter in trained.named_parameters()}
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("trained", trained), ("averaged", averaged)):
-        tensors |= {f"{prefix}/{name}": p.detach().contiguous().clone() for name, p in module.named_parameters()}
+        tensors |= {f"{prefix}/{name}": _kept(p) for name, p in module.named_parameters()}
     for optimizer in optimizers:
         for parameter, state in optimizer.state.items():
-            for key, value in state.items():
-                tensors[f"optimizer/{names[id(parameter)]}/{key}"] = torch.as_tensor(value).contiguous().clone()
-    target = folder / NAME
-    temporary = target.with_suffix(".writing")
-    save_file(tensors, temporary, metadata={"progress": json.dumps(progress)})
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
+            tensors |= {f"optimizer/{names[id(parameter)]}/{key}": _kept(value) for key, value in state.items()}
+    before = find_checkpoint(folder)
+    target = folder / f"{_PREFIX}{progress['step']}"
+    fresh = target.with_suffix(".writing")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    for number, shard in enumerate(_shards(tensors)):
+        path = fresh / f"{number:02d}.safetensors"
+        save_file(shard, path, metadata={"progress": json.dumps(progress)})
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+    if target.exists():  # a run resumed at its end saves the same step again
+        shutil.rmtree(target)
+    os.replace(fresh, target)
+    if before is not None and before != target:
+        shutil.rmtree(before)
 
 
 def load_checkpoint(
@@ -56,20 +73,44 @@ def load_checkpoint(
         FileNotFoundError: no checkpoint there.
         KeyError: the checkpoint is of another network.
     """
-    path = folder / NAME
-    if not path.is_file():
+    found = find_checkpoint(folder)
+    if found is None:
         raise FileNotFoundError(f"no checkpoint in {folder}")
-    with safe_open(path, framework="pt") as file, torch.no_grad():
-        keys = set(file.keys())
+    tensors: dict[str, Tensor] = {}
+    progress: dict[str, Any] = {}
+    for path in sorted(found.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            tensors |= {key: file.get_tensor(key) for key in file.keys()}
+            progress = json.loads(file.metadata()["progress"])
+    with torch.no_grad():
         for prefix, module in (("trained", trained), ("averaged", averaged)):
             for name, parameter in module.named_parameters():
-                if f"{prefix}/{name}" not in keys:
+                if f"{prefix}/{name}" not in tensors:
                     raise KeyError(f"the checkpoint has no {name}: it is of another network")
-                parameter.copy_(file.get_tensor(f"{prefix}/{name}"))
-        parameters = dict(trained.named_parameters())
-        owners = {id(p): optimizer for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]}
-        for key in sorted(k for k in keys if k.startswith("optimizer/")):
-            _, name, entry = key.split("/")
-            parameter = parameters[name]
-            owners[id(parameter)].state[parameter][entry] = file.get_tensor(key)
-        return dict(json.loads(file.metadata()["progress"]))
+                parameter.copy_(tensors[f"{prefix}/{name}"])
+    parameters = dict(trained.named_parameters())
+    owners = {id(p): optimizer for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]}
+    for key in sorted(k for k in tensors if k.startswith("optimizer/")):
+        _, name, entry = key.split("/")
+        parameter = parameters[name]
+        # AdamW counts its steps on the CPU wherever its parameters live
+        value = tensors[key] if entry == "step" else tensors[key].to(parameter.device)
+        owners[id(parameter)].state[parameter][entry] = value
+    return progress
+
+
+def _kept(value: Any) -> Tensor:
+    return torch.as_tensor(value).detach().cpu().contiguous().clone()
+
+
+def _shards(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The tensors in files of at most ``SHARD`` bytes; a larger tensor has a file of its own."""
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, value in tensors.items():
+        if shards[-1] and size + value.nbytes > SHARD:
+            shards.append({})
+            size = 0
+        shards[-1][name] = value
+        size += value.nbytes
+    return shards

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,14 +33,19 @@ def train(arguments: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=None, help="stop after so many steps")
     parser.add_argument("--report-every", type=float, default=180.0, help="seconds between checkpoints")
     parser.add_argument("--threads", type=int, default=1, help="of computation")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes a GPU if any")
+    parser.add_argument("--batch", type=int, help="images in each step, instead of the recipe's; more for a GPU")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--publish", type=Path, help="folder of models that the result goes to, with its card")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
     recipe = read_recipe(asked.recipe)
+    if asked.batch is not None:
+        recipe = dataclasses.replace(recipe, batch=asked.batch)
     folder = asked.out / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
-    objective = make_objective(recipe, asked.data, folder)
+    gpu = asked.device == "cuda" or (asked.device == "auto" and torch.cuda.is_available())
+    objective = make_objective(recipe, asked.data, folder, torch.device("cuda" if gpu else "cpu"))
     run(recipe, objective, folder, Budget(asked.minutes, asked.steps, asked.report_every), asked.resume)
     if asked.publish is not None and recipe.publishes:
         from .publish import publish
@@ -48,16 +54,16 @@ def train(arguments: Sequence[str]) -> int:
     return 0
 
 
-def make_objective(recipe: Recipe, data: Path, folder: Path) -> Objective:
-    """The objective of a recipe, with its data and its fresh network."""
+def make_objective(recipe: Recipe, data: Path, folder: Path, device: torch.device) -> Objective:
+    """The objective of a recipe, with its data and its fresh network on a device."""
     if recipe.objective == "latent":
         from .latent import LatentObjective
 
-        return LatentObjective(recipe, data, folder.parent / recipe.needs, folder / "latents.safetensors")
+        return LatentObjective(recipe, data, folder.parent / recipe.needs, folder / "latents.safetensors", device)
     if recipe.objective == "sharpening":
         from .sharpening import SharpeningObjective
 
-        return SharpeningObjective(recipe, data, folder / "fitted")
+        return SharpeningObjective(recipe, data, folder / "fitted", device)
     if recipe.objective == "residual":
         from .residual import ResidualObjective
 

@@ -21,6 +21,7 @@ from .datasets import Chips, read_chips
 from .dihedral import turn
 from .export import WEIGHTS, save_component, save_index
 from .order import Order, step_generator
+from .precision import autocast
 from .recipe import Recipe
 from .velocity import add_noise, alphas_cumprod, draw_timesteps, velocity
 
@@ -38,10 +39,11 @@ class LatentObjective:
         data: folder with the archives.
         decoder: folder of the decoder's run: its fitted transform makes the latents, its latest decoder is exported.
         cache: file that keeps the encoded data set.
+        device: where the networks and the latents live; on a GPU the denoiser is compiled.
     """
 
-    def __init__(self, recipe: Recipe, data: Path, decoder: Path, cache: Path) -> None:
-        self.recipe, self.decoder = recipe, decoder
+    def __init__(self, recipe: Recipe, data: Path, decoder: Path, cache: Path, device: torch.device) -> None:
+        self.recipe, self.decoder, self.device = recipe, decoder, device
         self.autoencoder = read_component(TileableAutoencoder, decoder / "fitted")
         every, name = recipe.options.get("every", 1), recipe.options["data"]
         train, val = read_chips(name, data, "train").every(every), read_chips(name, data, "val").every(every)
@@ -49,12 +51,19 @@ class LatentObjective:
             cache.parent.mkdir(parents=True, exist_ok=True)
             save_file({"train": self._encode(train, range(8)), "val": self._encode(val, range(1))}, cache)
         encoded = load_file(cache)
-        self.latents, self.held_out = encoded["train"], encoded["val"][0]
+        self.latents, self.held_out = encoded["train"].to(device), encoded["val"][0].to(device)
         self.labels, self.held_labels = torch.from_numpy(train.labels), torch.from_numpy(val.labels)
         self.log_gsd = math.log2(train.gsd)
         torch.manual_seed(recipe.seed)
         self.trained: nn.Module = nn.ModuleDict(make_networks(recipe.network, train.classes, self.latents.shape[2]))
-        self.alphas = alphas_cumprod()
+        self.trained.to(device)
+        if device.type == "cpu":
+            # Flash attention's backward pass takes 40 % of a step on a CPU at this size (torch 2.13): written out, it
+            # is twice as fast.
+            self.trained["denoiser"].set_attn_processor(AttnProcessor())
+        else:
+            self.trained["denoiser"].compile()
+        self.alphas = alphas_cumprod().to(device)
         self.order = Order(len(self.labels), recipe.batch, recipe.seed)
 
     @torch.no_grad()
@@ -70,7 +79,7 @@ class LatentObjective:
         generator = step_generator(self.recipe.seed, step)
         chosen = torch.from_numpy(self.order.indices(step))
         turns = torch.randint(8, chosen.shape, generator=generator)
-        x0, labels = self.latents[turns, chosen].float(), self.labels[chosen]
+        x0, labels = self.latents[turns.to(self.device), chosen.to(self.device)].float(), self.labels[chosen]
         options = self.recipe.options
         told = torch.rand(chosen.shape, generator=generator) >= options["drop_text"]
         metadata = torch.full((len(chosen), len(FIELDS)), math.nan)
@@ -85,7 +94,8 @@ class LatentObjective:
     ) -> Tensor:
         classes = len(networks["caption"].config.classes)
         weights = nn.functional.one_hot(labels, classes).float() * told[:, None]
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
+        noise, t, weights, metadata = (x.to(self.device) for x in (noise, t, weights, metadata))
+        with autocast(self.device, self.recipe.bf16):
             tokens = networks["caption"](weights, metadata)
             v = predict(networks["denoiser"], add_noise(x0, noise, t, self.alphas), t, tokens)
         return (v.float() - velocity(x0, noise, t, self.alphas)).square().mean()
@@ -126,9 +136,6 @@ def make_networks(network: dict[str, Any], classes: tuple[str, ...], channels: i
     settings = dict(network)
     kind = getattr(diffusers, settings.pop("_class_name"))
     denoiser = kind(in_channels=channels, out_channels=channels, **settings)
-    # Flash attention's backward pass takes 40 % of a step on a CPU at this size (torch 2.13): written out, it is twice
-    # as fast.
-    denoiser.set_attn_processor(AttnProcessor())
     return {"denoiser": denoiser, "caption": CaptionTokens(classes=classes, width=settings["cross_attention_dim"])}
 
 

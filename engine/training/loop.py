@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import NAME, load_checkpoint, save_checkpoint
+from .checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from .recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -110,14 +110,14 @@ def run(recipe: Recipe, objective: Objective, folder: Path, budget: Budget, resu
         FileExistsError: the folder holds another run and ``resume`` is off.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / NAME).exists() and not resume:
+    if find_checkpoint(folder) and not resume:
         raise FileExistsError(f"{folder} holds a run already: resume it or choose another folder")
     (folder / "recipe.json").write_text(recipe.to_json(), encoding="utf-8")
     trained = objective.trained
     averaged = copy.deepcopy(trained).requires_grad_(False).eval()
     optimizers = make_optimizers(trained, recipe)
     step, seconds = 0, 0.0
-    if resume and (folder / NAME).exists():
+    if resume and find_checkpoint(folder):
         progress = load_checkpoint(folder, trained, averaged, optimizers)
         step, seconds = int(progress["step"]), float(progress["seconds"])
         log.info("resumed at step %d after %.0f s", step, seconds)

@@ -15,6 +15,7 @@ from .export import save_component
 from .latent import read_component
 from .metrics import gradient_energy, psnr
 from .order import Order, step_generator
+from .precision import autocast
 from .recipe import Recipe
 from .transform import fit_autoencoder
 
@@ -35,10 +36,11 @@ class SharpeningObjective:
             ``pixels``, ``critic_from`` (step) and ``every`` (1 takes all chips, 2 every second).
         data: folder with the archives.
         fitted: folder that keeps the fitted autoencoder.
+        device: where the networks live.
     """
 
-    def __init__(self, recipe: Recipe, data: Path, fitted: Path) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, data: Path, fitted: Path, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
         every, name = recipe.options.get("every", 1), recipe.options["data"]
         train, val = read_chips(name, data, "train").every(every), read_chips(name, data, "val").every(4 * every)
         self.pixels = torch.from_numpy(train.pixels).permute(0, 3, 1, 2).contiguous()
@@ -46,9 +48,9 @@ class SharpeningObjective:
         if not fitted.is_dir():
             whitening = recipe.options["whitening"]
             save_component(fit_autoencoder(self.pixels, recipe.network, whitening, recipe.seed), fitted)
-        self.autoencoder = read_component(TileableAutoencoder, fitted)
+        self.autoencoder = read_component(TileableAutoencoder, fitted).to(device)
         detail = self.autoencoder.detail.train().requires_grad_(True)
-        self.trained: nn.Module = nn.ModuleDict({"detail": detail, "critic": make_critic()})
+        self.trained: nn.Module = nn.ModuleDict({"detail": detail, "critic": make_critic().to(device)})
         self.order = Order(len(self.pixels), recipe.batch, recipe.seed)
 
     def loss(self, step: int) -> Tensor:
@@ -56,11 +58,11 @@ class SharpeningObjective:
         generator = step_generator(self.recipe.seed, step)
         options, critic = self.recipe.options, self.trained["critic"]
         pixels = self._crops(self.pixels[torch.from_numpy(self.order.indices(step))], generator)
-        real = turn(pixels.float().div(255), int(torch.randint(8, (), generator=generator)))
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
+        real = turn(pixels.to(self.device).float().div(255), int(torch.randint(8, (), generator=generator)))
+        with autocast(self.device, self.recipe.bf16):
             with torch.no_grad():
                 z = self.autoencoder.encode(real).float()
-            z = z + torch.randn(z.shape, generator=generator) * options["latent_noise"]
+            z = z + torch.randn(z.shape, generator=generator).to(self.device) * options["latent_noise"]
             drawn = self._decode(self.trained, z).float()
             error = drawn - real
             loss = 100 * smooth(error).square().mean() + options["pixels"] * 100 * error.square().mean()
@@ -83,15 +85,15 @@ class SharpeningObjective:
 
     def _decode(self, networks: nn.Module, z: Tensor) -> Tensor:
         """As ``TileableAutoencoder.decode``, with the decoder that is being trained."""
-        with torch.autocast("cpu", enabled=False), torch.no_grad():
+        with torch.autocast(self.device.type, enabled=False), torch.no_grad():
             plain = self.autoencoder.synthesis(z * self.autoencoder.spread)
         return (plain + networks["detail"](z)) * 0.5 + 0.5
 
     @torch.no_grad()
     def validate(self, averaged: nn.Module) -> dict[str, float]:
         """PSNR on the validation split, in dB, and the gradient energy over that of the real chips."""
-        encode = self.autoencoder.encode
-        rebuilt = torch.cat([self._decode(averaged, encode(part)).clamp(0, 1) for part in self.held_out.split(64)])
+        parts = self.held_out.to(self.device).split(64)
+        rebuilt = torch.cat([self._decode(averaged, self.autoencoder.encode(part)).clamp(0, 1).cpu() for part in parts])
         return {
             "psnr": psnr(rebuilt, self.held_out),
             "gradient_energy": gradient_energy(rebuilt) / gradient_energy(self.held_out),
@@ -101,7 +103,7 @@ class SharpeningObjective:
     def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write the autoencoder with its new decoder."""
         finished = TileableAutoencoder.from_config(self.autoencoder.config)
-        finished.load_state_dict(self.autoencoder.state_dict())
+        finished.load_state_dict(self.autoencoder.state_dict())  # copied from wherever it lives
         finished.detail.load_state_dict(averaged["detail"].state_dict())
         save_component(finished, folder / "vae")
 
@@ -121,7 +123,7 @@ def make_critic() -> nn.Module:
 
 def smooth(x: Tensor) -> Tensor:
     """A binomial blur of 5 pixels, (B, C, H, W) -> (B, C, H - 4, W - 4)."""
-    line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]).div(16).repeat(x.shape[1], 1, 1, 1)
+    line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=x.device).div(16).repeat(x.shape[1], 1, 1, 1)
     along = nn.functional.conv2d(x, line, groups=x.shape[1])
     return nn.functional.conv2d(along, line.mT, groups=x.shape[1])
 
@@ -133,7 +135,7 @@ def texture_distance(ours: Tensor, truth: Tensor) -> Tensor:
         ours: (B, C, H, W) in about 0..1.
         truth: same shape.
     """
-    distance = torch.zeros(())
+    distance = torch.zeros((), device=ours.device)
     for scale in (1, 2):
         a, b = (nn.functional.avg_pool2d(x, scale) if scale > 1 else x for x in (ours, truth))
         for axis in (-1, -2):
@@ -153,7 +155,7 @@ def grid_distance(ours: Tensor, truth: Tensor, period: int = 8) -> Tensor:
         truth: same shape.
         period: pixels of a cell.
     """
-    distance = torch.zeros(())
+    distance = torch.zeros((), device=ours.device)
     for axis in (-1, -2):
         shares = []
         for x in (ours, truth):

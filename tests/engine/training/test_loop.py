@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from afterimage.engine.training.checkpoint import NAME
+from afterimage.engine.training import checkpoint
+from afterimage.engine.training.checkpoint import find_checkpoint
 from afterimage.engine.training.loop import Budget, run
 from afterimage.engine.training.order import step_generator
 from afterimage.engine.training.recipe import FOLDER, Recipe, read_recipe
@@ -38,6 +39,12 @@ class Line:
         folder.mkdir(parents=True, exist_ok=True)
 
 
+def read(folder):
+    """All tensors of the latest checkpoint."""
+    found = find_checkpoint(folder)
+    return {key: value for path in found.iterdir() for key, value in load_file(path).items()}
+
+
 @pytest.mark.parametrize("muon", [0.0, 0.01])
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, muon):
     recipe = Recipe("line", "line", "line", {}, 16, 0.01, muon_learning_rate=muon, warmup=5)
@@ -46,7 +53,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, muon):
     with pytest.raises(Killed):
         run(recipe, Line(kill_at=17), tmp_path / "killed", every)
     run(recipe, Line(), tmp_path / "killed", every, resume=True)
-    whole, resumed = (load_file(tmp_path / name / NAME) for name in ("whole", "killed"))
+    whole, resumed = (read(tmp_path / name) for name in ("whole", "killed"))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
@@ -54,7 +61,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, muon):
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
     recipe = Recipe("line", "line", "line", {}, 16, 0.01)
     run(recipe, Line(), tmp_path, Budget(steps=5))
-    before = (tmp_path / NAME).read_bytes()
+    before = read(tmp_path)
 
     def die(*_):
         raise Killed
@@ -62,7 +69,20 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, mo
     monkeypatch.setattr("os.replace", die)
     with pytest.raises(Killed):
         run(recipe, Line(), tmp_path, Budget(steps=9), resume=True)
-    assert (tmp_path / NAME).read_bytes() == before
+    monkeypatch.undo()
+    assert find_checkpoint(tmp_path).name == "checkpoint-5"
+    assert all(torch.equal(value, before[key]) for key, value in read(tmp_path).items())
+    run(recipe, Line(), tmp_path, Budget(steps=9), resume=True)
+    assert [path.name for path in tmp_path.glob("checkpoint*")] == ["checkpoint-9"]
+
+
+def test_a_checkpoint_is_cut_into_small_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SHARD", 40)
+    recipe = Recipe("line", "line", "line", {}, 16, 0.01)
+    run(recipe, Line(), tmp_path, Budget(steps=5))
+    assert len(list(find_checkpoint(tmp_path).iterdir())) > 3
+    assert all(sum(v.nbytes for v in load_file(path).values()) <= 40 for path in find_checkpoint(tmp_path).iterdir())
+    assert run(recipe, Line(), tmp_path, Budget(steps=6), resume=True)["step"] == 6
 
 
 def test_another_run_is_not_overwritten(tmp_path):
