@@ -5,7 +5,7 @@
     request.json        the job, written by whoever made the folder
     lock                held while an engine works on it
     pins.json           what the engine chose by itself, once
-    tiles/              one file for each finished chunk of each sample
+    tiles/              one file for each finished chunk of each sample, and of each picture kept on its way
     previews/ scratch/  may be deleted at any time
     outputs/            results that were given no other place
     result.json         how it ended, once it ended well
@@ -172,7 +172,7 @@ class JobFolder:
 
 
 class Tiles:
-    """Finished chunks, by sample and window.
+    """Finished chunks, by sample, window and frame: 0 for the sample itself, from 1 for pictures on its way from noise.
 
     Args:
         folder: where they lie.
@@ -188,16 +188,16 @@ class Tiles:
         for leftover in self._folder.glob(".*"):
             leftover.unlink()
 
-    def has(self, sample: int, window: Window) -> bool:
+    def has(self, sample: int, window: Window, frame: int = 0) -> bool:
         """Whether that chunk is finished. Its pixels are hashed when they are read, not here."""
         try:
-            with open(self._path(sample, window), "rb") as file:
+            with open(self._path(sample, window, frame), "rb") as file:
                 header = self._header(file)
                 return os.fstat(file.fileno()).st_size - file.tell() == header["length"]
         except (OSError, ValueError):
             return False
 
-    def write(self, sample: int, window: Window, raster: Raster) -> None:
+    def write(self, sample: int, window: Window, raster: Raster, frame: int = 0) -> None:
         """Finish a chunk: after this, no crash makes it be drawn again.
 
         Raises:
@@ -207,25 +207,25 @@ class Tiles:
         payload = zlib.compress(pixels.tobytes() + np.packbits(raster.valid).tobytes(), 1)
         header = {
             "work": self._work,
-            "key": _key(sample, window),
+            "key": _key(sample, window, frame),
             "dtype": pixels.dtype.name,
             "shape": list(pixels.shape),
             "length": len(payload),
             "sha256": hashlib.sha256(payload).hexdigest(),
         }
         line = json.dumps(header).encode() + b"\n"
-        durable.write(self._path(sample, window), _MAGIC + line + payload, "tile")
+        durable.write(self._path(sample, window, frame), _MAGIC + line + payload, "tile")
 
-    def read(self, sample: int, window: Window, grid: GeoBox) -> Raster | None:
+    def read(self, sample: int, window: Window, grid: GeoBox, frame: int = 0) -> Raster | None:
         """The pixels of a finished chunk of a grid; None where it is not there, torn, or of other work."""
         try:
-            with open(self._path(sample, window), "rb") as file:
+            with open(self._path(sample, window, frame), "rb") as file:
                 header = self._header(file)
                 payload = file.read(int(header["length"]) + 1)
             if len(payload) != header["length"] or hashlib.sha256(payload).hexdigest() != header["sha256"]:
                 return None
             shape, dtype = tuple(header["shape"]), np.dtype(header["dtype"])
-            if header["key"] != _key(sample, window) or shape[1:] != (window.height, window.width):
+            if header["key"] != _key(sample, window, frame) or shape[1:] != (window.height, window.width):
                 return None
             raw = zlib.decompress(payload)
             size = int(np.prod(shape)) * dtype.itemsize
@@ -235,8 +235,8 @@ class Tiles:
         except (OSError, ValueError, KeyError, TypeError, zlib.error):
             return None
 
-    def _path(self, sample: int, window: Window) -> Path:
-        return self._folder / f"{_key(sample, window)}.tile"
+    def _path(self, sample: int, window: Window, frame: int) -> Path:
+        return self._folder / f"{_key(sample, window, frame)}.tile"
 
     def _header(self, file: IO[bytes]) -> dict[str, Any]:
         if file.read(len(_MAGIC)) != _MAGIC:
@@ -247,8 +247,9 @@ class Tiles:
         return header
 
 
-def _key(sample: int, window: Window) -> str:
-    return f"s{sample:03d}_r{window.row:07d}_c{window.col:07d}_{window.height}x{window.width}"
+def _key(sample: int, window: Window, frame: int) -> str:
+    which = f"s{sample:03d}_f{frame:03d}" if frame else f"s{sample:03d}"
+    return f"{which}_r{window.row:07d}_c{window.col:07d}_{window.height}x{window.width}"
 
 
 if os.name == "nt":  # pragma: no cover - the other branch is tested here

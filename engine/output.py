@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import errno
 import os
 import shutil
@@ -16,7 +17,7 @@ import numpy as np
 from . import durable
 from .context import JobContext
 from .contract import Job, Output, Provenance, Result, Role, Window, dumps, target_paths
-from .errors import DiskFull, EngineError, InvalidRequest, OutputNotWritable
+from .errors import DiskFull, EngineError, InvalidRequest, OutputDamaged, OutputNotWritable
 from .journal import JobFolder
 from .provenance import now, stac_item, tags
 from .raster import Pending, Profile, Raster, check_grid, gsd, prepare, publish
@@ -27,6 +28,8 @@ from .version import engine_version
 _MARGIN = 1.1
 #: Longest file name, in bytes; what most file systems allow, less the ".part" that is added.
 _NAME_LIMIT = 230
+#: Where a trajectory ends for which no date was asked.
+LAST_DAY = "2000-01-01"
 
 
 class Finished:
@@ -67,8 +70,19 @@ class Finished:
         return [(s, chunk) for s in self.samples for chunk in self.work.chunks if not self._tiles.has(s, chunk)]
 
     def draw(self, sample: int, chunk: Window, ctx: JobContext) -> Raster:
-        """Draw a chunk and commit it."""
-        raster = self.work.draw(chunk, sample, ctx)
+        """Draw a chunk and commit it: first the pictures on its way from noise, if any are kept, then the chunk itself.
+
+        A crash in between leaves the chunk missing, so it is drawn again with its whole way.
+        """
+        work = self.work
+        if work.draw_frames is None:
+            return self._commit(work.draw(chunk, sample, ctx), sample, chunk, 0)
+        numbers = [*range(1, work.frames), 0]
+        for number, raster in zip(numbers, work.draw_frames(chunk, sample, ctx), strict=True):
+            last = self._commit(raster, sample, chunk, number)
+        return last
+
+    def _commit(self, raster: Raster, sample: int, chunk: Window, frame: int) -> Raster:
         profile, shape = self.work.profile, (len(self.work.profile.bands), chunk.height, chunk.width)
         if raster.pixels.shape != shape or raster.pixels.dtype.name != profile.dtype:
             raise EngineError(
@@ -76,18 +90,30 @@ class Finished:
             )
         if raster.pixels.dtype.kind == "f" and not np.isfinite(raster.pixels[:, raster.valid]).all():
             raise EngineError("The model drew numbers that are not finite.", "Choose other settings or another model.")
-        self._tiles.write(sample, chunk, raster)
+        self._tiles.write(sample, chunk, raster, frame)
         return raster
 
-    def read(self, sample: int, chunk: Window, ctx: JobContext) -> Raster:
-        """A finished chunk; drawn again where the disk gave back something else than was written."""
-        found = self._tiles.read(sample, chunk, self.work.drawn)
-        return found if found is not None else self.draw(sample, chunk, ctx)
+    def read(self, sample: int, chunk: Window, ctx: JobContext, frame: int = 0) -> Raster:
+        """A finished chunk, or a picture on its way; drawn again where the disk gave back something else.
 
-    def sample(self, sample: int, ctx: JobContext) -> Iterator[tuple[Window, Raster]]:
-        """All chunks of one sample."""
+        Raises:
+            OutputDamaged: for a picture on its way that cannot be read even after that.
+        """
+        found = self._tiles.read(sample, chunk, self.work.drawn, frame)
+        if found is not None:
+            return found
+        drawn = self.draw(sample, chunk, ctx)
+        if frame == 0:
+            return drawn
+        found = self._tiles.read(sample, chunk, self.work.drawn, frame)
+        if found is None:
+            raise OutputDamaged("A finished tile cannot be read back.")
+        return found
+
+    def sample(self, sample: int, ctx: JobContext, frame: int = 0) -> Iterator[tuple[Window, Raster]]:
+        """All chunks of one sample, or of a picture on its way from noise; the last of these is the sample."""
         for chunk, part in ctx.track(self.work.chunks, "writing"):
-            yield chunk, self.read(sample, chunk, part)
+            yield chunk, self.read(sample, chunk, part, 0 if frame == self.work.frames else frame)
 
     def spread(self, ctx: JobContext) -> Iterator[tuple[Window, Raster]]:
         """Per-pixel standard deviation over the samples, chunk by chunk, float32."""
@@ -118,18 +144,20 @@ class OutputPlan:
         self._first = Path(job.output) if job.output else folder.path / "outputs" / "result.tif"
 
     def targets(self) -> list[Path]:
-        """Files of the samples, then that of the spread if one was asked for."""
+        """Files of the samples, then that of the spread if one was asked for, then those of the trajectories."""
         return [Path(path) for path in target_paths(self._job.request, str(self._first), self._job.spread_output)]
 
     def check_target(self) -> None:
         """Refuse a place where nothing can be written, before any work.
 
         Raises:
-            InvalidRequest: for a name that is no output file's.
+            InvalidRequest: for a name that is no output file's, or a date with no room for a trajectory before it.
             OutputNotWritable: for a folder that is not there or not writable.
         """
         if not self._job.output:
             self._first.parent.mkdir(exist_ok=True)
+        request = self._job.request
+        frame_date(getattr(request, "date", None), 1, max(1, getattr(request, "trajectory", 0)))
         targets = self.targets()
         if len(set(targets)) < len(targets):
             raise InvalidRequest("Two outputs have the same name.", "Choose another output file.")
@@ -161,8 +189,8 @@ class OutputPlan:
         share = len(finished.missing()) / finished.total
         samples = len(finished.samples)
         # tiles that are still to be drawn, one assembled file, its warped copy, the overviews on their way into the COG
-        inside = samples * raw * share + raw + (0 if work.drawn == work.result else out) + out / 3
-        outside = (samples * out + (work.result.pixels * bands * 4 if work.spread else 0)) * 4 / 3
+        inside = samples * max(1, work.frames) * raw * share + raw + (0 if work.drawn == work.result else out) + out / 3
+        outside = (samples * (1 + work.frames) * out + (work.result.pixels * bands * 4 if work.spread else 0)) * 4 / 3
         needs: dict[int, float] = {}
         places = [(self._folder.path, inside), (self._first.parent, outside)]
         for place, need in places:
@@ -189,13 +217,14 @@ class OutputPlan:
         pending: list[Pending] = []
         outputs: list[Output] = []
         try:
-            for target, part in ctx.track(self.targets(), "writing"):
-                number = len(outputs) + 1
-                is_spread = number > len(finished.samples)
-                role, sample = (Role.SPREAD, 0) if is_spread else (Role.SAMPLE, number)
+            whole = zip(self.targets(), _parts(finished), strict=True)
+            for (target, (role, sample, frame)), part in ctx.track(list(whole), "writing"):
+                is_spread = role is Role.SPREAD
                 profile = _spread_profile(work.profile) if is_spread else work.profile
                 reading = part.part(0.0, 0.4)  # compressing, overviews and reading back are the rest
-                parts = finished.spread(reading) if is_spread else finished.sample(sample, reading)
+                parts = finished.spread(reading) if is_spread else finished.sample(sample, reading, frame)
+                date = frame_date(work.date, frame, work.frames) if frame else work.date
+                output = Output(str(target), role, sample, work.result, profile.bands, profile.dtype, date, frame)
                 pending.append(
                     prepare(
                         target,
@@ -203,13 +232,13 @@ class OutputPlan:
                         work.drawn,
                         work.result,
                         profile,
-                        tags(provenance, role, sample),
+                        tags(provenance, output, work.frames),
                         dumps(provenance),
                         self._folder.scratch,
                         part.check,
                     )
                 )
-                outputs.append(Output(str(target), role, sample, work.result, profile.bands, profile.dtype, work.date))
+                outputs.append(output)
             for one, output in zip(pending, outputs):
                 durable.write(one.target.with_suffix(".stac.json"), stac_item(output, provenance), "stac")
                 publish(one)
@@ -218,6 +247,35 @@ class OutputPlan:
                 one.discard()
             raise
         return Result(tuple(outputs), provenance, work.notices, round(time.monotonic() - began, 3))
+
+
+def _parts(finished: Finished) -> list[tuple[Role, int, int]]:
+    """What is written, in the order of ``target_paths``: (role, sample, frame)."""
+    found = [(Role.SAMPLE, sample, 0) for sample in finished.samples]
+    if finished.work.spread:
+        found.append((Role.SPREAD, 0, 0))
+    frames = range(1, finished.work.frames + 1)
+    return found + [(Role.TRAJECTORY, sample, frame) for sample in finished.samples for frame in frames]
+
+
+def frame_date(date: str | None, frame: int, frames: int) -> str:
+    """The date of a picture of a trajectory: one day apart, so that they can be played; the last on the date asked for.
+
+    Args:
+        date: ISO 8601 date asked for; None for ``LAST_DAY``.
+        frame: number of the picture, from 1.
+        frames: how many there are.
+
+    Raises:
+        InvalidRequest: where the calendar does not go back so far.
+    """
+    try:
+        day = datetime.date.fromisoformat(date or LAST_DAY) - datetime.timedelta(days=frames - frame)
+    except OverflowError as error:
+        raise InvalidRequest(
+            "The calendar has no days before that date for the steps to be kept.", "Choose a later date."
+        ) from error
+    return day.isoformat()
 
 
 def _provenance(finished: Finished) -> Provenance:

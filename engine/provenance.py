@@ -10,15 +10,20 @@ from typing import Any
 from .contract import GeoBox, Output, Provenance, Role, dumps
 from .raster import footprint, to_pyproj
 
+_WHAT = "AI-generated imagery, not a measurement."
+_WAY = "A picture on the way from noise to a sample: its date orders the pictures and says nothing else."
+
 
 def now() -> str:
     """This moment, ISO 8601 in UTC."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def tags(provenance: Provenance, role: Role, sample: int) -> dict[str, str]:
-    """TIFF tags for one output."""
-    what = "spread of the samples" if role is Role.SPREAD else f"sample {sample}"
+def tags(provenance: Provenance, output: Output, frames: int = 0) -> dict[str, str]:
+    """TIFF tags for one output; ``frames`` is how many pictures of its way from noise are kept."""
+    what = "spread of the samples" if output.role is Role.SPREAD else f"sample {output.sample}"
+    if output.role is Role.TRAJECTORY:
+        what += f" on its way from noise, picture {output.frame} of {frames}"
     words = f"AI-generated, not a measurement: {provenance.task} by {provenance.model}, {what}"
     if provenance.date:
         words += f", for {provenance.date}"
@@ -53,7 +58,7 @@ def stac_item(output: Output, provenance: Provenance) -> bytes:
         "bbox": [west, min(ys), east, max(ys)],
         "properties": {
             "title": f"AI-generated: {path.stem}",
-            "description": "AI-generated imagery, not a measurement.",
+            "description": " ".join([_WHAT, _WAY] if output.role is Role.TRAJECTORY else [_WHAT]),
             "datetime": f"{output.date}T00:00:00Z" if output.date else provenance.created,
             "created": provenance.created,
             "license": provenance.licence or "other",
@@ -61,6 +66,7 @@ def stac_item(output: Output, provenance: Provenance) -> bytes:
             "processing:software": {"Afterimage": provenance.engine_version},
             "processing:datetime": provenance.created,
             "afterimage:role": output.role.value,
+            **({"afterimage:sample": output.sample, "afterimage:frame": output.frame} if output.frame else {}),
             "afterimage:provenance": json.loads(dumps(provenance)),
             **_projection(output.grid),
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..context import JobContext
@@ -29,6 +29,9 @@ class Work:
         date: ISO 8601 date of the result.
         spread: whether the standard deviation over samples is published too.
         notices: sentences for the person.
+        frames: pictures to keep of each sample on its way from noise, the sample itself among them; 0 for none.
+        draw_frames: takes the place of ``draw`` where ``frames`` is above 0: as many rasters of a chunk, the noisiest
+            first, and at last the same as ``draw`` makes.
     """
 
     card: ModelCard
@@ -41,3 +44,5 @@ class Work:
     date: str | None = None
     spread: bool = False
     notices: tuple[str, ...] = ()
+    frames: int = 0
+    draw_frames: Callable[[Window, int, JobContext], Iterator[Raster]] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -24,9 +25,12 @@ from .base import Work
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
 from .denoising import REMEMBERED, check_steps, denoise
+from .trajectory import Recorder, kept_states
 
 #: Side in output pixels of the squares that are decoded at once, on absolute multiples of it.
 BLOCK = CHUNK // 2
+#: Bytes of denoised windows that are remembered with their way from noise.
+FILMED = 4 * REMEMBERED
 #: Pixels drawn beyond the extent where the picture is resampled afterwards.
 MARGIN = 4
 
@@ -53,15 +57,18 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
     check_steps(model.scheduler(request.sampling.scheduler), request.sampling)
     colors = tuple(name if name in ("red", "green", "blue") else "undefined" for name in card.bands)
     profile = Profile("uint8", card.bands, colors=colors)
+    drawing = _Drawing(told, model)
     return Work(
         card=card,
         drawn=drawn,
         result=request.grid,
         chunks=chunks(drawn, drawn.anchor()),
         profile=profile,
-        draw=_Drawing(told, model).draw,
+        draw=drawing.draw,
         date=request.date,
         notices=_notices(request, card, gsd),
+        frames=request.trajectory,
+        draw_frames=drawing.draw_frames if request.trajectory else None,
     )
 
 
@@ -72,10 +79,13 @@ class _Drawing:
         self._model, self._grid, self._sampling = model, request.lattice, request.sampling
         self._origin = request.lattice.anchor()
         self._lattice = Lattice(model.window, model.stride)
-        self._cache = TileCache(REMEMBERED)
+        # windows are larger by the pictures of their way: neighbours still find those that they share
+        self._cache = TileCache(REMEMBERED if not request.trajectory else FILMED)
+        self._frames = max(1, request.trajectory)
         self._canvas = Canvas(request.lattice, len(model.card.bands), "uint8")
         condition = model.condition(request)
-        scale = request.sampling.guidance_scale
+        # without a text there is nothing to be guided by
+        scale = request.sampling.guidance_scale if "prompt" in model.card.uses else 1.0
         null = model.unconditioned(request) if scale != 1 else condition
         self._predict: Predict = classifier_free(
             lambda x, t: model.predict(x, t, condition), lambda x, t: model.predict(x, t, null), scale
@@ -83,22 +93,34 @@ class _Drawing:
 
     def draw(self, chunk: Window, sample: int, ctx: JobContext) -> Raster:
         """The pixels of a chunk (bands, height, width) uint8, all valid."""
+        for raster in self.draw_frames(chunk, sample, ctx):
+            last = raster
+        return last
+
+    def draw_frames(self, chunk: Window, sample: int, ctx: JobContext) -> Iterator[Raster]:
+        """The pixels of a chunk on their way from noise, and at last those of ``draw``; without a trajectory only they.
+
+        A picture on the way is what the network is shown: noisy pixels, or noisy latents, decoded like clean ones.
+        """
         area = absolute(chunk, self._origin)
         blocks = squares(area, BLOCK)
         latents = {block: self._latents(block) for block in blocks}
         keys = sorted({(sample, index) for part in latents.values() for index in self._lattice.touching(part)})
         tiles = self._cache.get(keys, lambda missing: self._denoise(missing, ctx))
-        by_index = {index: tile for (_, index), tile in tiles.items()}
-        pixels = np.empty((len(self._model.card.bands), chunk.height, chunk.width), np.uint8)
-        # Decoding a block costs about as much as one step of a window: too little for progress of its own.
-        for block in blocks:
-            ctx.check()
-            rows, cols = block.relative_to(area).slices()
-            pixels[:, rows, cols] = self._decode(block, latents[block], by_index)
         valid = np.ones((chunk.height, chunk.width), np.bool_)
-        self._canvas.paint(pixels, valid, chunk)
-        self._canvas.show(ctx)
-        return Raster(pixels, valid, self._grid.crop(chunk))
+        for frame in range(self._frames):
+            channels = slice(frame * self._model.channels, (frame + 1) * self._model.channels)
+            by_index = {index: tile[channels] for (_, index), tile in tiles.items()}
+            pixels = np.empty((len(self._model.card.bands), chunk.height, chunk.width), np.uint8)
+            # Decoding a block costs about as much as one step of a window: too little for progress of its own.
+            for block in blocks:
+                ctx.check()
+                rows, cols = block.relative_to(area).slices()
+                pixels[:, rows, cols] = self._decode(block, latents[block], by_index)
+            if frame + 1 == self._frames:
+                self._canvas.paint(pixels, valid, chunk)
+                self._canvas.show(ctx)
+            yield Raster(pixels, valid, self._grid.crop(chunk))
 
     def _latents(self, block: Window) -> Window:
         """The latents that decide the pixels of the square that a block is part of: always the same number."""
@@ -106,17 +128,30 @@ class _Drawing:
         return Window(block.row // BLOCK * side, block.col // BLOCK * side, side, side).pad(halo)
 
     def _denoise(self, keys: list[Key], ctx: JobContext) -> list[Tensor]:
-        model = self._model
-        return denoise(
+        """The windows, (frames * channels, h, w): the states that are kept, then the clean sample."""
+        model, states = self._model, kept_states(self._sampling.steps, self._frames)
+        recorders: list[Recorder] = []
+
+        def watched(batch: list[Key]) -> Predict:
+            recorders.append(Recorder(self._predict, states))
+            return recorders[-1]
+
+        clean = denoise(
             keys,
             model.batch,
             ctx,
             self._sampling,
             lambda: model.scheduler(self._sampling.scheduler),
-            lambda batch: self._predict,
+            watched if states else lambda batch: self._predict,
             self._noise,
             lambda shown, denoised: self._show(shown, denoised, ctx),
         )
+        if not states:
+            return clean
+        return [
+            torch.cat([*recorders[place // model.batch].states(place % model.batch), tile])
+            for place, tile in enumerate(clean)
+        ]
 
     def _noise(self, keys: list[Key], stream: int) -> Tensor:
         fields = [
@@ -125,7 +160,7 @@ class _Drawing:
         ]
         return torch.stack(fields).to(self._model.device)
 
-    def _decode(self, block: Window, latents: Window, tiles: dict[Index, Tensor]) -> NDArray[np.uint8]:
+    def _decode(self, block: Window, latents: Window, tiles: Mapping[Index, Tensor]) -> NDArray[np.uint8]:
         """The pixels of one block, out of those of its whole square."""
         model = self._model
         z = blend(self._lattice, tiles, latents, model.channels)
