@@ -1,6 +1,6 @@
 """How fast this machine is, learnt from finished jobs."""
 
-from ..engine.contract import Job, ModelCard, Request, Result, WireError, estimate, loads
+from ..engine.contract import Edit, Job, ModelCard, Request, Result, WireError, estimate, loads
 
 #: Jobs shorter than this say more about start-up than about speed, in seconds.
 _SHORTEST = 10.0
@@ -11,6 +11,8 @@ def learn(gflops: float, result: Result, card: ModelCard) -> float:
     """The rate in GFLOP/s after one more undisturbed job; half old, half new, so that one busy hour is forgotten."""
     try:
         request: Request = loads(Job, result.provenance.job).request
+        if isinstance(request, Edit) and request.mask is not None:
+            return gflops  # how much of the raster was drawn stands nowhere
         source = result.provenance.inputs[0].grid if result.provenance.inputs else None
         first = result.outputs[0]
         whole = estimate(request, card, source, len(first.bands), 1, gflops)

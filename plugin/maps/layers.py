@@ -1,7 +1,7 @@
 """Results on the map: layers in their own group, named, styled, dated and described as what they are."""
 
 import os
-from typing import List
+from typing import Dict, List
 
 from qgis.core import (
     QgsLayerTree,
@@ -17,7 +17,7 @@ from ...engine.contract import ErrorCode, Output, Provenance, Result, Role
 from ..report import Problem, tr
 from .opening import open_raster
 from .preview import remove_preview, show_preview
-from .record import MARK, layer_name, write_record
+from .record import MARK, layer_name, way_name, write_record
 from .style import style_sample, style_spread
 
 __all__ = ["GROUP", "add_result", "dress", "main_group", "remove_preview", "show_preview"]
@@ -29,7 +29,9 @@ GROUP = "Afterimage"
 def add_result(result: Result, title: str, project: QgsProject) -> List[QgsRasterLayer]:
     """Add a job's outputs to the project; call it on the main thread.
 
-    The first sample is shown, the others and the spread are there to be switched on.
+    The first sample is shown, the others and the spread are there to be switched on. Pictures on the way from noise
+    stand above, in a closed group for each sample, with the result uppermost: without the Temporal Controller the map
+    shows the result, and with it they are played.
 
     Args:
         result: of a job that succeeded.
@@ -45,9 +47,18 @@ def add_result(result: Result, title: str, project: QgsProject) -> List[QgsRaste
         dress(layer, output, result.provenance)
     group = main_group(project).insertGroup(0, title)
     project.addMapLayers(layers, False)
-    for number, layer in enumerate(layers):
-        node = group.addLayer(layer)
-        node.setItemVisibilityChecked(number == 0)
+    ways: Dict[int, QgsLayerTreeGroup] = {}
+    for number, (layer, output) in enumerate(zip(layers, result.outputs)):
+        if output.role is Role.TRAJECTORY:
+            if output.sample not in ways:
+                way = group.insertGroup(len(ways), way_name(title, output, samples))
+                way.setItemVisibilityChecked(not ways)
+                way.setExpanded(False)
+                ways[output.sample] = way
+            node = ways[output.sample].insertLayer(0, layer)
+        else:
+            node = group.addLayer(layer)
+            node.setItemVisibilityChecked(number == 0)
         node.setExpanded(False)
     for layer in layers:
         label_legend(layer, project)

@@ -1,8 +1,10 @@
 """What a layer says about itself: that it is AI-generated, from what, how, and how to make it again."""
 
+from typing import Optional
+
 from qgis.core import QgsBox3d, QgsLayerMetadata, QgsRasterLayer
 
-from ...engine.contract import Output, Provenance, Role, dumps
+from ...engine.contract import Edit, Job, Output, Provenance, Role, WireError, dumps, loads
 from ..report import log, tr
 from .temporal import set_layer_date
 
@@ -18,7 +20,14 @@ def layer_name(title: str, output: Output, samples: int) -> str:
         title = tr("{}, spread").format(title)
     elif samples > 1:
         title = f"{title} {output.sample}"
+    if output.role is Role.TRAJECTORY:
+        title = tr("{title}, step picture {number}").format(title=title, number=output.frame)
     return title if MARK.lower() in title.lower() else f"{MARK}: {title}"
+
+
+def way_name(title: str, output: Output, samples: int) -> str:
+    """Name of the group of a sample's pictures on its way from noise."""
+    return tr("{}, from noise").format(f"{title} {output.sample}" if samples > 1 else title)
 
 
 def write_record(layer: QgsRasterLayer, output: Output, provenance: Provenance) -> None:
@@ -61,8 +70,16 @@ def _box(layer: QgsRasterLayer) -> QgsBox3d:
 
 
 def _abstract(output: Output, provenance: Provenance) -> str:
+    edit = _edit(provenance)
     if output.role is Role.SPREAD:
         what = tr("AI-generated: how much samples of a generative model differ in each pixel (standard deviation).")
+    elif output.role is Role.TRAJECTORY:
+        what = tr(
+            "AI-generated: a sample of a generative model on its way from noise, picture {}. Its date orders the "
+            "pictures, a day each, and says nothing else."
+        ).format(output.frame)
+    elif edit is not None and edit.mask is not None:
+        what = tr("AI-generated inside polygons: there, a sample of a generative model, not a measurement.")
     else:
         what = tr("AI-generated: a sample of a generative model, not a measurement.")
     lines = [what]
@@ -72,9 +89,24 @@ def _abstract(output: Output, provenance: Provenance) -> str:
         lines.append(tr("Negative prompt: {}").format(provenance.negative_prompt))
     if provenance.date:
         lines.append(tr("Date that it is meant to show: {}").format(provenance.date))
-    if provenance.inputs:
+    if edit is not None:
+        lines.append(tr("Strength: {:g} %").format(100 * edit.strength))
+        if edit.mask is not None:
+            where = edit.mask.name or tr("a drawn polygon")
+            lines.append(tr("Changed inside: {}. Elsewhere the values are those of the source.").format(where))
+        lines.append(tr("Made from: {}").format(edit.source.name))
+    elif provenance.inputs:
         lines.append(tr("Made from: {}").format(", ".join(source.name for source in provenance.inputs)))
     return "\n".join(lines)
+
+
+def _edit(provenance: Provenance) -> Optional[Edit]:
+    """What was asked, where that was an edit and can still be read."""
+    try:
+        request = loads(Job, provenance.job).request
+    except WireError:
+        return None
+    return request if isinstance(request, Edit) else None
 
 
 def _history(provenance: Provenance) -> list:

@@ -16,6 +16,7 @@ from ..widgets.dates import DateInput
 from ..widgets.extent import ExtentInput
 from ..widgets.numbers import metres
 from ..widgets.prompt import PromptInput
+from ..widgets.trajectory import TrajectoryInput
 from .base import Panel, no_model, out_of_reach, too_large
 
 
@@ -43,10 +44,13 @@ class GeneratePanel(Panel):
         self.gsd.setDecimals(2)
         self.gsd.setSuffix(tr(" m"))
         self.crs = CrsInput()
+        self.trajectory = TrajectoryInput()
         self._lay_out()
         self._follow(self.extent, self.date, self.prompt, self.negative)
         self.gsd.valueChanged.connect(self._announce)
         self.crs.crsChanged.connect(self._announce)
+        self.trajectory.valueChanged.connect(self._announce)
+        self.sampling.steps.valueChanged.connect(self.trajectory.follow_steps)
 
     def _lay_out(self) -> None:
         self.fields.add(tr("E&xtent"), self.extent, self.extent.edit, tr("Where the picture should be"))
@@ -57,6 +61,8 @@ class GeneratePanel(Panel):
         self._add_seed_and_output()
         self.more.add(tr("Avo&id"), self.negative, self.negative.edit, tr("What the picture should not show"))
         self.more.add(tr("&CRS"), self.crs, self.crs.focusProxy(), tr("Coordinate reference system of the result"))
+        kept = tr("Pictures on the way from noise, as a group of layers that the Temporal Controller plays")
+        self.more.add(tr("&Keep the steps"), self.trajectory, tip=kept)
         self._stack()
 
     @classmethod
@@ -104,6 +110,7 @@ class GeneratePanel(Panel):
             "negative_prompt": self.negative.edit.toPlainText(),
             "date": self.date.value() or "",
             "gsd": self.gsd.value(),
+            "trajectory": self.trajectory.value(),
         }
 
     def hold(self, values: Dict[str, object]) -> None:
@@ -115,6 +122,7 @@ class GeneratePanel(Panel):
         is_same_model = self.model.card is not None and self.model.card.id == values.get("model")
         if is_same_model and isinstance(values.get("gsd"), float):
             self.gsd.setValue(values["gsd"])
+        self.trajectory.hold(values.get("trajectory"))
 
     def _request(self, where: Place, seed: int, prompt: str, negative: str) -> Generate:
         return Generate(
@@ -128,6 +136,7 @@ class GeneratePanel(Panel):
             longitude=where.longitude,
             latitude=where.latitude,
             sampling=self.sampling.value(seed, self.samples.value()),
+            trajectory=self.trajectory.value(),
         )
 
     def _place(self) -> Place:
@@ -171,6 +180,9 @@ class GeneratePanel(Panel):
             self.gsd.setValue(card.gsd[0])
 
     def _write_notes(self) -> None:
+        count = self.trajectory.value()
+        played = tr("Played by the Temporal Controller as an animation of {} pictures, a day each.").format(count)
+        self.more.note(self.trajectory, played if count else "")
         card = self.model.card
         if card is None:
             return

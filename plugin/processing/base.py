@@ -235,6 +235,8 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
         found["OUTPUTS"] = [item.path for item in result.outputs if item.role is Role.SAMPLE]
         if spread_output:
             found["SPREAD"] = spread_output
+        if self.outputDefinition("FRAMES") is not None:
+            found["FRAMES"] = [item.path for item in result.outputs if item.role is Role.TRAJECTORY]
         return found
 
     def _spread(self, parameters: Parameters) -> Optional[str]:

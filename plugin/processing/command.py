@@ -72,6 +72,7 @@ def _generate(request: Generate) -> Dict[str, Any]:
         "MODEL": request.model,
         **_sampling(request.sampling),
         "GUIDANCE": request.sampling.guidance_scale,
+        "TRAJECTORY": request.trajectory or None,
     }
 
 

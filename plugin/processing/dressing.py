@@ -13,7 +13,7 @@ from qgis.core import (
 
 from ...engine.contract import Output, Provenance, Result, Role
 from ..maps.layers import dress, label_legend
-from ..maps.record import layer_name
+from ..maps.record import layer_name, way_name
 
 #: Destination, as Processing spells it -> what dresses its layer. QGIS keeps no reference of its own, so they live as
 #: long as the plugin.
@@ -22,6 +22,8 @@ _dressers: Dict[str, "_Dresser"] = {}
 
 def dress_when_loaded(result: Result, title: str, context: QgsProcessingContext) -> None:
     """Have a result's layers dressed when QGIS loads them; the other samples are loaded along with the first.
+
+    So are the pictures on their way from noise, in a group of their own where QGIS lets Processing have one (3.32).
 
     Args:
         result: of the job.
@@ -34,10 +36,14 @@ def dress_when_loaded(result: Result, title: str, context: QgsProcessingContext)
     for output in result.outputs:
         name = layer_name(title, output, len(samples))
         key = loaded.get(_normal(output.path))
-        if key is None and first is not None and output.role is Role.SAMPLE:
+        if key is None and first is not None and output.role is not Role.SPREAD:
             key = output.path
             project = context.layerToLoadOnCompletionDetails(first).project
-            context.addLayerToLoadOnCompletion(key, QgsProcessingContext.LayerDetails(name, project, "OUTPUTS"))
+            source = "FRAMES" if output.role is Role.TRAJECTORY else "OUTPUTS"
+            details = QgsProcessingContext.LayerDetails(name, project, source)
+            if output.role is Role.TRAJECTORY and hasattr(details, "groupName"):
+                details.groupName = way_name(title, output, len(samples))
+            context.addLayerToLoadOnCompletion(key, details)
         if key is not None:
             _dressers[key] = _Dresser(name, output, result.provenance)
             context.layerToLoadOnCompletionDetails(key).setPostProcessor(_dressers[key])

@@ -99,12 +99,12 @@ class EditAlgorithm(AfterimageAlgorithm):
     def draft(self, parameters: Dict[str, Any], context: QgsProcessingContext) -> Draft:
         """What the parameters ask for."""
         card = self.read_model(parameters, context)
-        text = self.read_prompt(parameters, context, card)
         export = self._export(parameters, context)
         hint = tr("Choose a raster with {finest} m to {coarsest} m, or warp it to that: Raster, Projections, Warp.")
         require_reach(card, export.gsd, hint)
         require_size(export.grid.shape)
         mask = self._mask(parameters, context, export)
+        text = self.read_prompt(parameters, context, card)
         strength = values.number(self, parameters, "STRENGTH", context)
         if strength is not None and not 0 < strength <= 1:
             raise values.invalid(

@@ -4,6 +4,7 @@ from typing import Any, Dict
 
 from qgis.core import (
     QgsProcessingContext,
+    QgsProcessingOutputMultipleLayers,
     QgsProcessingParameterCrs,
     QgsProcessingParameterDateTime,
     QgsProcessingParameterDefinition,
@@ -12,7 +13,7 @@ from qgis.core import (
     QgsProcessingParameterString,
 )
 
-from ...engine.contract import ErrorCode, Generate, ModelCard
+from ...engine.contract import TRAJECTORY_LIMIT, ErrorCode, Generate, ModelCard
 from .. import cards
 from ..jobs import Draft
 from ..maps.grid import place
@@ -79,16 +80,26 @@ class GenerateAlgorithm(AfterimageAlgorithm):
         negative = QgsProcessingParameterString(
             "NEGATIVE_PROMPT", tr("Negative prompt: what to stay away from"), "", multiLine=True, optional=True
         )
-        for parameter in (crs, negative):
+        trajectory = QgsProcessingParameterNumber(
+            "TRAJECTORY",
+            tr("Keep the steps as an animation of so many pictures"),
+            QgsProcessingParameterNumber.Type.Integer,
+            0,
+            False,
+            0,
+            TRAJECTORY_LIMIT,
+        )
+        for parameter in (crs, negative, trajectory):
             parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
             self.addParameter(parameter)
         self.add_outputs(tr("Generated imagery"))
+        self.addOutput(QgsProcessingOutputMultipleLayers("FRAMES", tr("Pictures on the way from noise")))
 
     def draft(self, parameters: Dict[str, Any], context: QgsProcessingContext) -> Draft:
         """What the parameters ask for."""
         card = self.read_model(parameters, context)
-        text = self.read_prompt(parameters, context, card)
         where = self._place(parameters, context, card)
+        text = self.read_prompt(parameters, context, card)
         request = Generate(
             model=card.id,
             grid=where.grid,
@@ -100,6 +111,7 @@ class GenerateAlgorithm(AfterimageAlgorithm):
             longitude=where.longitude,
             latitude=where.latitude,
             sampling=self.read_sampling(parameters, context, card),
+            trajectory=values.whole(self, parameters, "TRAJECTORY", context) or 0,
         )
         return Draft(request, text[:60] or self.displayName())
 

@@ -1,7 +1,21 @@
 import dataclasses
 
 import pytest
-from afterimage.engine.contract import GeoBox, Job, ModelCard, Output, Provenance, Result, Role, dumps, estimate
+from afterimage.engine.contract import (
+    Edit,
+    GeoBox,
+    Input,
+    Job,
+    Mask,
+    ModelCard,
+    Output,
+    Provenance,
+    Result,
+    Role,
+    Source,
+    dumps,
+    estimate,
+)
 from afterimage.plugin import rate
 
 
@@ -33,6 +47,18 @@ def test_estimates_come_true_after_a_few_jobs(finished):
 def test_short_jobs_teach_nothing(finished, seconds):
     make, card, _ = finished
     assert rate.learn(77.0, make(seconds), card) == 77.0
+
+
+def test_an_edit_inside_polygons_teaches_nothing(finished, request_):
+    make, card, _ = finished
+    whole = Edit("m", Source("inputs/source.tif"), 10.0, "forest", request_.sampling)
+    part = dataclasses.replace(whole, mask=Mask("inputs/mask.geojson"))
+    grid = GeoBox("EPSG:32633", (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), (512, 512))
+    for request, learns in ((whole, True), (part, False)):
+        result = make(100.0, text=dumps(Job("a", request)))
+        record = dataclasses.replace(result.provenance, inputs=(Input("layer", "", grid),))
+        result = dataclasses.replace(result, provenance=record)
+        assert (rate.learn(77.0, result, card) != 77.0) is learns
 
 
 def test_a_record_that_cannot_be_read_teaches_nothing(finished):

@@ -21,8 +21,13 @@ from osgeo import gdal
 from qgis.core import (
     QgsApplication,
     QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsCoordinateTransformContext,
+    QgsFeature,
+    QgsGeometry,
     QgsProcessingAlgRunnerTask,
     QgsProcessingContext,
+    QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
     QgsProcessingModelAlgorithm,
     QgsProcessingModelChildAlgorithm,
@@ -33,6 +38,8 @@ from qgis.core import (
     QgsProcessingParameterExtent,
     QgsProject,
     QgsProperty,
+    QgsRectangle,
+    QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QTimer
 
@@ -103,6 +110,7 @@ def picture(tmp_path):
 def test_the_algorithms_are_listed_and_explained(qgis_process):
     status, _, said = qgis_process("list", json_output=False)
     assert status == 0 and "afterimage:generate" in said and "afterimage:superresolve" in said
+    assert "afterimage:edit" in said
     status, _, said = qgis_process("help", "afterimage:generate", json_output=False)
     assert status == 0 and "RESOLUTION" in said and "AI-generated" in said
 
@@ -152,6 +160,38 @@ def test_a_layer_gets_finer_from_the_command_line(qgis_process, picture, tmp_pat
     assert not file.GetRasterBand(1).ReadAsArray()[:4].any()
 
 
+@pytest.fixture
+def parcels(tmp_path):
+    """A file with a field of 10 by 8 pixels of the picture, columns 5 to 14 and rows 6 to 13, in degrees."""
+    field = QgsGeometry.fromRect(QgsRectangle(500050, 4999860, 500150, 4999940))
+    degrees = QgsCoordinateReferenceSystem("EPSG:4326")
+    field.transform(
+        QgsCoordinateTransform(QgsCoordinateReferenceSystem("EPSG:32633"), degrees, QgsCoordinateTransformContext())
+    )
+    path = str(tmp_path / "parcels.geojson")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f'{{"type": "Feature", "properties": {{}}, "geometry": {field.asJson(12)}}}')
+    return path
+
+
+def test_a_field_becomes_a_forest_from_the_command_line(qgis_process, picture, parcels, tmp_path):
+    target = str(tmp_path / "edited.tif")
+    arguments = (f"--INPUT={picture}", f"--MASK={parcels}", "--PROMPT=Forest", "--BANDS=3", "--BANDS=2", "--BANDS=1")
+    more = ("--STRENGTH=0.8", "--STEPS=3", "--SEED=5", "--DATE=2030-05-01", "--MODEL=tiny-generate")
+    status, results, said = qgis_process("run", "afterimage:edit", *arguments, *more, f"--OUTPUT={target}")
+    assert status == 0, said
+    assert results["OUTPUT"] == target and results["OUTPUTS"] == [target] and "Traceback" not in said
+    before, after = gdal.Open(picture), gdal.Open(target)
+    assert (after.RasterXSize, after.RasterYSize, after.RasterCount) == (37, 29, 3)
+    assert after.GetGeoTransform() == before.GetGeoTransform() and after.GetRasterBand(1).GetNoDataValue() == 0
+    expected, found = before.ReadAsArray()[[2, 1, 0]], after.ReadAsArray()
+    changed = (expected != found).any(axis=0)
+    inside = np.zeros_like(changed)
+    inside[6:14, 5:15] = True
+    assert not changed[~inside].any(), "what lies outside keeps its numbers"
+    assert changed[inside].mean() > 0.8
+
+
 @pytest.mark.parametrize(
     ("algorithm", "parameters", "code"),
     [
@@ -159,6 +199,7 @@ def test_a_layer_gets_finer_from_the_command_line(qgis_process, picture, tmp_pat
         ("generate", {"EXTENT": "14,13,52,53 [EPSG:4326]"}, "EMPTY_EXTENT"),
         ("generate", {"EXTENT": "13,13.1,52,52.1"}, "UNKNOWN_CRS"),
         ("superresolve", {"INPUT": __file__}, "SOURCE_UNREADABLE"),
+        ("edit", {"INPUT": __file__, "PROMPT": "forest"}, "SOURCE_UNREADABLE"),
     ],
 )
 def test_bad_input_is_refused_without_a_traceback(qgis_process, tmp_path, algorithm, parameters, code):
@@ -218,6 +259,34 @@ def test_layers_that_the_toolbox_loads_say_what_they_are(provider, project, qtbo
     for layer in layers:
         assert layer_date(layer) == "2024-06-30" and "AI-generated" in layer.metadata().abstract()
         assert layer.customProperty(PROVENANCE) and layer.isValid()
+
+
+def test_selected_polygons_are_edited_and_the_layer_says_where(provider, project, picture, qtbot):
+    from processing.gui.Postprocessing import handleAlgorithmResults
+
+    parcels = QgsVectorLayer("Polygon?crs=EPSG:32633", "Parcels", "memory")
+    for left in (500050, 500200):
+        feature = QgsFeature()
+        feature.setGeometry(QgsGeometry.fromRect(QgsRectangle(left, 4999860, left + 80, 4999940)))
+        assert parcels.dataProvider().addFeature(feature)
+    parcels.updateExtents()
+    parcels.selectByIds([2])
+    project.addMapLayer(parcels)
+    parameters = {"INPUT": picture, "MASK": QgsProcessingFeatureSourceDefinition(parcels.id(), True), "STEPS": 2}
+    parameters.update(PROMPT="Forest", STRENGTH=1, DATE="2030-05-01", MODEL="tiny-generate")
+    parameters["OUTPUT"] = QgsProcessingOutputLayerDefinition("TEMPORARY_OUTPUT", project)
+    algorithm, task, context, feedback = start("edit", parameters, project)
+    with qtbot.waitSignal(task.executed, timeout=180000) as done:
+        QgsApplication.taskManager().addTask(task)
+    is_well, results = done.args
+    assert is_well, feedback.textLog()
+    handleAlgorithmResults(algorithm, context, feedback, False, parameters)
+    layer = next(layer for layer in project.mapLayers().values() if layer.source() == results["OUTPUT"])
+    assert layer.name() == "AI-generated: Forest in Parcels, picture" and layer_date(layer) == "2030-05-01"
+    text = layer.metadata().abstract()
+    assert "AI-generated inside polygons" in text and "Changed inside: Parcels." in text and "Strength: 100 %" in text
+    changed = (gdal.Open(picture).ReadAsArray()[:3] != gdal.Open(results["OUTPUT"]).ReadAsArray()).any(axis=0)
+    assert changed[6:14, 20:28].mean() > 0.8 and not changed[:, :20].any() and not changed[:, 28:].any()
 
 
 def test_cancelling_stops_the_engine_and_leaves_no_output(provider, project, qtbot, tmp_path):

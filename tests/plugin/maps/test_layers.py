@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -201,3 +202,41 @@ def test_a_day_that_is_none_leaves_a_layer_as_it_was(raster, ramp, qgis_app):
     with pytest.raises(ValueError, match="day"):
         set_layer_date(layer, "2024-02-31")
     assert not layer.temporalProperties().isActive()
+
+
+def test_a_way_from_noise_is_a_closed_group_that_the_temporal_controller_plays(result, project):
+    made = result(*[(SAMPLE, 3, "uint8")] * 2, date=None)
+    days = ("2024-02-28", "2024-02-29", "2024-03-01")
+    way = [
+        replace(sample, role=Role.TRAJECTORY, frame=number, date=day)
+        for sample in made.outputs
+        for number, day in enumerate(days, 1)
+    ]
+    layers = add_result(replace(made, outputs=(*made.outputs, *way)), "A job", project)
+    group = project.layerTreeRoot().findGroup(GROUP).findGroup("A job")
+    assert [node.name() for node in group.children()] == [
+        "A job 1, from noise",
+        "A job 2, from noise",
+        "AI-generated: A job 1",
+        "AI-generated: A job 2",
+    ]
+    first, second = group.children()[:2]
+    assert not first.isExpanded() and first.isVisible() and not second.isVisible()
+    # the last picture is uppermost: it is the result, so that without the controller the map shows that
+    shown = [node.layer() for node in first.findLayers()]
+    assert shown == layers[2:5][::-1] and all(node.itemVisibilityChecked() for node in first.findLayers())
+    ranges = []
+    for layer, day in zip(layers[2:5], days):
+        properties = layer.temporalProperties()
+        assert properties.isActive() and layer_date(layer) == day
+        ranges.append(properties.fixedTemporalRange())
+        assert layer.name().startswith("AI-generated") and "way from noise" in layer.abstract()
+        assert layer.customProperty(PROVENANCE)
+    for earlier, later in zip(ranges, ranges[1:]):
+        assert earlier.end() == later.begin() and not earlier.includeEnd() and later.includeBeginning()
+    # what the controller does: it asks each layer whether it is there at the time of the map
+    for day, expected in zip(days, layers[2:5]):
+        noon = QDateTime(QDate.fromString(day, Qt.DateFormat.ISODate), QTime(12, 0), Qt.TimeSpec.UTC)
+        moment = QgsDateTimeRange(noon, noon)
+        playing = [each for each in layers[2:5] if each.temporalProperties().isVisibleInTemporalRange(moment)]
+        assert playing == [expected]

@@ -258,3 +258,38 @@ def test_a_prompt_of_strange_words_is_remarked_on(panel):
     for text, strange in (("", False), ("a castle", True), ("a Forest by night", False)):
         panel.prompt.set_text(text)
         assert bool(panel.fields.note_text(panel.prompt)) is strange
+
+
+def test_the_steps_are_kept_as_pictures_and_never_more_than_there_are(placed):
+    assert placed.draft().request.trajectory == 0
+    placed.sampling.steps.setValue(40)
+    placed.trajectory.setValue(30)
+    assert placed.draft().request.trajectory == 30
+    assert "30 pictures" in placed.more.note_text(placed.trajectory)
+    plain = placed.estimate()
+    placed.sampling.steps.setValue(12)
+    assert placed.trajectory.value() == 12 and placed.draft().request.trajectory == 12
+    placed.trajectory.setValue(0)
+    assert placed.estimate().disk_mb < plain.disk_mb
+    assert placed.more.note_text(placed.trajectory) == ""
+
+
+def test_the_number_of_pictures_is_remembered(placed):
+    placed.trajectory.setValue(8)
+    kept = placed.held()
+    placed.trajectory.setValue(0)
+    placed.hold(kept)
+    assert placed.trajectory.value() == 8
+    for strange in ("many", -1, 10**6, None):
+        placed.hold({**kept, "trajectory": strange})
+        assert placed.trajectory.value() == 8
+
+
+def test_a_model_that_is_told_nothing_needs_no_words(panel, qtbot):
+    panel.set_cards((painter(id="ddpm", uses=(), vocabulary=(), guidance_scale=1.0, steps=1000),))
+    qtbot.mouseClick(panel.extent.view_button, LEFT)
+    panel.prompt.set_text("left from before")
+    assert panel.problems() == [] and not panel.prompt.isEnabled()
+    assert "Not used" in panel.fields.note_text(panel.prompt)
+    request = panel.draft().request
+    assert (request.prompt, request.sampling.guidance_scale, request.sampling.steps) == ("", 1.0, 1000)

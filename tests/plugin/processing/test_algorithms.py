@@ -108,7 +108,8 @@ def draft(algorithm, context, **parameters):
 def test_names_are_those_that_scripts_rely_on(generate, super_resolve, edit, provider):
     assert provider.id() == "afterimage" and not provider.icon().isNull()
     assert {parameter.name() for parameter in generate.parameterDefinitions()} == set(
-        "EXTENT CRS RESOLUTION DATE PROMPT NEGATIVE_PROMPT MODEL SEED STEPS GUIDANCE SCHEDULER SAMPLES OUTPUT".split()
+        "EXTENT CRS RESOLUTION DATE PROMPT NEGATIVE_PROMPT TRAJECTORY".split()
+        + "MODEL SEED STEPS GUIDANCE SCHEDULER SAMPLES OUTPUT".split()
     )
     assert {parameter.name() for parameter in super_resolve.parameterDefinitions()} == set(
         "INPUT BANDS FACTOR DATE MODEL SEED STEPS SCHEDULER SAMPLES OUTPUT SPREAD".split()
@@ -119,7 +120,7 @@ def test_names_are_those_that_scripts_rely_on(generate, super_resolve, edit, pro
     )
     assert edit.id() == "afterimage:edit"
     assert [output.name() for output in edit.outputDefinitions()] == ["OUTPUT", "OUTPUTS"]
-    assert [output.name() for output in generate.outputDefinitions()] == ["OUTPUT", "OUTPUTS"]
+    assert [output.name() for output in generate.outputDefinitions()] == ["OUTPUT", "OUTPUTS", "FRAMES"]
     assert [output.name() for output in super_resolve.outputDefinitions()] == ["OUTPUT", "OUTPUTS", "SPREAD"]
 
 
@@ -479,3 +480,19 @@ def test_a_model_for_tests_is_not_offered(qgis_app, monkeypatch):
     provider.refreshAlgorithms()
     for name in ("generate", "superresolve"):
         assert "tiny" not in " ".join(provider.algorithm(name).parameterDefinition("MODEL").options())
+
+
+def test_the_way_from_noise_is_asked_for_and_has_a_limit(generate, context):
+    asked = dict(EXTENT=SPAIN, PROMPT="forest", RESOLUTION=10, MODEL="tiny-generate", STEPS=12)
+    assert draft(generate, context, **asked).request.trajectory == 0
+    assert draft(generate, context, **asked, TRAJECTORY=12).request.trajectory == 12
+    is_well, text = generate.create().checkParameterValues({**asked, "TRAJECTORY": 13, "OUTPUT": "a.tif"}, context)
+    assert not is_well and text.startswith("INVALID_REQUEST") and "trajectory" in text
+    definition = generate.parameterDefinition("TRAJECTORY")
+    assert definition.flags() & QgsProcessingParameterDefinition.Flag.FlagAdvanced
+
+
+def test_a_model_that_is_told_nothing_needs_no_prompt(generate, context):
+    asked = dict(EXTENT=SPAIN, RESOLUTION=10, MODEL="tiny-ddpm")
+    request = draft(generate, context, **asked).request
+    assert (request.prompt, request.sampling.scheduler) == ("", "DDPM")
