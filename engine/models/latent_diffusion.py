@@ -74,7 +74,7 @@ class LatentDiffusion:
     #: Name for people.
     title: ClassVar[str]
     #: Inputs that change the picture, by the names of ``predictor``'s keywords.
-    conditioning: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
+    conditioning: tuple[str, ...] = ("prompt", "negative_prompt")
 
     def __init__(self, parts: Parts, *networks: nn.Module) -> None:
         self.text, self.codec, self.schedule = parts.text, parts.codec, dict(parts.schedule)
@@ -180,6 +180,13 @@ class LatentDiffusion:
             "text": {"tokens": self.text.length, "width": self.text.width},
             "parameters": sum(p.numel() for network in self.networks for p in network.parameters()),
         }
+
+    def refuse(self, asked: Mapping[str, Any]) -> None:
+        """See that nothing more is asked. Raises InvalidRequest with what this model is not told."""
+        if asked:
+            raise InvalidRequest(
+                f"{self.title} is not told {', '.join(sorted(asked))}.", f"It is told {', '.join(self.conditioning)}."
+            )
 
     def texts(self, prompt: str | Sequence[str]) -> Tensor:
         """States of one prompt (1, length, width) or of one for each sample."""

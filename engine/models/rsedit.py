@@ -14,23 +14,34 @@ from torch import Tensor
 from ..errors import InvalidRequest
 from .latent_diffusion import Branch, load_parts
 from .layout import Layout
-from .stable_diffusion import StableDiffusion, load_unet
+from .stable_diffusion import StockUNet, load_unet
 
 
-class InstructedEdit(StableDiffusion):
+class InstructedEdit(StockUNet):
     """Stable Diffusion with the latents of a picture, unscaled, as four further input channels."""
 
     title = "RSEdit (InstructPix2Pix)"
     conditioning = ("prompt", "negative_prompt", "picture")
 
+    def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
+        """One call of the network: its raw output (B, 4, h, w) float32.
+
+        Args:
+            sample: (B, 4, h, w) noisy latents, scaled by the scheduler; or all eight input channels in one.
+            timestep: a scalar, or one for each item.
+            text: states (B, length, width).
+            told: ``context`` (B, 4, h, w), the picture's latents.
+        """
+        return self._unet(sample, timestep, text, told.get("context"))
+
     def branches(
         self,
         batch: int,
+        *,
         prompt: str | Sequence[str] = "",
         negative_prompt: str | Sequence[str] = "",
         guidance_scale: float = 7.5,
         picture: Tensor | None = None,
-        repaint: Tensor | None = None,
         image_guidance_scale: float = 1.5,
         **more: Any,
     ) -> list[Branch]:
@@ -45,7 +56,6 @@ class InstructedEdit(StableDiffusion):
             negative_prompt: in the two branches without the text.
             guidance_scale: how much the text counts; up to 1, there is one branch only.
             picture: (B or 1, 3, H, W) in 0..1.
-            repaint: refused.
             image_guidance_scale: how much the picture counts; below 1, there is one branch only, as in the stock
                 pipeline.
             more: refused.
@@ -53,10 +63,9 @@ class InstructedEdit(StableDiffusion):
         Raises:
             InvalidRequest: the picture is missing, or something is asked that this model is not told.
         """
+        self.refuse(more)
         if picture is None:
             raise InvalidRequest("This model edits: it needs a picture.")
-        if more or repaint is not None:
-            raise InvalidRequest(f"{self.title} is not told {', '.join(sorted(more) or ['where to repaint'])}.")
         latents = self.codec.encode(picture.to(self.device), scaled=False)
         both = {"text": self.texts(prompt), "context": latents}
         if guidance_scale <= 1 or image_guidance_scale < 1:

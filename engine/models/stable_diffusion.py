@@ -16,15 +16,14 @@ from .statedict import build, component_tensors, fill
 from .weights import read_json
 
 
-class StableDiffusion(LatentDiffusion):
-    """Text to image; with nine input channels, also what to repaint and what is around it.
+class StockUNet(LatentDiffusion):
+    """What the families on diffusers' own U-Net share: the call of the network, and the inputs of inpainting.
 
     Args:
         parts: text side, autoencoder, schedule.
-        unet: with 4 input channels, or 9 for inpainting.
+        unet: with 9 input channels for inpainting.
     """
 
-    title = "Stable Diffusion"
     #: Whether soft masks are cut at one half before the network sees them, as the stock pipeline does.
     is_repaint_binary = True
 
@@ -34,48 +33,6 @@ class StableDiffusion(LatentDiffusion):
         self.is_inpainting = int(unet.config.in_channels) == 9
         if self.is_inpainting:
             self.conditioning = (*self.conditioning, "picture", "repaint")
-
-    def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
-        """One call of the network: its raw output (B, 4, h, w) float32.
-
-        Args:
-            sample: (B, 4, h, w) noisy latents, scaled by the scheduler; or all the input channels in one.
-            timestep: a scalar, or one for each item.
-            text: states (B, length, width).
-            told: ``context`` (B, 5, h, w), the further input channels of inpainting.
-        """
-        return self._unet(sample, timestep, text, **told)
-
-    def branches(
-        self,
-        batch: int,
-        prompt: str | Sequence[str] = "",
-        negative_prompt: str | Sequence[str] = "",
-        guidance_scale: float = 7.5,
-        picture: Tensor | None = None,
-        repaint: Tensor | None = None,
-        **more: Any,
-    ) -> list[Branch]:
-        """What guidance asks: the negative prompt, then the prompt.
-
-        Args:
-            batch: samples in each call.
-            prompt: one for all samples, or one for each.
-            negative_prompt: in the null branch.
-            guidance_scale: up to 1 there is no null branch.
-            picture: (B or 1, 3, H, W) in 0..1, for inpainting.
-            repaint: (B or 1, 1, H, W) in 0..1, 1 where the picture is drawn anew.
-            more: refused.
-
-        Raises:
-            InvalidRequest: a picture is missing or is not used by this model.
-        """
-        if more:
-            raise InvalidRequest(f"{self.title} is not told {', '.join(sorted(more))}.")
-        shared = self.repainting(picture, repaint)
-        return two_branches(
-            {"text": self.texts(negative_prompt), **shared}, {"text": self.texts(prompt), **shared}, guidance_scale
-        )
 
     def repainting(self, picture: Tensor | None, repaint: Tensor | None) -> dict[str, Tensor]:
         """The further input channels of inpainting, by their keyword of ``forward``; none for other networks.
@@ -126,6 +83,53 @@ class StableDiffusion(LatentDiffusion):
             return self.unet(x, timestep, encoder_hidden_states=text, class_labels=vector, return_dict=False, **added)[
                 0
             ].float()
+
+
+class StableDiffusion(StockUNet):
+    """Text to image; with nine input channels, also what to repaint and what is around it."""
+
+    title = "Stable Diffusion"
+
+    def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
+        """One call of the network: its raw output (B, 4, h, w) float32.
+
+        Args:
+            sample: (B, 4, h, w) noisy latents, scaled by the scheduler; or all the input channels in one.
+            timestep: a scalar, or one for each item.
+            text: states (B, length, width).
+            told: ``context`` (B, 5, h, w), the further input channels of inpainting.
+        """
+        return self._unet(sample, timestep, text, told.get("context"))
+
+    def branches(
+        self,
+        batch: int,
+        *,
+        prompt: str | Sequence[str] = "",
+        negative_prompt: str | Sequence[str] = "",
+        guidance_scale: float = 7.5,
+        picture: Tensor | None = None,
+        repaint: Tensor | None = None,
+        **more: Any,
+    ) -> list[Branch]:
+        """What guidance asks: the negative prompt, then the prompt.
+
+        Args:
+            batch: samples in each call.
+            prompt: one for all samples, or one for each.
+            negative_prompt: in the null branch.
+            guidance_scale: up to 1 there is no null branch.
+            picture: (B or 1, 3, H, W) in 0..1, for inpainting.
+            repaint: (B or 1, 1, H, W) in 0..1, 1 where the picture is drawn anew.
+            more: refused.
+
+        Raises:
+            InvalidRequest: a picture is missing or is not used by this model.
+        """
+        self.refuse(more)
+        shared = self.repainting(picture, repaint)
+        null, cond = self.texts(negative_prompt), self.texts(prompt)
+        return two_branches({"text": null, **shared}, {"text": cond, **shared}, guidance_scale)
 
 
 def load_unet(layout: Layout, **changed: Any) -> UNet2DConditionModel:

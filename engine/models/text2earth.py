@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .latent_diffusion import Branch, load_parts, make_sampler, two_branches
 from .layout import Layout
-from .stable_diffusion import StableDiffusion, load_unet
+from .stable_diffusion import StockUNet, load_unet
 
 #: Level that means "unknown"; it is also what the null branch of guidance is told.
 NO_LEVEL = 0
@@ -24,7 +24,7 @@ LEVELS = (10, 18)
 _PREFIX = re.compile(r"(\d+)_GOOGLE_LEVEL_")
 
 
-class Text2Earth(StableDiffusion):
+class Text2Earth(StockUNet):
     """Stable Diffusion whose time embedding is joined by that of a level: 17 is 1 m per pixel, 16 is 2 m."""
 
     title = "Text2Earth"
@@ -54,6 +54,7 @@ class Text2Earth(StableDiffusion):
     def branches(
         self,
         batch: int,
+        *,
         prompt: str | Sequence[str] = "",
         negative_prompt: str | Sequence[str] = "",
         guidance_scale: float = 4.0,
@@ -78,19 +79,18 @@ class Text2Earth(StableDiffusion):
         Raises:
             InvalidRequest: a picture is missing or is not used by this model.
         """
+        self.refuse(more)
         split = [split_prompt(each) for each in ([prompt] if isinstance(prompt, str) else prompt)]
         if level is None:
             levels = [found for found, _ in split]
         else:
             levels = [float(level)] if isinstance(level, (int, float)) else [float(each) for each in level]
-        null, *rest = super().branches(
-            batch, [text for _, text in split], negative_prompt, guidance_scale, picture, repaint, **more
+        told, shared = torch.tensor(levels), self.repainting(picture, repaint)
+        return two_branches(
+            {"text": self.texts(negative_prompt), "level": torch.full_like(told, NO_LEVEL), **shared},
+            {"text": self.texts([text for _, text in split]), "level": told, **shared},
+            guidance_scale,
         )
-        told = torch.tensor(levels)
-        if not rest:
-            return [Branch(null.weight, {**null.told, "level": told})]
-        cond = {**rest[0].told, "level": told}
-        return two_branches({**null.told, "level": torch.full_like(told, NO_LEVEL)}, cond, guidance_scale)
 
 
 def split_prompt(prompt: str) -> tuple[float, str]:
