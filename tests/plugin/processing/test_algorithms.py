@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
 
 import numpy as np
-from afterimage.engine.contract import GeoBox, Output, Provenance, Result, Role, target_paths
+from afterimage.engine.contract import GeoBox, Output, Provenance, Result, Role, dumps, target_paths
+from afterimage.plugin import cards
 from afterimage.plugin.jobs import read_job
 from afterimage.plugin.maps.temporal import set_layer_date
 from afterimage.plugin.processing import base
@@ -487,12 +489,18 @@ def test_the_way_from_noise_is_asked_for_and_has_a_limit(generate, context):
     assert draft(generate, context, **asked).request.trajectory == 0
     assert draft(generate, context, **asked, TRAJECTORY=12).request.trajectory == 12
     is_well, text = generate.create().checkParameterValues({**asked, "TRAJECTORY": 13, "OUTPUT": "a.tif"}, context)
-    assert not is_well and text.startswith("INVALID_REQUEST") and "trajectory" in text
+    assert not is_well and text.startswith("INVALID_REQUEST") and "trajectory" in text.lower()
     definition = generate.parameterDefinition("TRAJECTORY")
     assert definition.flags() & QgsProcessingParameterDefinition.Flag.FlagAdvanced
 
 
-def test_a_model_that_is_told_nothing_needs_no_prompt(generate, context):
+def test_a_model_that_is_told_nothing_needs_no_prompt(generate, context, tmp_path, monkeypatch):
+    card = next(card for card in cards.cards("Generate") if card.id == "tiny-generate")
+    card = replace(card, id="tiny-ddpm", uses=(), vocabulary=(), schedulers=("DDPM",), pickable=True)
+    folder = tmp_path / "models" / card.id
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_text(dumps(card))
+    monkeypatch.setenv("AFTERIMAGE_MODELS", str(folder.parent))
     asked = dict(EXTENT=SPAIN, RESOLUTION=10, MODEL="tiny-ddpm")
     request = draft(generate, context, **asked).request
     assert (request.prompt, request.sampling.scheduler) == ("", "DDPM")

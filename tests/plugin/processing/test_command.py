@@ -59,6 +59,7 @@ def test_a_picture_is_asked_for_again(qgis_app, bounds, target):
         "2024-06-30",
         where.longitude,
         where.latitude,
+        trajectory=4,
     )
     name, parameters = asked(command_of(Job("j", request)))
     assert name == "afterimage:generate" and parameters["OUTPUT"] == "TEMPORARY_OUTPUT"
@@ -69,7 +70,7 @@ def test_a_picture_is_asked_for_again(qgis_app, bounds, target):
     again = algorithm.create().draft(parameters, context).request
     assert again.grid == request.grid and again.lattice.crs == request.lattice.crs
     assert (again.sampling, again.prompt, again.negative_prompt) == (request.sampling, request.prompt, "clouds")
-    assert again.date == "2024-06-30"
+    assert (again.date, again.trajectory) == ("2024-06-30", 4)
 
 
 def test_a_finer_layer_is_asked_for_again(qgis_app, tmp_path):
