@@ -71,5 +71,5 @@ def make_objective(recipe: Recipe, data: Path, folder: Path, device: torch.devic
     if recipe.objective == "ddpm":
         from .ddpm import NoiseObjective
 
-        return NoiseObjective(recipe, data)
+        return NoiseObjective(recipe, data, device)
     raise ValueError(f"recipe {recipe.name}: no objective {recipe.objective!r}")

@@ -13,6 +13,7 @@ from .datasets import read_chips
 from .dihedral import turn
 from .export import save_component, save_index
 from .order import Order, step_generator
+from .precision import autocast
 from .recipe import Recipe
 from .velocity import add_noise, draw_timesteps
 
@@ -28,10 +29,11 @@ class NoiseObjective:
             ("linear", the paper's, or "squaredcos_cap_v2", the cosine of Nichol & Dhariwal 2021, eq. 17) and ``every``
             (1 takes all chips, 2 every second).
         data: folder with the archives.
+        device: where the network lives; on a GPU it is compiled.
     """
 
-    def __init__(self, recipe: Recipe, data: Path) -> None:
-        self.recipe, options = recipe, recipe.options
+    def __init__(self, recipe: Recipe, data: Path, device: torch.device) -> None:
+        self.recipe, self.device, options = recipe, device, recipe.options
         every = options.get("every", 1)
         train = read_chips(options["data"], data, "train").every(every)
         held_out = read_chips(options["data"], data, "val").every(4 * every)
@@ -41,7 +43,9 @@ class NoiseObjective:
         self.schedule = {**SCHEDULE, "beta_schedule": options["betas"]}
         self.alphas = DDPMScheduler(**self.schedule).alphas_cumprod
         torch.manual_seed(recipe.seed)
-        self.trained: nn.Module = make_network(self.fold, self.pixels.shape[-1], recipe.network)
+        self.trained: nn.Module = make_network(self.fold, self.pixels.shape[-1], recipe.network).to(device)
+        if device.type != "cpu":
+            self.trained.compile()
         self.order = Order(len(self.pixels), recipe.batch, recipe.seed)
 
     def loss(self, step: int) -> Tensor:
@@ -52,8 +56,9 @@ class NoiseObjective:
         x0 = _signed(torch.stack([turn(chip, which) for chip, which in zip(self.pixels[chosen], turns)]))
         noise = torch.randn(x0.shape, generator=generator)
         t = draw_timesteps(len(x0), generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
-            predicted = predict_noise(self.trained, add_noise(x0, noise, t, self.alphas), t, self.fold)
+        x, t, noise = (value.to(self.device) for value in (add_noise(x0, noise, t, self.alphas), t, noise))
+        with autocast(self.device, self.recipe.bf16):
+            predicted = predict_noise(self.trained, x, t, self.fold)
         return (predicted.float() - noise).square().mean()
 
     @torch.no_grad()
@@ -70,7 +75,7 @@ class NoiseObjective:
             x = add_noise(self.held_out, noise, t, self.alphas)
             errors = [
                 (predict_noise(averaged, part, at, self.fold) - told).square().mean(dim=(1, 2, 3))
-                for part, at, told in zip(x.split(32), t.split(32), noise.split(32))
+                for part, at, told in zip(*(value.to(self.device).split(32) for value in (x, t, noise)))
             ]
             figures[name] = float(torch.cat(errors).mean())
         return figures

@@ -10,14 +10,16 @@ from pathlib import Path
 
 from ..contract import Measure
 from ..models import catalog
+from ..models.ddpm import PixelModel
 from ..models.eo_latent import LatentModel
 from ..models.eo_residual import ResidualModel
 from ..settings import Settings
 from .drawing import card_sampling
 from .generating import glance, measure_generate
+from .likelihood import measure_ddpm
 from .measuring import measure_super_resolve
 from .publish import write_card
-from .sheets import draw_generate_sheet, draw_super_resolve_sheet
+from .sheets import draw_ddpm_sheet, draw_generate_sheet, draw_super_resolve_sheet
 from .table import write_table
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,10 @@ def evaluate(arguments: Sequence[str]) -> int:
         measures = measure_super_resolve(model, asked.data, images=asked.images)
         if asked.sheet is not None:
             draw_super_resolve_sheet(model, asked.data, asked.sheet)
+    elif isinstance(model, PixelModel):
+        measures = measure_ddpm(model, asked.data)
+        if asked.sheet is not None:
+            draw_ddpm_sheet(model, asked.data, asked.sheet)
     else:
         parser.error(f"how good {asked.model} is cannot be measured")
     _tell(measures)

@@ -58,10 +58,10 @@ class Bound:
     by_step: Tensor
 
 
-def bound(
-    predict: Noise, pixels: Tensor, betas: Tensor, variance: str = "fixed_small", draws: int = 8, seed: int = 0
-) -> Bound:
-    """The variational bound of 8-bit pictures.
+def bounds(
+    predict: Noise, pixels: Tensor, betas: Tensor, draws: int = 8, seed: int = 0, batch: int = BATCH
+) -> dict[str, Bound]:
+    """The variational bounds of 8-bit pictures, one for each of ``VARIANCES``, from the same network calls.
 
     Every timestep is computed for ``draws`` pictures, picked anew for each timestep and with fresh noise, so that the
     estimate is unbiased for the average over all pictures. The standard error adds up what the draws of each timestep
@@ -71,38 +71,43 @@ def bound(
         predict: the network.
         pixels: (N, C, H, W) uint8.
         betas: (T,) of the schedule.
-        variance: one of ``VARIANCES``.
         draws: pictures for each timestep, at least 2.
         seed: of what is drawn.
+        batch: pictures in each network call.
 
     Raises:
-        ValueError: for another variance, or fewer than 2 draws.
+        ValueError: for fewer than 2 draws.
     """
-    if variance not in VARIANCES or draws < 2:
-        raise ValueError(f"variance must be one of {', '.join(VARIANCES)}, and draws at least 2")
+    if draws < 2:
+        raise ValueError("a standard error needs at least 2 draws")
     generator = torch.Generator().manual_seed(seed)
     levels = len(betas)
     steps = torch.arange(levels).repeat_interleave(draws)
     chosen = torch.randint(len(pixels), steps.shape, generator=generator)
     found = []
-    for t, which in zip(steps.split(BATCH), chosen.split(BATCH)):
+    for t, which in zip(steps.split(batch), chosen.split(batch)):
         x0 = to_signed(pixels[which].float() / 255)
         noise = torch.randn(x0.shape, generator=generator)
-        found.append(terms(predict, x0, noise, t, betas, variance))
-    each = torch.cat(found).view(levels, draws)
+        found.append(terms(predict, x0, noise, t, betas))
+    prior = torch.cat([prior_bits(to_signed(part.float() / 255), betas) for part in pixels.split(batch)]).mean()
+    each = torch.cat(found, dim=1).view(len(VARIANCES), levels, draws)
+    return {name: _bound(float(prior), some) for name, some in zip(VARIANCES, each)}
+
+
+def _bound(prior: float, each: Tensor) -> Bound:
+    """The bound from L_T and the other terms, (T, draws)."""
     by_step = each.mean(dim=1)
-    prior = torch.cat([prior_bits(to_signed(part.float() / 255), betas) for part in pixels.split(BATCH)])
     return Bound(
-        total=float(prior.mean() + by_step.sum()),
-        error=float((each.var(dim=1) / draws).sum().sqrt()),
-        prior=float(prior.mean()),
+        total=prior + float(by_step.sum()),
+        error=float((each.var(dim=1) / each.shape[1]).sum().sqrt()),
+        prior=prior,
         steps=float(by_step[1:].sum()),
         decoder=float(by_step[0]),
         by_step=by_step,
     )
 
 
-def terms(predict: Noise, x0: Tensor, noise: Tensor, t: Tensor, betas: Tensor, variance: str) -> Tensor:
+def terms(predict: Noise, x0: Tensor, noise: Tensor, t: Tensor, betas: Tensor) -> Tensor:
     """L_t of pictures at their timesteps, from 0: L_0 there, else the divergence of a reverse step from the posterior.
 
     Args:
@@ -111,10 +116,9 @@ def terms(predict: Noise, x0: Tensor, noise: Tensor, t: Tensor, betas: Tensor, v
         noise: like ``x0``, standard normal.
         t: (B,) timesteps from 0.
         betas: (T,) of the schedule.
-        variance: one of ``VARIANCES``.
 
     Returns:
-        (B,) float64, bits/dim.
+        (2, B) float64, bits/dim, a row for each of ``VARIANCES``.
 
     Source: Ho et al. 2020, eq. 5 to 8 and 13.
     """
@@ -127,16 +131,20 @@ def terms(predict: Noise, x0: Tensor, noise: Tensor, t: Tensor, betas: Tensor, v
         told = predict(x.float(), t).double()
     abar = _at(alphas, t, x0)
     guess = ((x - (1 - abar).sqrt() * told) / abar.sqrt()).clamp(-1, 1)
-    ours = posterior if variance == "fixed_small" else betas
     # both of the means are weight * x0 + rest * x, with the same x (eq. 7)
     weight = before.sqrt() * betas / (1 - alphas)
     apart = _at(weight, t, x0) * (x0 - guess)
     first = t == 0
     some = t.clamp_min(1)  # the first step has another form, below
-    nats = gaussian_divergence(apart, _at(posterior, some, x0), _at(ours, some, x0))
-    # the last reverse step has the variance of the one before, as in the paper's code: its own posterior has none
-    nats[first] = -discretised_log_likelihood(x0[first].double(), guess[first], posterior[1].sqrt())
-    return nats.mean(dim=(1, 2, 3)) / math.log(2)
+    rows = []
+    for variance in VARIANCES:
+        ours = posterior if variance == "fixed_small" else betas
+        nats = gaussian_divergence(apart, _at(posterior, some, x0), _at(ours, some, x0)).mean(dim=(1, 2, 3))
+        # the last reverse step has the variance of the one before, as in the paper's code: its own posterior has none
+        likelihood = discretised_log_likelihood(x0[first].double(), guess[first], posterior[1].sqrt())
+        nats[first] = -likelihood.mean(dim=(1, 2, 3))
+        rows.append(nats / math.log(2))
+    return torch.stack(rows)
 
 
 def prior_bits(x0: Tensor, betas: Tensor) -> Tensor:
@@ -187,8 +195,7 @@ def measure_ddpm(model: PixelModel, data: Path, draws: int = 8) -> tuple[Measure
     simple = gaussian_bits(torch.from_numpy(train.pixels).permute(0, 3, 1, 2), pixels)
     reference = f"PNG: {png_bits(test.pixels):.2f}; one Gaussian for each band: {simple:.2f}; no model: 8"
     measures = []
-    for variance in VARIANCES:
-        found = bound(lambda x, t: model.predict(x, t), pixels, betas, variance, draws)
+    for variance, found in bounds(lambda x, t: model.predict(x, t), pixels, betas, draws).items():
         log.info("%s: %s", variance, found)
         parts = f"L_T {found.prior:.4f}, L_1 to L_T-1 {found.steps:.3f}, L_0 {found.decoder:.3f}"
         measures.append(

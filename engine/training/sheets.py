@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..models.ddpm import PixelModel
 from ..models.enlargement import average
 from ..models.eo_latent import LatentModel
 from ..models.eo_residual import ResidualModel
@@ -61,6 +62,23 @@ def draw_super_resolve_sheet(model: ResidualModel, data: Path, path: Path, facto
     nearest = lr.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
     columns = (nearest, model.enlarge(lr, factor), drawn[0], drawn.mean(dim=0), hr)
     _save(torch.cat([torch.cat(list(column), dim=-2) for column in columns], dim=-1), path)
+
+
+def draw_ddpm_sheet(model: PixelModel, data: Path, path: Path, across: int = 4) -> None:
+    """A square of chips of seeds 0 and up by the card's own sampler, a gap, then as many real ones of the test split.
+
+    Args:
+        model: draws them, each a window by itself.
+        data: folder with the archives.
+        path: of the picture.
+        across: chips along a side.
+    """
+    count = across**2
+    test = read_chips("eurosat", data, "test")
+    real = to_unit(test.every(len(test.labels) // count))[:count]
+    drawn = draw_windows(model, "", count, seed=0)
+    mosaics = [torch.cat([torch.cat([*row], dim=-1) for row in chips.split(across)], dim=-2) for chips in (drawn, real)]
+    _save(torch.cat([mosaics[0], torch.ones(3, mosaics[0].shape[-2], 8), mosaics[1]], dim=-1), path)
 
 
 def _save(pixels: Tensor, path: Path) -> None:

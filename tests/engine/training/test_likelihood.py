@@ -11,7 +11,7 @@ from afterimage.engine.models.ddpm import SCHEDULE, to_signed
 from afterimage.engine.settings import Settings
 from afterimage.engine.training import likelihood
 from afterimage.engine.training.likelihood import (
-    bound,
+    bounds,
     discretised_log_likelihood,
     gaussian_bits,
     gaussian_divergence,
@@ -66,8 +66,7 @@ def test_noise_that_is_known_costs_what_the_variances_differ_by():
     x0 = LEVELS[torch.randint(256, (5, 3, 8, 8), generator=torch.Generator().manual_seed(0))].float()
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
     t = torch.tensor([1, 2, 50, 500, 999])
-    small = terms(lambda x, t: noise, x0, noise, t, BETAS, "fixed_small")
-    large = terms(lambda x, t: noise, x0, noise, t, BETAS, "fixed_large")
+    small, large = terms(lambda x, t: noise, x0, noise, t, BETAS)
     abar = (1 - BETAS.double()).cumprod(0)
     ratio = (1 - abar[t - 1]) / (1 - abar[t])
     assert small.abs().max() < 1e-3
@@ -82,8 +81,8 @@ def test_a_step_costs_the_weighted_error_of_the_paper():
     abar = (1 - betas).cumprod(0)
     for step in (1, 10, 300):
         t = torch.tensor([step])
-        found = terms(lambda x, t: noise + 0.1, x0, noise, t, BETAS, "fixed_large")
-        base = terms(lambda x, t: noise, x0, noise, t, BETAS, "fixed_large")
+        found = terms(lambda x, t: noise + 0.1, x0, noise, t, BETAS)[1]
+        base = terms(lambda x, t: noise, x0, noise, t, BETAS)[1]
         expected = betas[step] / (2 * (1 - betas[step]) * (1 - abar[step])) * 0.1**2 / math.log(2)
         assert float(found - base) == pytest.approx(float(expected), rel=1e-4)
 
@@ -102,7 +101,7 @@ def test_the_bound_of_gaussian_data_with_its_exact_denoiser_is_known(variance):
         signal, part = (each[t].view(-1, 1, 1, 1).float() for each in (abar, gain))
         return (x - signal.sqrt() * part * x) / (1 - signal).sqrt()
 
-    found = bound(predict, pixels, BETAS, variance, draws=4)
+    found = bounds(predict, pixels, BETAS, draws=4)[variance]
     spread = to_signed(pixels.double() / 255).var()
     missed = (1 - gain * abar.sqrt()) ** 2 * spread + gain**2 * (1 - abar)
     before = torch.cat([torch.ones(1), abar[:-1]])
@@ -117,21 +116,22 @@ def test_the_bound_of_gaussian_data_with_its_exact_denoiser_is_known(variance):
     assert found.total > entropy
     if variance == "fixed_large":  # where the data are this wide, beta is nearly the true variance of a reverse step
         assert found.total < entropy + 0.5
-        wrong = bound(lambda x, t: 0.9 * predict(x, t), pixels, BETAS, variance, draws=4)
+        wrong = bounds(lambda x, t: 0.9 * predict(x, t), pixels, BETAS, draws=4)[variance]
         assert wrong.total > found.total + 0.03
 
 
 def test_the_standard_error_is_what_repetitions_vary_by():
     pixels = torch.randint(256, (50, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     betas = torch.linspace(1e-4, 0.2, 20)
-    found = [bound(lambda x, t: torch.zeros_like(x), pixels, betas, "fixed_large", 8, seed) for seed in range(30)]
+    every = [bounds(lambda x, t: torch.zeros_like(x), pixels, betas, 8, seed) for seed in range(30)]
+    found = [one["fixed_large"] for one in every]
     spread = float(np.std([one.total for one in found], ddof=1))
     assert 0.6 * spread < found[0].error < 1.6 * spread
 
 
 def test_what_cannot_be_measured_is_refused():
-    with pytest.raises(ValueError, match="variance"):
-        bound(lambda x, t: x, torch.zeros(1, 3, 4, 4, dtype=torch.uint8), BETAS, "learned")
+    with pytest.raises(ValueError, match="draws"):
+        bounds(lambda x, t: x, torch.zeros(1, 3, 4, 4, dtype=torch.uint8), BETAS, draws=1)
 
 
 def test_simple_codes():

@@ -504,3 +504,28 @@ def test_a_model_that_is_told_nothing_needs_no_prompt(generate, context, tmp_pat
     asked = dict(EXTENT=SPAIN, RESOLUTION=10, MODEL="tiny-ddpm")
     request = draft(generate, context, **asked).request
     assert (request.prompt, request.sampling.scheduler) == ("", "DDPM")
+
+
+def test_the_way_from_noise_is_loaded_with_the_result_and_listed_apart(
+    generate, context, tmp_path, monkeypatch, finished
+):
+    run_job = base.run_job
+
+    def drawn(folder, feedback):
+        made = run_job(folder, feedback)
+        first, *way = made.outputs
+        days = ("1999-12-30", "1999-12-31", "2000-01-01")
+        way = [replace(one, role=Role.TRAJECTORY, sample=1, frame=n, date=days[n - 1]) for n, one in enumerate(way, 1)]
+        return replace(made, outputs=(first, *way))
+
+    monkeypatch.setattr(base, "run_job", drawn)
+    output = str(tmp_path / "drawn.tif")
+    context.addLayerToLoadOnCompletion(output, QgsProcessingContext.LayerDetails("plain", context.project(), "OUTPUT"))
+    asked = dict(EXTENT=SPAIN, PROMPT="forest", RESOLUTION=10, MODEL="tiny-generate", STEPS=6, TRAJECTORY=3)
+    results, is_well, said = run(generate, {**asked, "OUTPUT": output}, context)
+    frames = [str(tmp_path / f"drawn_frame_{number}.tif") for number in (1, 2, 3)]
+    assert is_well and said == [] and results["OUTPUTS"] == [output] and results["FRAMES"] == frames
+    assert set(context.layersToLoadOnCompletion()) == {output, *frames}
+    for frame in frames:
+        details = context.layerToLoadOnCompletionDetails(frame)
+        assert details.postProcessor() is not None and "step picture" in details.name
