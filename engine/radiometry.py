@@ -104,6 +104,31 @@ def measure(raster: Raster, profile: Profile) -> Radiometry:
     return Radiometry(profile.dtype, tuple(lows), tuple(highs))
 
 
+def fitted(
+    radiometry: Radiometry, mean: NDArray[np.floating], usual: NDArray[np.floating], covariance: NDArray[np.floating]
+) -> Radiometry:
+    """The line moved as little as needed for a scene to have a colour that a model has seen.
+
+    Sensors and processing differ in haze and white balance, which is the same offset everywhere; but a scene of
+    nothing but forest is dark and green with every sensor. So the mean colour of a scene is brought to within one
+    deviation of the usual one along each principal axis of the usual colours, and no nearer: brightness may differ a
+    lot, the balance of the bands little. A mean colour within these bounds leaves the line as it is.
+
+    Args:
+        radiometry: of the scene.
+        mean: of the scene's bands by that line, about 0..1.
+        usual: mean of the bands that the model was trained on.
+        covariance: of those bands, (bands, bands).
+    """
+    variances, axes = np.linalg.eigh(covariance.astype(np.float64))
+    deviations = np.sqrt(np.maximum(variances, 0.0))
+    along = axes.T @ (mean.astype(np.float64) - usual)
+    offset = axes @ (along - np.clip(along, -deviations, deviations))
+    lengths = np.array(radiometry.high) - np.array(radiometry.low)
+    low, high = (np.array(ends) + offset * lengths for ends in (radiometry.low, radiometry.high))
+    return Radiometry(radiometry.dtype, tuple(low.tolist()), tuple(high.tolist()))
+
+
 def _least(low: float, high: float, is_float: bool) -> float:
     """Least length of a line that floats can tell from a point."""
     return max(abs(low), abs(high)) * 1e-6 if is_float else 1.0

@@ -61,6 +61,9 @@ class GenerateModel(Protocol):
 class EditModel(GenerateModel, Protocol):
     """A ``GenerateModel`` that can also start from pixels, in blocks of ``scale`` that do not overlap."""
 
+    def colors(self) -> tuple[Tensor, Tensor]:
+        """Mean (bands,) and covariance (bands, bands) of the pixels that it was trained on, in 0..1."""
+
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, bands, H, W) in about 0..1, sides multiples of ``scale`` -> latents (B, channels, h, w)."""
 

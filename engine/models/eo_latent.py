@@ -77,6 +77,13 @@ class LatentModel:
         """See ``GenerateModel``."""
         return self._autoencoder.decode(z).clamp(0, 1)
 
+    def colors(self) -> tuple[Tensor, Tensor]:
+        """See ``EditModel``: as the transform has them, whose latents have mean 0, deviation 1 and no correlation."""
+        code = self._autoencoder
+        parts = (code.synthesis.weight * code.spread.view(-1, 1, 1, 1)).flatten(2) * 0.5  # (channels, bands, pixels)
+        covariance = torch.einsum("kbp,kcp->bc", parts, parts) / parts.shape[2]
+        return code.synthesis.bias * 0.5 + 0.5, covariance
+
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, bands, H, W) in 0..1, sides multiples of ``scale`` -> latents (B, channels, h, w)."""
         return self._autoencoder.encode(pixels)

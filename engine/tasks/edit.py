@@ -19,7 +19,7 @@ from ..diffusion.windows import Index, Lattice, blend, squares
 from ..errors import ExtentTooLarge, MaskEmpty, UnsupportedRaster, UnsupportedResolution
 from ..journal import JobFolder
 from ..models.base import EditModel
-from ..radiometry import Radiometry, measure
+from ..radiometry import Radiometry, fitted, measure
 from ..raster import Polygons, Raster, SourceRaster, check_grid, lonlat
 from . import gaps
 from .base import Work
@@ -59,11 +59,13 @@ def plan(request: Edit, folder: JobFolder, model: EditModel, ctx: JobContext) ->
         if source.grid.pixels > PIXELS_LIMIT:
             raise ExtentTooLarge(f"The raster has {source.grid.pixels:,} pixels.", "Cut out the part that you need.")
         sampled = source.sample(ctx.check)
-        radiometry = measure(sampled, source.profile)
-        unit = radiometry.to_unit(_known(sampled))
-        mean = np.array([band[sampled.valid].mean(dtype=np.float64) for band in unit], np.float32)
+        own = measure(sampled, source.profile)
+        usual, covariance = (statistic.cpu().numpy() for statistic in model.colors())
+        radiometry = fitted(own, _mean(sampled, own), usual, covariance)
         polygons = None if request.mask is None else Polygons(folder.path, request.mask, source.grid)
-        drawing = _Drawing(request, folder, model, source, _Scene(radiometry, mean, polygons), gsd)
+        drawing = _Drawing(
+            request, folder, model, source, _Scene(radiometry, _mean(sampled, radiometry), polygons), gsd
+        )
         cut = chunks(source.grid, source.grid.anchor())
         if not any(drawing.changes(chunk) for chunk, _ in ctx.track(cut, "reading")):
             raise MaskEmpty("No pixel of the layer with data in it lies inside the polygons.")
@@ -79,7 +81,7 @@ def plan(request: Edit, folder: JobFolder, model: EditModel, ctx: JobContext) ->
             draw=drawing.draw,
             inputs=tuple(inputs),
             date=request.date or request.source.date,
-            notices=_notices(request, card, gsd),
+            notices=_notices(request, card, gsd, is_fitted=radiometry != own),
         )
 
 
@@ -294,6 +296,12 @@ def _known(raster: Raster) -> NDArray[np.generic]:
     return np.where(raster.valid, raster.pixels, raster.pixels.dtype.type(0))
 
 
+def _mean(sampled: Raster, radiometry: Radiometry) -> NDArray[np.float32]:
+    """Mean of each band over the pixels with data, about 0..1."""
+    unit = radiometry.to_unit(_known(sampled))
+    return np.array([band[sampled.valid].mean(dtype=np.float64) for band in unit], np.float32)
+
+
 def _told(request: Edit, source: SourceRaster, gsd: float) -> Generate:
     """What the model is told: imagery of this place, on the date that is asked for or else that of the source."""
     longitude, latitude = lonlat(source.grid)
@@ -337,7 +345,7 @@ def _range(low: float, high: float) -> str:
     return f"{low:.4g} m per pixel" if low == high else f"{low:.4g} to {high:.4g} m per pixel"
 
 
-def _notices(request: Edit, card: ModelCard, gsd: float) -> tuple[str, ...]:
+def _notices(request: Edit, card: ModelCard, gsd: float, is_fitted: bool) -> tuple[str, ...]:
     """What the person should know about the request and this model."""
     notices = []
     given = {
@@ -354,4 +362,6 @@ def _notices(request: Edit, card: ModelCard, gsd: float) -> tuple[str, ...]:
             f"The layer has {request.gsd:.4g} m per pixel and is not resampled: the model draws as if it were "
             f"{gsd:.4g} m, so that things come out larger or smaller by that ratio."
         )
+    if is_fitted:
+        notices.append("The layer's colours are not like those that the model was trained on: it draws in the layer's.")
     return tuple(notices)

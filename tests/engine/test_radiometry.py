@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from afterimage.engine.contract import GeoBox
 from afterimage.engine.errors import SourceEmpty
-from afterimage.engine.radiometry import Radiometry, cast, measure, rgb8
+from afterimage.engine.radiometry import Radiometry, cast, fitted, measure, rgb8
 from afterimage.engine.raster import Profile, Raster
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -114,3 +114,27 @@ def test_numbers_that_the_statistics_did_not_see_come_back(dtype):
     with np.errstate(all="raise"):
         assert np.allclose(line.from_unit(line.to_unit(pixels)), pixels, rtol=1e-6, atol=0)
         assert np.isfinite(line.to_unit(np.full((1, 1, 1), 1e30, dtype))).all()
+
+
+#: Mean and covariance of EuroSAT's training pixels, to three digits.
+USUAL = np.array([0.344, 0.381, 0.409])
+COVARIANCE = np.array([[0.0405, 0.0262, 0.0209], [0.0262, 0.0188, 0.0151], [0.0209, 0.0151, 0.0135]])
+
+
+@pytest.mark.parametrize("mean", [(0.157, 0.256, 0.300), (0.492, 0.461, 0.451), (0.344, 0.381, 0.409)])
+def test_a_scene_of_one_land_cover_is_left_as_it_is(mean):
+    """Forests and fields of EuroSAT, whose own colours these are."""
+    assert fitted(rgb8(), np.array(mean), USUAL, COVARIANCE) == rgb8()
+
+
+def test_a_scene_in_foreign_colours_is_moved_until_it_is_plausible_and_no_further():
+    mean = np.array([0.351, 0.400, 0.308])  # less blue than any of EuroSAT's classes
+    line = fitted(rgb8(), mean, USUAL, COVARIANCE)
+    seen = line.to_unit((mean * 255)[:, None, None])[:, 0, 0].astype(np.float64)
+    variances, axes = np.linalg.eigh(COVARIANCE)
+    along, before = (np.abs(axes.T @ (colour - USUAL)) / np.sqrt(variances) for colour in (seen, mean))
+    assert before.max() > 2 and along.max() == pytest.approx(1.0, abs=1e-3)
+    assert seen[2] > mean[2] + 0.02 and [high - low for low, high in zip(line.low, line.high)] == pytest.approx(
+        [255] * 3
+    )
+    assert fitted(line, seen, USUAL, COVARIANCE).low == pytest.approx(line.low, abs=0.1)

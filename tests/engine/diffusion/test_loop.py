@@ -5,7 +5,7 @@ import pytest
 import torch
 from afterimage.engine.contract import Window
 from afterimage.engine.diffusion import noise
-from afterimage.engine.diffusion.loop import batches, sample, set_timesteps
+from afterimage.engine.diffusion.loop import START, batches, sample, set_timesteps, steps_done
 from afterimage.engine.models.schedulers import SCHEDULE, SCHEDULERS, make_scheduler
 
 WINDOW = Window(-8, 24, 16, 16)
@@ -171,3 +171,42 @@ def test_one_step_more_or_less_makes_no_other_result(name, steps):
     assert float(made[1].std()) == pytest.approx(0.7, abs=0.06)
     assert float(made[1].std()) == pytest.approx(float(made[0].std()), rel=0.05)
     assert float(made[1].mean()) == pytest.approx(float(made[0].mean()), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "done"),
+    [(10, 0.7, 7), (10, 0.71, 8), (16, 1.0, 16), (16, 0.3, 5), (4, 1e-12, 1), (1, 0.5, 1)],
+)
+def test_a_strength_takes_the_last_steps(steps, strength, done):
+    assert steps_done(steps, strength) == done
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_a_strength_starts_from_the_source_under_as_much_noise_as_is_left(name):
+    """The first network input is the source noised to that timestep, and a picture that fits the model comes back."""
+    generator = torch.Generator().manual_seed(0)
+    source = MEAN + DEVIATION * torch.randn(1, 3, 16, 16, generator=generator)
+    scheduler = make_scheduler(name, (name,), SCHEDULE)
+    alphas = scheduler.alphas_cumprod
+    seen = []
+
+    def predict(x, t):
+        seen.append((int(t), x.clone()))
+        total = alphas[int(t)] * DEVIATION**2 + 1 - alphas[int(t)]
+        clean = MEAN + alphas[int(t)].sqrt() * DEVIATION**2 / total * (x - alphas[int(t)].sqrt() * MEAN)
+        return (alphas[int(t)].sqrt() * x - clean) / (1 - alphas[int(t)]).sqrt()
+
+    made = sample(predict, scheduler, 20, keyed, source=source, strength=0.3)
+    t, first = seen[0]
+    assert [t for t, _ in seen] == [299, 249, 199, 149, 99, 49]
+    assert torch.allclose(first, alphas[t].sqrt() * source + (1 - alphas[t]).sqrt() * keyed(START), atol=1e-5)
+    assert abs(float(made.mean()) - MEAN) < 0.1 and abs(float(made.std()) - DEVIATION) < 0.1
+    assert float(torch.corrcoef(torch.stack([made.flatten(), source.flatten()]))[0, 1]) > 0.6
+    whole = sample(predict, make_scheduler(name, (name,), SCHEDULE), 20, keyed)
+    again = sample(predict, make_scheduler(name, (name,), SCHEDULE), 20, keyed, source=source, strength=1.0)
+    assert torch.equal(whole, again), "at full strength the source does not count"
+
+
+def test_a_strength_below_one_needs_a_source():
+    with pytest.raises(ValueError, match="source"):
+        sample(lambda x, t: x, make_scheduler("DDIM", ("DDIM",), SCHEDULE), 4, keyed, strength=0.5)

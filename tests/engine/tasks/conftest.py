@@ -76,6 +76,9 @@ class StubGenerate(_Stub):
 class StubEdit(StubGenerate):
     """The same, with a code of pixels: the mean colour of a block, held as a whole."""
 
+    def colors(self):
+        return torch.full((3,), 0.5), 0.07 * torch.eye(3)
+
     def encode(self, pixels):
         means = nn.functional.avg_pool2d(pixels, 8)
         return torch.cat([means, means[:, :1] - means[:, 1:2]], dim=1) * 4 - 2
