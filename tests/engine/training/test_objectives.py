@@ -7,14 +7,14 @@ import pytest
 import torch
 from afterimage.engine.errors import WeightsDamaged
 from afterimage.engine.models import catalog
-from afterimage.engine.models.vocabulary import EUROSAT, Vocabulary
 from afterimage.engine.settings import Settings
 from afterimage.engine.training import command
-from afterimage.engine.training.captions import write_caption
 from afterimage.engine.training.datasets import read_eurosat, read_naip, read_ucmerced
+from afterimage.engine.training.export import WEIGHTS
 from afterimage.engine.training.order import Order
 from afterimage.engine.training.publish import publish
 from afterimage.engine.training.recipe import read_recipe
+from safetensors.torch import load_file
 
 
 def test_splits_are_those_of_the_index(shared_data):
@@ -33,26 +33,22 @@ def test_an_order_sees_each_image_once_in_a_pass():
     assert np.array_equal(Order(10, 4, seed=0).indices(3), seen[12:16])
 
 
-def test_captions_are_understood():
-    known, rng = Vocabulary(tuple(EUROSAT)), np.random.default_rng(0)
-    for k, name in enumerate(EUROSAT):
-        for _ in range(20):
-            assert known.named(write_caption(name, EUROSAT, rng)) == [k]
-
-
 @pytest.fixture(scope="module")
 def runs(shared_data, tmp_path_factory):
-    """Both models trained for two steps at tiny size, by the command, from the autoencoder on."""
+    """All models trained for two steps at tiny size, by the command, from the decoders on."""
     root = tmp_path_factory.mktemp("runs")
+    decoder = {"width": 16, "blocks": 1, "latent_channels": 4}
+    denoiser = {
+        "block_out_channels": [16, 16],
+        "norm_num_groups": 4,
+        "attention_head_dim": 2,
+        "cross_attention_dim": 16,
+    }
     small = {
-        "eurosat-autoencoder": {"width": 20, "blocks": 1, "latent_channels": 4},
-        "eurosat-decoder": {},
-        "eurosat-generate": {
-            "block_out_channels": [16, 16],
-            "norm_num_groups": 4,
-            "attention_head_dim": 2,
-            "cross_attention_dim": 16,
-        },
+        "eurosat-decoder": decoder,
+        "eurosat-generate": denoiser,
+        "ucmerced-decoder": decoder,
+        "ucmerced-generate": denoiser,
         "superresolve": {"block_out_channels": [16, 16]},
     }
     for name, changes in small.items():
@@ -78,12 +74,30 @@ def test_what_was_trained_is_found_and_loaded(runs):
     assert catalog.load(resolve.id, settings).residual_scale == 0.025
 
 
-def test_latents_are_standardised(runs, shared_data):
-    model = catalog.load("eurosat-generate", Settings(device="cpu", threads=1, models=runs / "models"))
-    pixels = torch.from_numpy(read_eurosat(shared_data, "val").pixels[::20]).permute(0, 3, 1, 2).float() / 255
-    z = model.encode(pixels)
-    assert z.mean(dim=(0, 2, 3)).abs().max() < 0.3
-    assert (z.std(dim=(0, 2, 3)) - 1).abs().max() < 0.3
+def test_the_second_model_knows_land_uses_at_its_own_resolution(runs):
+    settings = Settings(device="cpu", threads=1, models=runs / "models")
+    model = catalog.load("ucmerced-generate", settings)
+    card = model.card
+    assert card.gsd == (0.3, 0.3) and model.scale == 16 and model.window == 16
+    assert len(card.vocabulary) == 21 and "mobile home park" in card.vocabulary
+    assert card.halo == model.decode_halo * 16
+    assert card.gflop_per_window_step > 0 and card.gflop_decode_per_megapixel > 0
+
+
+@pytest.mark.parametrize(("model", "data"), [("eurosat-generate", read_eurosat), ("ucmerced-generate", read_ucmerced)])
+def test_latents_have_the_strength_of_the_noise(runs, shared_data, model, data):
+    latent = catalog.load(model, Settings(device="cpu", threads=1, models=runs / "models"))
+    pixels = torch.from_numpy(data(shared_data, "val").every(20).pixels).permute(0, 3, 1, 2).float() / 255
+    z = latent.encode(pixels)
+    assert z.mean().abs() < 0.2
+    assert 0.7 < z.square().mean() < 1.3
+
+
+def test_a_decoder_keeps_the_transform_that_the_latents_were_made_with(runs):
+    fitted = load_file(runs / "eurosat-decoder" / "fitted" / WEIGHTS)
+    published = load_file(runs / "models" / "eurosat-generate" / "vae" / WEIGHTS)
+    assert all(torch.equal(fitted[key], published[key]) for key in fitted if not key.startswith("detail"))
+    assert any(not torch.equal(fitted[key], published[key]) for key in fitted if key.startswith("detail"))
 
 
 def test_publishing_again_replaces_weights_and_card_together(runs, tmp_path):
