@@ -74,7 +74,7 @@ class PixelModel:
     def unconditioned(self, request: Generate) -> None:
         """Nothing, too."""
 
-    def predict(self, x: Tensor, t: Tensor, condition: None = None) -> Tensor:
+    def predict(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
         """See ``GenerateModel``; ``t`` may be (B,) as well."""
         return predict_noise(self._network, x, t, self.fold)
 

