@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import signal
 import time
 
@@ -11,9 +12,11 @@ import pytest
 import rasterio
 from afterimage.engine.contract import (
     Cancel,
+    Edit,
     ErrorCode,
     Generate,
     GeoBox,
+    Mask,
     Sampling,
     Source,
     Submit,
@@ -22,6 +25,14 @@ from afterimage.engine.contract import (
 
 UTM = GeoBox("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0), (200, 300))
 GENERATE = Generate("tiny-generate", UTM, UTM, 10.0, "a forest", Sampling(7, 2, "DDIM", 2.0), date="2024-06-01")
+EDIT = Edit(
+    "tiny-generate",
+    Source("source.tif", "layer", (1, 2, 3)),
+    10.0,
+    "a forest",
+    Sampling(7, 2, "DDIM", 2.0),
+    Mask("mask.geojson", "plan"),
+)
 SUPER_RESOLVE = SuperResolve("tiny-superresolve", Source("source.tif", "layer"), 2, 10.0, Sampling(7, 2, "DDIM"))
 
 
@@ -36,6 +47,17 @@ def engine(tmp_path_factory, request):
     yield process
     assert process.end(10) == 0
     process.process.stdout.close()
+
+
+def write_mask(folder, *rings):
+    """Polygons by their corners in pixels (column, row)."""
+    corners = [[[500000.0 + 10.0 * x, 5000000.0 - 10.0 * y] for x, y in [*ring, ring[0]]] for ring in rings]
+    features = [
+        {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+        for ring in corners
+    ]
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    (folder / "mask.geojson").write_text(text, encoding="utf-8")
 
 
 @pytest.fixture
@@ -95,6 +117,54 @@ def test_super_resolve_in_the_sources_own_type(do, make_raster, dtype):
     assert np.isfinite(pixels).all()
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_edit_in_the_sources_own_type_and_only_inside(do, make_raster, dtype):
+    rng = np.random.default_rng(1)
+    given = (np.cumsum(rng.normal(size=(4, 120, 180)), axis=2) * 20 + 120).clip(1, 250).astype(dtype)
+    given[:, 30:50, 60:90] = 0
+
+    def prepare(folder):
+        make_raster(given, folder=folder, nodata=0, photometric="minisblack", alpha="unspecified")
+        write_mask(folder, [(40, 20), (110, 20), (110, 95), (40, 95)])
+
+    result = do(EDIT, prepare=prepare).result
+    pixels, _, profile = read(result.outputs[0])
+    inside = np.zeros((120, 180), bool)
+    inside[20:95, 40:110] = True
+    assert pixels.dtype == np.dtype(dtype) and profile["nodata"] == 0 and pixels.shape == (3, 120, 180)
+    assert np.array_equal(pixels[:, ~inside], given[:3][:, ~inside])
+    drawn = inside & (given != 0).all(axis=0)
+    assert (pixels != given[:3])[:, drawn].any(axis=0).mean() > 0.9
+    assert (pixels[:, inside & ~drawn] == 0).all()
+    assert [item.name for item in result.provenance.inputs] == ["layer", "plan"]
+    assert result.provenance.task == "Edit" and result.provenance.prompt == "a forest"
+
+
+def test_an_edit_that_cannot_be_is_refused_before_any_work(do, make_raster):
+    given = np.full((3, 60, 60), 90, "uint8")
+    square = [(10, 10), (40, 10), (40, 40)]
+    cases = {
+        "beside": (EDIT, [(-50, -50), (-10, -50), (-10, -10)], ErrorCode.MASK_EMPTY),
+        "absent": (EDIT, None, ErrorCode.MASK_UNREADABLE),
+        "bands": (
+            dataclasses.replace(EDIT, source=Source("source.tif", "", (1,))),
+            square,
+            ErrorCode.UNSUPPORTED_RASTER,
+        ),
+        "gsd": (dataclasses.replace(EDIT, gsd=0.6), square, ErrorCode.UNSUPPORTED_RESOLUTION),
+        "words": (dataclasses.replace(EDIT, prompt="qwertz uiop"), square, ErrorCode.PROMPT_NOT_UNDERSTOOD),
+    }
+    for name, (request, ring, expected) in cases.items():
+
+        def prepare(folder, ring=ring):
+            make_raster(given, folder=folder)
+            if ring is not None:
+                write_mask(folder, ring)
+
+        failure = do(request, name, prepare=prepare).failure
+        assert failure.code is expected and failure.message and failure.hint, (name, failure)
+
+
 def test_what_cannot_be_is_refused_before_any_work(do, make_raster, tmp_path):
     ones = np.ones((3, 40, 40), "float32")
     cases = {
@@ -148,12 +218,12 @@ def test_cancel_while_it_denoises_and_decodes(engine, make_job):
     assert not (folder / "outputs" / "result.tif").exists()
 
 
-@pytest.mark.parametrize("request_", [GENERATE, SUPER_RESOLVE], ids=["generate", "super_resolve"])
+@pytest.mark.parametrize("request_", [GENERATE, SUPER_RESOLVE, EDIT], ids=["generate", "super_resolve", "edit"])
 def test_killed_and_resumed_the_pixels_are_those_of_the_undisturbed_run(
     do, start_engine, make_job, make_raster, request_
 ):
     rng = np.random.default_rng(2)
-    given = rng.integers(1, 4000, (3, 300, 200)).astype("uint16")
+    given = rng.integers(1, 4000, (3, 300, 600 if isinstance(request_, Edit) else 200)).astype("uint16")
     request = request_
     if isinstance(request, Generate):
         request = dataclasses.replace(request, grid=dataclasses.replace(UTM, shape=(300, 600)))
@@ -161,6 +231,7 @@ def test_killed_and_resumed_the_pixels_are_those_of_the_undisturbed_run(
 
     def prepare(folder):
         make_raster(given, folder=folder)
+        write_mask(folder, [(20, 20), (580, 40), (550, 280), (60, 250)])
 
     expected = read(do(request, "whole", prepare=prepare).result.outputs[0])[0]
     folder = make_job("killed", request=request)
