@@ -49,7 +49,7 @@ class ColoursInput(QWidget):
             part.blockSignals(True)
             part.clear()
             for number, name in zip(numbers, names):
-                part.addItem(f"{number}: {name}" if name else tr("Band {number}").format(number=number), number)
+                part.addItem(name or tr("Band {number}").format(number=number), number)
             if index < len(shown):
                 part.setCurrentIndex(part.findData(shown[index]))
             part.blockSignals(False)

@@ -8,8 +8,8 @@ from typing import Iterator, List, Tuple
 
 import pyplugin_installer
 import qgis.utils
-from qgis.core import Qgis, QgsApplication, QgsProject, QgsRasterLayer
-from qgis.PyQt.QtCore import Qt
+from qgis.core import Qgis, QgsApplication, QgsPointXY, QgsProject, QgsRasterLayer
+from qgis.PyQt.QtCore import QPoint, Qt
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QComboBox, QDockWidget
 from qgis.utils import iface
@@ -20,6 +20,9 @@ sys.path.append(os.path.join(ROOT, "tests", "e2e", "desktop"))
 from stage import Failed, Stage, Wait, pause  # noqa: E402  (its folder is only now on the path)
 
 PROMPT = "a river between green fields"
+#: What a field becomes, and its corners: shares of the sample's width from the west and of its height from the south.
+AFTER = "forest"
+FIELD = ((0.38, 0.16), (0.62, 0.17), (0.64, 0.5), (0.52, 0.6), (0.36, 0.48))
 SHARED = os.path.join(ROOT, os.pardir, "shared", "data", "test_rasters")
 #: File, layer name, bands to use (empty: as offered), factor.
 Raster = Tuple[str, str, Tuple[int, ...], int]
@@ -38,7 +41,7 @@ class Demo:
         self.timings = stage.report.setdefault("jobs", {})
 
     def scenario(self) -> Iterator[Wait]:
-        """Install, open, generate, super-resolve, save."""
+        """Install, open, generate, super-resolve, edit, save."""
         stage, window = self.stage, iface.mainWindow()
         stage.report["qgis"] = Qgis.QGIS_VERSION
         window.setGeometry(0, 20, 1590, 970)
@@ -77,8 +80,10 @@ class Demo:
         stage.shoot("3-generated")
 
         yield from self.super_resolve("super_resolve_naip", SAMPLE, sample, 4)
-        for number, raster in enumerate([raster for raster in MORE if os.path.exists(raster[0])], 5):
+        more = [raster for raster in MORE if os.path.exists(raster[0])]
+        for number, raster in enumerate(more, 5):
             yield from self.super_resolve(f"super_resolve_{number - 4}", raster, self.add(raster), number)
+        yield from self.edit(sample, 5 + len(more))
 
         project = QgsProject.instance()
         if not project.write(os.path.join(OUT, "afterimage-demo.qgz")):
@@ -110,6 +115,32 @@ class Demo:
         self.look_at(layer, 0.45)
         yield pause(2)
         self.stage.shoot(f"{number}-{key}")
+
+    def edit(self, layer: QgsRasterLayer, number: int) -> Iterator[Wait]:
+        """Draw a polygon on a layer, say what should be there, run it, and look at the result."""
+        stage, canvas = self.stage, iface.mapCanvas()
+        panel = self.pick("Edit")
+        self.look_at(layer, 1.1)
+        yield pause(2)
+        self.choose(panel.layer, [panel.layer.layer(i) for i in range(panel.layer.count())].index(layer))
+        stage.click(panel.mask.draw_button)
+        extent = canvas.mapSettings().layerExtentToOutputExtent(layer, layer.extent())
+        for u, v in FIELD:
+            point = QgsPointXY(extent.xMinimum() + u * extent.width(), extent.yMinimum() + v * extent.height())
+            place = canvas.getCoordinateTransform().transform(point)
+            corner = QPoint(round(place.x()), round(place.y()))
+            QTest.mouseClick(canvas.viewport(), Qt.MouseButton.LeftButton, pos=corner)
+        QTest.mouseClick(canvas.viewport(), Qt.MouseButton.RightButton, pos=corner)
+        if panel.mask.draw_button.isChecked() or panel.mask.problems():
+            raise Failed("no polygon can be drawn on the map")
+        stage.type(panel.prompt.edit, AFTER)
+        stage.type(panel.output.file.lineEdit(), os.path.join(OUT, "edited.tif"))
+        QTest.keyClick(panel.output.file.lineEdit(), Qt.Key.Key_Tab)
+        yield from self.run("edit_naip", f"{number}-editing")
+        panel.mask.clear_button.click()
+        self.look_at(layer, 1.1)
+        yield pause(2)
+        stage.shoot(f"{number}-edited")
 
     def run(self, key: str, picture: str) -> Iterator[Wait]:
         """Click Run, wait for the end of the job, and check that its layers are on the map."""
