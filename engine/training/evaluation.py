@@ -15,6 +15,7 @@ from ..models.eo_latent import LatentModel
 from ..models.eo_residual import ResidualModel
 from ..settings import Settings
 from .drawing import card_sampling
+from .edits import measure_edit
 from .generating import glance, measure_generate
 from .likelihood import measure_ddpm
 from .measuring import measure_super_resolve
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Seeds of the judges: one to choose by, and another one for what is reported.
 CHOOSING, REPORTING = 7, 8
+#: Data set whose images the scenes are made of in which editing is measured.
+EDITED = "eurosat"
 
 
 def evaluate(arguments: Sequence[str]) -> int:
@@ -38,6 +41,9 @@ def evaluate(arguments: Sequence[str]) -> int:
     parser.add_argument("--threads", type=int, default=2, help="of computation")
     parser.add_argument("--sheet", type=Path, help="also draw a contact sheet to this picture")
     parser.add_argument("--table", type=Path, help="also write the figures between their marks in this page")
+    parser.add_argument(
+        "--from-card", action="store_true", help="measure nothing: only write the card's figures to --table"
+    )
     parser.add_argument("--draws", type=int, default=3, help="generated sets, each as large as the test split")
     parser.add_argument("--judge-seed", type=int, help=f"of the judge: {REPORTING}, or {CHOOSING} with --quick")
     parser.add_argument("--edit", action="store_true", help="also measure editing")
@@ -53,11 +59,20 @@ def evaluate(arguments: Sequence[str]) -> int:
         parser.error("--steps, --guidance and --window go with --quick: a card's figures are those of its own settings")
     settings = Settings(device="cpu", threads=asked.threads, models=asked.models)
     model = catalog.load(asked.model, settings)
+    if asked.from_card:
+        if asked.table is None:
+            parser.error("--from-card needs --table")
+        write_table(model.card, asked.table)
+        return 0
     if isinstance(model, LatentModel):
+        if asked.edit and model.vocabulary.data_set != EDITED:
+            parser.error(f"--edit: editing is measured in scenes of {EDITED}, which {asked.model} does not know")
         if asked.quick:
             _tell(_glance(model, asked))
             return 0
         measures = _measure_latent(model, asked)
+    elif asked.quick or asked.edit:
+        parser.error("--quick and --edit are for models that draw from text")
     elif isinstance(model, ResidualModel):
         measures = measure_super_resolve(model, asked.data, images=asked.images)
         if asked.sheet is not None:
@@ -81,10 +96,8 @@ def _measure_latent(model: LatentModel, asked: argparse.Namespace) -> tuple[Meas
     if asked.sheet is not None:
         draw_generate_sheet(model, asked.data, asked.sheet)
     measures = measure_generate(model, asked.data, asked.work, asked.draws, seed)
-    if asked.edit and "Edit" in model.card.tasks:
-        from .edits import measure_edit
-
-        measures += measure_edit(model, asked.data, asked.work)
+    if asked.edit:
+        measures += measure_edit(model, asked.data, asked.work, judge_seed=seed)
     return measures
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 from afterimage.engine.contract import Measure, ModelCard
-from afterimage.engine.training.evaluation import evaluate
 from afterimage.engine.training.table import write_table
 
 CARD = ModelCard(
@@ -48,10 +47,3 @@ def test_a_page_without_marks_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match="no lines <!-- figures of one -->"):
         write_table(CARD, page)
     assert page.read_text() == "# Models\n"
-
-
-@pytest.mark.parametrize("option", [["--steps", "4"], ["--guidance", "0"], ["--window", "128"]])
-def test_settings_other_than_the_cards_are_for_a_glance_only(option, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        evaluate(["tiny-generate", "--data", str(tmp_path), "--work", str(tmp_path), *option])
-    assert "go with --quick" in capsys.readouterr().err
