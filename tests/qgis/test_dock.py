@@ -1,6 +1,7 @@
 """The plugin in QGIS, the real engine behind it, and a person who clicks: from the dock to layers on the map."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -8,10 +9,11 @@ pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
 
 from afterimage import classFactory
 from afterimage.engine.contract import JobState
-from afterimage.plugin import settings
+from afterimage.plugin import cards, settings
+from afterimage.plugin.maps.temporal import layer_date
 from osgeo import gdal
-from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRasterLayer, QgsRectangle, QgsSettings
-from qgis.PyQt.QtCore import Qt
+from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject, QgsRasterLayer, QgsRectangle, QgsSettings
+from qgis.PyQt.QtCore import QPoint, Qt
 
 ENGINE = os.environ.get(settings.PYTHON_VARIABLE) or os.path.expanduser("~/.venvs/engine/bin/python")
 LEFT = Qt.MouseButton.LeftButton
@@ -105,6 +107,42 @@ def test_a_layer_becomes_finer_with_its_spread(plugin, source, qtbot):
     for layer in made:
         assert (layer.width(), layer.height()) == (96, 80)
         assert layer.extent() == source.extent()
+
+
+def test_a_field_becomes_a_forest_where_it_was_drawn(plugin, source, qtbot, monkeypatch):
+    monkeypatch.setenv(cards.TESTS, "1")
+    tiny = tuple(replace(card, pickable=True) for card in cards.cards("Edit") if card.family == "")
+    monkeypatch.setattr("afterimage.plugin.session.installed", lambda: tiny)
+    monkeypatch.setattr("afterimage.plugin.session.Session._set_cards", lambda *_: None)
+    plugin.open_dock()
+    dock, canvas = plugin.dock, plugin.iface.mapCanvas()
+    dock.show_task("Edit")
+    panel = dock.panel
+    assert panel.layer.currentLayer() == source
+    qtbot.mouseClick(panel.mask.draw_button, LEFT)
+    grid = source.extent()
+    for col, row in ((10, 8), (30, 8), (30, 28), (10, 28)):  # of 48 by 40 pixels of 5 m
+        place = canvas.getCoordinateTransform().transform(
+            QgsPointXY(grid.xMinimum() + 5 * col + 2.5, grid.yMaximum() - 5 * row - 2.5)
+        )
+        qtbot.mouseClick(canvas.viewport(), LEFT, pos=QPoint(round(place.x()), round(place.y())))
+    qtbot.keyClick(canvas, Qt.Key.Key_Return)
+    qtbot.keyClicks(panel.prompt.edit, "forest")
+    panel.date.set_value("2030-05-01")
+    record = run(plugin, qtbot)
+    (layer,) = layers(record)
+    assert layer.name() == "AI-generated: forest in a drawn polygon, corner"
+    assert layer.extent() == source.extent() and layer_date(layer) == "2030-05-01"
+    before, after = gdal.Open(source.source()).ReadAsArray(), gdal.Open(layer.source()).ReadAsArray()
+    changed = (before != after).any(axis=0)
+    assert changed[11:26, 13:28].mean() > 0.8
+    changed[6:31, 8:33] = False
+    assert not changed.any()
+    again = plugin.session.again(record.id, new_seed=False)
+    qtbot.waitUntil(lambda: plugin.session.job(again).is_over, timeout=240000)
+    twice = plugin.session.job(again)
+    assert twice.state is JobState.SUCCEEDED, twice.failure
+    assert (gdal.Open(twice.result.outputs[0].path).ReadAsArray() == after).all()
 
 
 @pytest.mark.slow

@@ -11,7 +11,20 @@ import pytest
 
 pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
 
-from afterimage.engine.contract import ErrorCode, Output, Provenance, Result, Role, loads
+from afterimage.engine.contract import (
+    Edit,
+    ErrorCode,
+    Job,
+    Mask,
+    Output,
+    Provenance,
+    Result,
+    Role,
+    Sampling,
+    Source,
+    dumps,
+    loads,
+)
 from afterimage.plugin.maps.layers import GROUP, add_result, remove_preview, show_preview
 from afterimage.plugin.maps.record import PROVENANCE
 from afterimage.plugin.maps.sources import describe
@@ -83,6 +96,24 @@ def test_layers_stand_in_their_own_group_and_say_that_they_are_ai_generated(resu
         assert "AI-generated" in node.customProperty("legend/title-label")
         assert "AI-generated" in node.customProperty("legend/label-0")
         assert not node.layer().isTemporary() or node.layer().source().startswith("/tmp")
+
+
+@pytest.mark.parametrize(
+    ("mask", "where"),
+    [
+        (Mask("inputs/mask.geojson", "Parcels"), "Changed inside: Parcels."),
+        (Mask("inputs/mask.geojson"), "Changed inside: a drawn polygon."),
+        (None, "AI-generated: a sample"),
+    ],
+)
+def test_an_edited_layer_says_where_and_how_far_it_was_changed(result, project, mask, where):
+    made = result((SAMPLE, 3, "uint8"))
+    request = Edit("m", Source("inputs/source.tif", "Photo"), 10.0, "a forest", Sampling(5, 20, "DDIM"), mask, 0.6)
+    made = replace(made, provenance=replace(made.provenance, task="Edit", job=dumps(Job("j", request))))
+    (layer,) = add_result(made, "A job", project)
+    text = layer.metadata().abstract()
+    assert where in text and "Strength: 60 %" in text and "Made from: Photo" in text
+    assert ("inside polygons" in text) is (mask is not None) and "AI-generated" in text
 
 
 def test_the_record_is_in_the_metadata(result, project):
