@@ -81,8 +81,11 @@ class Bench:
 
     def examine(self, chips: Chips) -> Judged:
         """A set with the judge's opinion."""
-        told, features = judge(self._judge, to_unit(chips))
-        return Judged(chips, told.numpy(), features)
+        places = np.array_split(
+            np.arange(len(chips.labels)), -(-len(chips.labels) // 256)
+        )  # as floats, not all at once
+        told, features = zip(*[judge(self._judge, to_unit(chips.take(some))) for some in places])
+        return Judged(chips, torch.cat(told).numpy(), torch.cat(features))
 
     def sets(self, chips: Chips, count: int) -> list[Judged]:
         """``count`` sets of real images that share none, each with as many of each class as the test split.
@@ -261,7 +264,7 @@ def memorised(bench: Bench, drawn: Sequence[Judged], train: Chips) -> tuple[Meas
     compared = list(drawn[: max(1, round(COMPARED / len(drawn[0].told)))])
     held_out = [bench.test, bench.examine(bench.read("val"))]
     known = bench.examine(train)
-    kinds = {
+    kinds: dict[str, Callable[[Sequence[Judged]], Tensor]] = {
         "the judge's features": lambda parts: nearest(torch.cat([p.features for p in parts]), known.features),
         f"pixels at {COARSE}x{COARSE}": lambda parts: _nearest_turned(
             torch.cat([coarse(p.chips) for p in parts]), coarse(train)

@@ -20,7 +20,7 @@ from .drawing import draw_windows
 from .measuring import sharpen
 
 #: Largest side in pixels of an image on a sheet; larger ones are averaged down.
-SHOWN = 96
+SHOWN = 80
 
 
 def draw_generate_sheet(model: LatentModel, data: Path, path: Path, count: int = 16, beside: int = 8) -> None:
