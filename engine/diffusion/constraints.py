@@ -58,12 +58,13 @@ def with_known(predict: Predict, scheduler: Any, hold: Callable[[Tensor], Tensor
 
 
 def join(y: Tensor, source: Tensor, known: Tensor) -> Tensor:
-    """The drawn picture moved so that it meets the known pixels: most at the border, not at all far inside.
+    """The drawn picture whose colours, but not its texture, begin at the border as the known pixels end there.
 
-    What the known pixels miss in the drawn picture is interpolated into the unknown ones by inverse distances (Shepard
-    1968, "A two-dimensional interpolation function for irregularly-spaced data", power 3), as mean-value cloning does
-    (Farbman et al. 2009), and fades with the distance to them. A pixel depends on nothing further away than
-    ``JOIN_REACH``.
+    A drawn pixel is moved by the difference of two local means, of the known pixels around it and of the drawn ones,
+    both weighted by inverse distances (Shepard 1968, "A two-dimensional interpolation function for irregularly-spaced
+    data", power 3); the movement fades with the distance to what is known. So coarse differences are spread over some
+    pixels while fine ones stay, as in Burt & Adelson 1983, "A Multiresolution Spline With Application to Image
+    Mosaics", with two bands. A pixel depends on nothing further away than ``JOIN_REACH``.
 
     Args:
         y: drawn picture (B, C, h, w).
@@ -76,16 +77,16 @@ def join(y: Tensor, source: Tensor, known: Tensor) -> Tensor:
     channels = y.shape[1]
     place = torch.arange(-JOIN_REACH, JOIN_REACH + 1, dtype=y.dtype, device=y.device)
     distance = torch.hypot(place[:, None], place[None, :])
-    is_near = (distance > 0) & (distance <= JOIN_REACH)
-    kernel, sharp = (torch.where(is_near, distance.clamp_min(1.0) ** -power, 0.0) for power in (3, 8))
+    mild, sharp = (torch.where(distance <= JOIN_REACH, distance.clamp_min(1.0) ** -power, 0.0) for power in (3, 8))
     share = known.to(y.dtype)
-    missing = torch.cat([torch.where(known, source - y, 0.0), share, share], dim=1)
-    kernels = torch.cat([kernel.expand(channels + 1, 1, -1, -1), sharp.expand(1, 1, -1, -1)])
-    spread = functional.conv2d(missing, kernels, padding=JOIN_REACH, groups=channels + 2)
+    parts = torch.cat([torch.where(known, source, 0.0), share, torch.where(known, 0.0, y), 1 - share, share], dim=1)
+    kernels = torch.cat([mild.expand(2 * channels + 2, 1, -1, -1), sharp.expand(1, 1, -1, -1)])
+    sums = functional.conv2d(parts, kernels, padding=JOIN_REACH, groups=parts.shape[1])
+    of_known, around, of_drawn, drawn, near = sums.split([channels, 1, channels, 1, 1], dim=1)
     tiny = torch.finfo(y.dtype).tiny
-    moved = spread[:, :channels] / spread[:, channels : channels + 1].clamp_min(tiny)
+    moved = of_known / around.clamp_min(tiny) - of_drawn / drawn.clamp_min(tiny)
     # The least of many distances, smooth: the sum of a high negative power is that of the nearest.
-    nearest = spread[:, channels + 1 :].clamp_min(tiny) ** (-1 / 8)
+    nearest = near.clamp_min(tiny) ** (-1 / 8)
     fade = torch.where(nearest <= JOIN_REACH, torch.exp((1.0 - nearest) / JOIN_FADE), 0.0)
     return torch.where(known, source, y + moved * fade)
 
