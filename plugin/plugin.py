@@ -48,7 +48,7 @@ class AfterimagePlugin:
         self.action = QAction(QIcon(ICON), tr("Afterimage"), self.iface.mainWindow())
         self.action.setObjectName("mActionAfterimage")
         self.action.setCheckable(True)
-        self.action.setToolTip(tr("Generate and sharpen satellite imagery on this computer"))
+        self.action.setToolTip(tr("Generate, sharpen and edit satellite imagery on this computer"))
         self.action.toggled.connect(self._toggle)
         self.iface.addPluginToRasterMenu(tr("Afterimage"), self.action)
         self.iface.addToolBarIcon(self.action)  # the Raster tool bar is hidden in a new profile

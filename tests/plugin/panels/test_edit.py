@@ -24,6 +24,12 @@ LEFT, RIGHT = Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton
 FIELD = "Polygon((300100 5299900, 300200 5299900, 300200 5299800, 300100 5299800, 300100 5299900))"
 
 
+#: Inputs as they stand in the form, from the top.
+ORDER = "model layer mask draw_mask clear_mask prompt strength_slider strength date samples seed".split() + (
+    "negative_prompt red green blue steps scheduler guidance".split()
+)
+
+
 def editor(**more):
     return painter(**{"id": "editor", "name": "Editor", "tasks": ("Generate", "Edit"), **more})
 
@@ -324,3 +330,14 @@ def test_an_alpha_band_is_no_colour(qgis_new_project, make, tmp_path):
     panel.mask.choose("whole")
     panel.prompt.add("forest")
     assert panel.draft().request.source.bands == () and panel.colours.value() == (1, 2, 3)
+
+
+def test_tab_goes_down_the_form(picture, make):
+    panel = make()
+    panel.advanced.setCollapsed(False)
+    stops, widget = [], panel.model.combo
+    while widget.nextInFocusChain() is not panel.model.combo:
+        if widget.isVisible() and widget.objectName() in ORDER:
+            stops.append(widget.objectName())
+        widget = widget.nextInFocusChain()
+    assert stops == ORDER
