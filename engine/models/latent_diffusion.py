@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,6 +19,10 @@ from .layout import Layout
 from .text import TextEncoder, load_text
 from .vae import PictureCodec, load_codec
 from .weights import read_json
+
+#: What diffusers' pipelines set right in configurations of old, where a scheduler has it: latents have no bounds to be
+#: clipped to, and the first timestep that was trained is 1.
+MENDED = {"clip_sample": False, "steps_offset": 1}
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class LatentDiffusion:
 
     #: Name for people.
     title: ClassVar[str]
+    #: What is set right in the scheduler's configuration, as the family's own pipeline does.
+    mended: ClassVar[Mapping[str, Any]] = MENDED
     #: Inputs that change the picture, by the names of ``predictor``'s keywords.
     conditioning: tuple[str, ...] = ("prompt", "negative_prompt")
 
@@ -94,7 +101,7 @@ class LatentDiffusion:
         Raises:
             UnknownScheduler: of a class that is not known here.
         """
-        return make_sampler(str(self.schedule.get("_class_name")), self.schedule)
+        return make_sampler(str(self.schedule.get("_class_name")), self.schedule, self.mended)
 
     def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
         """One call of the network: its raw output, float32. Families say what else it takes."""
@@ -219,8 +226,13 @@ def two_branches(null: Mapping[str, Tensor], cond: Mapping[str, Tensor], guidanc
     return [Branch(1 - guidance_scale, null), Branch(guidance_scale, cond)]
 
 
-def make_sampler(name: str, config: Mapping[str, Any]) -> Any:
+def make_sampler(name: str, config: Mapping[str, Any], mended: Mapping[str, Any] = MENDED) -> Any:
     """A scheduler of diffusers, of any class whose steps take no noise but ours.
+
+    Args:
+        name: of the class.
+        config: of the scheduler.
+        mended: what to set right in it, where the class has such an option.
 
     Raises:
         UnknownScheduler: of a class that is not known here.
@@ -228,7 +240,9 @@ def make_sampler(name: str, config: Mapping[str, Any]) -> Any:
     kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
     if kind is None:
         raise UnknownScheduler(f"There is no scheduler {name[:60]!r} here.", "Choose another scheduler.")
-    scheduler = kind.from_config({key: value for key, value in config.items() if not key.startswith("_")})
+    known = inspect.signature(kind.__init__).parameters
+    given = {key: value for key, value in config.items() if not key.startswith("_")}
+    scheduler = kind.from_config({**given, **{key: value for key, value in mended.items() if key in known}})
     try:
         stochastic.draws_noise(scheduler)
     except ValueError as error:

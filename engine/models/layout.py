@@ -79,6 +79,9 @@ def recognise(path: Path, base: Path | None = None) -> Layout:
         raise UnknownModel("This is a diffusion transformer; the families here denoise with a U-Net.")
     if (path / "unet" / "config.json").is_file():
         return _with_unet(path / "unet")
+    trained = sorted(path.glob("checkpoint-*/unet/config.json"), key=_steps_trained)
+    if trained:
+        return _with_unet(trained[-1].parent)  # a single image is drawn with the latest
     checkpoints = sorted(path.glob("*.ckpt"))
     if len(checkpoints) == 1:
         return _checkpoint(checkpoints[0])
@@ -222,6 +225,11 @@ def _also_here(unet: Path) -> tuple[str, ...]:
         return ()
     found = {path.parent for name in ("unet", "controlnet") for path in root.glob(f"*/{name}/config.json")}
     return tuple(sorted(path.relative_to(root).as_posix() for path in found))
+
+
+def _steps_trained(config: Path) -> int:
+    steps = config.parent.parent.name.removeprefix("checkpoint-")
+    return int(steps) if steps.isdigit() else -1
 
 
 def _plain(value: Any) -> Any:

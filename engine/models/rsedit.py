@@ -5,8 +5,8 @@ Facts: Brooks et al. 2023, "InstructPix2Pix"; Bili-Sakura/RSEdit-Preview c91b803
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ class InstructedEdit(StockUNet):
 
     title = "RSEdit (InstructPix2Pix)"
     conditioning = ("prompt", "negative_prompt", "picture")
+    mended: ClassVar[Mapping[str, Any]] = {}
 
     def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
         """One call of the network: its raw output (B, 4, h, w) float32.

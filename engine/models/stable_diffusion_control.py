@@ -1,0 +1,100 @@
+"""Family: Stable Diffusion 1 and 2 steered by a stock ControlNet (GeoSynth, EarthSynth and their like)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+from torch import Tensor
+
+from ..errors import InvalidRequest
+from .latent_diffusion import Branch, Parts, load_parts, two_branches
+from .layout import Layout
+from .stable_diffusion import StockUNet, load_unet
+from .statedict import build, component_tensors, fill
+from .weights import read_json
+
+
+class ControlledStableDiffusion(StockUNet):
+    """Text and a hint to image.
+
+    Args:
+        parts: text side, autoencoder, schedule.
+        unet: that the ControlNet was trained on.
+        control: makes residuals for the U-Net's skips.
+    """
+
+    title = "Stable Diffusion with a ControlNet"
+    conditioning = ("prompt", "negative_prompt", "hint")
+    mended: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, parts: Parts, unet: UNet2DConditionModel, control: ControlNetModel) -> None:
+        super().__init__(parts, unet)
+        self.control = control
+        self.networks = (*self.networks, control)
+
+    def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
+        """One call of the networks: raw output (B, 4, h, w) float32.
+
+        Args:
+            sample: (B, 4, h, w) noisy latents, scaled by the scheduler.
+            timestep: a scalar, or one for each item.
+            text: states (B, length, width).
+            told: ``hint`` (B, 3, 8 h, 8 w) in 0..1 and ``hint_scale`` (B,), how much it counts.
+        """
+        residuals = self.residuals(sample, timestep, text, told["hint"])
+        scaled = [each * told["hint_scale"][:, None, None, None] for each in residuals]
+        return self._unet(sample, timestep, text, residuals=scaled)
+
+    @torch.inference_mode()
+    def residuals(self, sample: Tensor, timestep: Tensor, text: Tensor, hint: Tensor) -> list[Tensor]:
+        """What is added to the U-Net's skips, in order, and last to its middle block; arguments as in ``forward``."""
+        encoder = self.control.controlnet_cond_embedding
+        scale = 2 ** sum(block.stride == (2, 2) for block in encoder.blocks)
+        expected = [len(sample), encoder.conv_in.in_channels, *[side * scale for side in sample.shape[-2:]]]
+        if list(hint.shape) != expected:
+            raise InvalidRequest(f"The hint has shape {list(hint.shape)}, and {expected} is needed.")
+        skips, middle = self.control(sample, timestep, text, hint, return_dict=False)
+        return [*skips, middle]
+
+    def branches(
+        self,
+        batch: int,
+        *,
+        prompt: str | Sequence[str] = "",
+        negative_prompt: str | Sequence[str] = "",
+        guidance_scale: float = 7.5,
+        hint: Tensor | None = None,
+        hint_scale: float = 1.0,
+        **more: Any,
+    ) -> list[Branch]:
+        """What guidance asks: the negative prompt, then the prompt, both with the hint.
+
+        Args:
+            batch: samples in each call.
+            prompt: one for all samples, or one for each.
+            negative_prompt: in the null branch.
+            guidance_scale: up to 1 there is no null branch.
+            hint: (B or 1, 3, H, W) in 0..1.
+            hint_scale: how much it counts.
+            more: refused.
+
+        Raises:
+            InvalidRequest: the hint is missing, or something is asked that this model is not told.
+        """
+        self.refuse(more)
+        if hint is None:
+            raise InvalidRequest(f"{self.title} needs a hint.")
+        shared = {"hint": hint.float(), "hint_scale": torch.tensor([float(hint_scale)])}
+        null, cond = self.texts(negative_prompt), self.texts(prompt)
+        return two_branches({"text": null, **shared}, {"text": cond, **shared}, guidance_scale)
+
+
+def load_model(layout: Layout) -> ControlledStableDiffusion:
+    """The model of a layout, strictly. Raises WeightsMissing and WeightsDamaged."""
+    assert layout.controlnet is not None
+    config = read_json(layout.controlnet / "config.json")
+    control = fill(build(ControlNetModel, config, "ControlNet"), component_tensors(layout.controlnet), "ControlNet")
+    return ControlledStableDiffusion(load_parts(layout), load_unet(layout), control)

@@ -1,0 +1,206 @@
+"""A folder of published weights is what it should be, or is refused in one sentence."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from afterimage.engine.errors import EngineError, UnknownModel, UnknownScheduler, WeightsDamaged, WeightsMissing
+from afterimage.engine.models.layout import recognise
+from afterimage.engine.models.published import examine, open_model
+from safetensors.torch import load_file, save_file
+
+SAFE = "diffusion_pytorch_model.safetensors"
+BIN = "diffusion_pytorch_model.bin"
+
+
+@pytest.fixture
+def copy(parity, tmp_path):
+    """A copy that may be changed: ``copy("rsedit")``."""
+
+    def make(name):
+        return shutil.copytree(parity / name, tmp_path / name, ignore=shutil.ignore_patterns("refs.npz"))
+
+    return make
+
+
+def change(path, **changed):
+    """Other values in a JSON file; None takes a key out."""
+    told = json.loads(path.read_text()) | changed
+    path.write_text(json.dumps({key: value for key, value in told.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "kind", "told"),
+    [
+        ("diffusionsat", "diffusionsat", "single image", {"metadata"}),
+        ("diffusionsat/unet", "diffusionsat", "single image", {"metadata"}),
+        ("diffusionsat/checkpoint-100000", "diffusionsat", "single image", {"metadata"}),
+        ("diffusionsat/controlnet_sr", "diffusionsat_control", "2-D ControlNet", {"metadata", "hint", "hint_metadata"}),
+        ("diffusionsat/controlnet3d", "diffusionsat_temporal", "3-D ControlNet", {"metadata", "hint", "hint_metadata"}),
+        ("text2earth", "text2earth", "text to image", {"level"}),
+        ("text2earth/text2earth-inpainting", "text2earth", "inpainting", {"level", "picture", "repaint"}),
+        ("crsdiff", "crs_diff", "text, metadata, six maps and content to image", {"metadata", "maps", "content"}),
+        ("crsdiff/last.ckpt", "crs_diff", "text, metadata, six maps and content to image", {"metadata", "maps"}),
+        ("rsedit", "rsedit", "instruction", {"picture"}),
+    ],
+)
+def test_what_lies_in_a_folder(parity, name, family, kind, told):
+    found = examine(parity / name)
+    assert (found["family"], found["kind"]) == (family, kind)
+    assert told | {"prompt", "negative_prompt"} <= set(found["conditioning"])
+    assert found["prediction"] == ("v_prediction" if family.startswith("diffusionsat") else "epsilon")
+
+
+def test_without_a_unet_of_its_own_the_latest_checkpoint_draws(copy):
+    folder = copy("diffusionsat")
+    shutil.move(folder / "unet", folder / "checkpoint-150000" / "unet")
+    assert recognise(folder).unet == folder / "checkpoint-150000" / "unet"
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize("what", ["missing", "extra", "shape"])
+def test_every_key_counts(copy, part, what):
+    folder = copy("rsedit")
+    path = folder / part / ("model.safetensors" if part == "text_encoder" else SAFE)
+    tensors = load_file(path)
+    last = sorted(tensors)[-1]
+    if what == "missing":
+        del tensors[last]
+    elif what == "extra":
+        tensors["more"] = torch.zeros(1)
+    else:
+        tensors[last] = torch.zeros(*tensors[last].shape, 2)
+    save_file(tensors, path)
+    with pytest.raises(WeightsDamaged, match={"missing": "missing", "extra": "more", "shape": "shape"}[what]):
+        open_model(folder)
+
+
+def test_metadata_embeddings_are_not_left_out(copy):
+    """What today's ``from_pretrained`` only warns about."""
+    folder = copy("diffusionsat")
+    change(folder / "unet" / "config.json", _class_name="UNet2DConditionModel", use_metadata=None, num_metadata=None)
+    with pytest.raises(WeightsDamaged, match="metadata_embedding"):
+        open_model(folder)
+
+
+def test_an_option_that_is_not_known_is_not_left_out(copy):
+    folder = copy("rsedit")
+    change(folder / "unet" / "config.json", brightness=2)
+    with pytest.raises(WeightsDamaged, match="brightness"):
+        open_model(folder)
+
+
+@pytest.mark.parametrize("key", ["cross_attention_dim", "block_out_channels", "layers_per_block", "num_metadata"])
+def test_a_control_network_on_another_base(copy, key):
+    folder = copy("diffusionsat")
+    config = folder / "checkpoint-100000" / "unet" / "config.json"
+    told = json.loads(config.read_text())[key]
+    change(config, **{key: [2 * each for each in told] if isinstance(told, list) else 2 * told})
+    with pytest.raises(WeightsDamaged, match=f"another base: its {key}"):
+        open_model(folder / "controlnet_sr")
+
+
+def test_a_control_network_on_a_base_of_another_family(parity):
+    for name in ("text2earth", "rsedit"):
+        with pytest.raises(WeightsDamaged, match="another base"):
+            open_model(parity / "diffusionsat" / "controlnet3d", base=parity / name)
+
+
+def test_a_control_network_without_its_base(copy, tmp_path):
+    alone = shutil.move(copy("diffusionsat") / "controlnet_sr", tmp_path / "elsewhere")
+    with pytest.raises(WeightsMissing, match="without its base"):
+        open_model(alone)
+    assert open_model(alone, base=tmp_path / "diffusionsat").title == "DiffusionSat with a ControlNet"
+
+
+def test_velocities_are_not_taken_for_noise(copy):
+    folder = copy("diffusionsat")
+    change(folder / "scheduler" / "scheduler_config.json", prediction_type="epsilon")
+    with pytest.raises(WeightsDamaged, match="predicts velocities"):
+        open_model(folder)
+
+
+class Call:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_pickle_can_call_nothing(copy, tmp_path):
+    folder = copy("diffusionsat")
+    with open(folder / "unet" / BIN, "wb") as file:
+        pickle.dump({"weight": Call(str(tmp_path / "called"))}, file)
+    with pytest.raises(WeightsDamaged, match="cannot be read"):
+        open_model(folder)
+    assert not (tmp_path / "called").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "says"),
+    [
+        (lambda folder: shutil.rmtree(folder / "vae"), WeightsMissing, "no pipeline around it"),
+        (lambda folder: (folder / "unet" / SAFE).unlink(), WeightsMissing, "no weights"),
+        (lambda folder: (folder / "unet" / SAFE).write_bytes(b"<html>not found</html>"), WeightsDamaged, "cannot be"),
+        (lambda folder: (folder / "unet" / "config.json").write_text("<html>"), WeightsDamaged, "cannot be read"),
+        (lambda folder: (folder / "tokenizer" / "merges.txt").unlink(), WeightsMissing, "merges.txt"),
+        (lambda folder: shutil.rmtree(folder / "unet"), UnknownModel, "no model in this folder"),
+        (lambda folder: change(folder / "unet" / "config.json", in_channels=12), UnknownModel, "12 input channels"),
+        (
+            lambda folder: change(folder / "unet" / "config.json", in_channels=4, addition_embed_type="text_time"),
+            UnknownModel,
+            "Stable Diffusion XL",
+        ),
+        (lambda folder: change(folder / "unet" / "config.json", norm_num_groups=7), WeightsDamaged, "not make a netw"),
+        (
+            lambda folder: change(folder / "scheduler" / "scheduler_config.json", _class_name="LCMScheduler"),
+            UnknownScheduler,
+            "LCMScheduler",
+        ),
+        (
+            lambda folder: change(folder / "scheduler" / "scheduler_config.json", _class_name="../evil"),
+            UnknownScheduler,
+            "no scheduler",
+        ),
+    ],
+)
+def test_what_is_damaged_is_told_in_a_sentence(copy, damage, error, says):
+    folder = copy("rsedit")
+    damage(folder)
+    with pytest.raises(error, match=says) as told:
+        examine(folder)
+    assert str(folder) not in told.value.message and told.value.hint
+
+
+def test_other_files_are_no_models(tmp_path):
+    with pytest.raises(WeightsMissing):
+        open_model(tmp_path / "nothing")
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(UnknownModel):
+        open_model(tmp_path / "a.txt")
+    with pytest.raises(UnknownModel):
+        open_model(tmp_path)
+    (tmp_path / "broken.ckpt").write_bytes(b"PK")
+    with pytest.raises(EngineError, match="cannot be read"):
+        open_model(tmp_path)
+
+
+def test_the_command(root, parity, tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-I", str(root / "engine" / "launch.py"), "models", "check", *map(str, arguments)]
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        return ended.returncode, json.loads(ended.stdout)
+
+    status, report = run(parity / "text2earth")
+    assert (status, report["ok"], report["family"]) == (0, True, "text2earth")
+    status, report = run(tmp_path)
+    assert (status, report["ok"], report["code"]) == (1, False, "UNKNOWN_MODEL")
+    assert report["message"].endswith(".") and report["hint"]
