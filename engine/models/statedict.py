@@ -26,7 +26,17 @@ FILES = (
 )
 #: Old name -> new name of the parts of an attention layer in autoencoders written before diffusers 0.18.
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+#: Classes that Lightning before 1.5 names in its checkpoints, as keys of what its callbacks remember.
+CALLBACKS = (
+    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+    "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+)
 N = TypeVar("N", bound=nn.Module)
+
+
+class _Callback:
+    """Stands for a callback's class while a checkpoint is read; nothing of Lightning is imported or run."""
 
 
 def component_tensors(folder: Path) -> dict[str, Tensor]:
@@ -56,10 +66,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_Callback, name) for name in CALLBACKS]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsMissing(f"The file {path.name} is not there.") from error
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (
+        SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        TypeError,
+        KeyError,
+        OSError,
+    ) as error:
         raise WeightsDamaged(
             f"The file {path.name} cannot be read as weights.",
             "Get the file again. A pickle that holds more than tensors is refused, because opening it could run code.",

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
@@ -140,6 +141,21 @@ def test_a_pickle_can_call_nothing(copy, tmp_path):
     with pytest.raises(WeightsDamaged, match="cannot be read"):
         open_model(folder)
     assert not (tmp_path / "called").exists()
+
+
+def test_a_checkpoint_that_names_lightnings_callbacks(parity, tmp_path, monkeypatch):
+    """Lightning 1.4 keeps what its callbacks remember under their classes, which are not there when it is read."""
+    name = "pytorch_lightning.callbacks.model_checkpoint"
+    module = types.ModuleType(name)
+    module.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": name})
+    content = torch.load(parity / "crsdiff" / "last.ckpt", weights_only=True)
+    with monkeypatch.context() as patch:
+        for package in ("pytorch_lightning", "pytorch_lightning.callbacks", name):
+            patch.setitem(sys.modules, package, module)
+        torch.save(content | {"callbacks": {module.ModelCheckpoint: {"monitor": None}}}, tmp_path / "last.ckpt")
+    for beside in ("config.json", "tokenizer"):
+        (tmp_path / beside).symlink_to(parity / "crsdiff" / beside)
+    assert open_model(tmp_path).title == "CRS-Diff"
 
 
 @pytest.mark.parametrize(

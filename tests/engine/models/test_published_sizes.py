@@ -1,0 +1,116 @@
+"""At their published sizes the networks have the published keys, shapes and numbers of weights; no memory is used."""
+
+import pytest
+import torch
+from afterimage.engine.models.crs_diff import PUBLISHED
+from afterimage.engine.models.crs_diff import MetadataEmbedding as CrsEmbedding
+from afterimage.engine.models.diffusionsat import MetadataEmbedding
+from afterimage.engine.models.diffusionsat_control import OWN, reduce_strides, stock_options
+from afterimage.engine.models.diffusionsat_temporal import FrameHint, TemporalControlNet
+from afterimage.engine.models.ldm import autoencoder_config, autoencoder_key, unet_config, unet_key
+from afterimage.engine.models.local_adapter import ContentTokens, LocalAdapter
+from afterimage.engine.models.statedict import build
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+
+#: Stable Diffusion 2.1 as DiffusionSat's configurations write it.
+SD21 = {
+    "in_channels": 4,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "layers_per_block": 2,
+    "attention_head_dim": [5, 10, 20, 20],
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+    "norm_num_groups": 32,
+    "num_metadata": 7,
+}
+UNET = {**SD21, "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3, "class_embed_type": "identity"}
+CONTROL = {
+    **SD21,
+    "conditioning_in_channels": 3,
+    "conditioning_embedding_out_channels": [16, 32, 96, 256],
+    "use_metadata": True,
+    "use_temporal_transformer": True,
+}
+
+
+def millions(network):
+    return round(sum(p.numel() for p in network.parameters()) / 1e6, 1)
+
+
+@pytest.fixture(autouse=True)
+def meta():
+    with torch.device("meta"):
+        yield
+
+
+def test_diffusionsat():
+    assert millions(build(UNet2DConditionModel, UNET, "U-Net", own=["num_metadata"])) == 865.9
+    embedding = MetadataEmbedding(SD21)
+    assert millions(embedding) == 14.4
+    shapes = {key: tuple(value.shape) for key, value in embedding.state_dict().items()}
+    assert len(shapes) == 28
+    assert (shapes["6.linear_1.weight"], shapes["6.linear_2.weight"]) == ((1280, 320), (1280, 1280))
+
+
+def test_diffusionsats_attention_over_time():
+    trunk = build(ControlNetModel, stock_options(CONTROL), "ControlNet", own=OWN)
+    trunk.controlnet_cond_embedding = FrameHint(3, (16, 32, 96, 256), 320)
+    control = TemporalControlNet(trunk, CONTROL)
+    assert list(control.temporal_blocks) == ["0", "3", "6", "9"]
+    heads = {k: (b.num_attention_heads, b.attention_head_dim) for k, b in control.temporal_blocks.items()}
+    assert heads == {"0": (8, 64), "3": (64, 5), "6": (64, 10), "9": (64, 20)}
+    assert len(control.mixing_attns) == 12
+    assert millions(control.temporal_blocks) == 52.9
+
+
+@pytest.mark.parametrize(("scale", "strides"), [(1, [2, 2, 2]), (2, [2, 2, 1]), (4, [2, 1, 1]), (8, [1, 1, 1])])
+def test_the_hint_encoder_of_diffusionsats_super_resolution(scale, strides):
+    control = build(ControlNetModel, stock_options(CONTROL | {"conditioning_in_channels": 10}), "ControlNet", own=OWN)
+    reduce_strides(control, scale)
+    blocks = control.controlnet_cond_embedding.blocks
+    assert [block.stride[0] for block in blocks[1::2]] == strides
+    assert control.controlnet_cond_embedding.conv_in.in_channels == 10
+
+
+def test_text2earth():
+    config = {**UNET, "class_embed_type": "timestep"}
+    assert millions(build(UNet2DConditionModel, config, "U-Net", own=["num_metadata"])) == 868.0
+
+
+def test_crs_diff():
+    adapter = LocalAdapter(PUBLISHED["local_control_config"]["params"])
+    assert millions(adapter) == 419.5
+    assert len(adapter.zero_convs) == 12
+    assert millions(ContentTokens(PUBLISHED["global_content_control_config"]["params"])) == 47.2
+    embedding = CrsEmbedding(PUBLISHED["metadata_config"]["params"], 1280)
+    assert {tuple(value.shape) for value in embedding.state_dict().values()} == {(1280, 320), (1280,)}
+
+
+def test_crs_diffs_unet_is_that_of_stable_diffusion_1():
+    unet = build(UNet2DConditionModel, unet_config(PUBLISHED["unet_config"]["params"]), "U-Net")
+    assert millions(unet) == 859.5
+    for old, new in {
+        "input_blocks.3.0.op.weight": "down_blocks.0.downsamplers.0.conv.weight",
+        "input_blocks.11.0.out_layers.3.bias": "down_blocks.3.resnets.1.conv2.bias",
+        "middle_block.1.proj_in.weight": "mid_block.attentions.0.proj_in.weight",
+        "output_blocks.2.1.conv.weight": "up_blocks.0.upsamplers.0.conv.weight",
+        "output_blocks.5.2.conv.weight": "up_blocks.1.upsamplers.0.conv.weight",
+        "output_blocks.11.1.norm.weight": "up_blocks.3.attentions.2.norm.weight",
+        "out.2.weight": "conv_out.weight",
+    }.items():
+        assert unet_key(old, layers=2) == new and new in unet.state_dict()
+
+
+def test_crs_diffs_autoencoder():
+    config = autoencoder_config(PUBLISHED["first_stage_config"]["params"], PUBLISHED["scale_factor"])
+    network = build(AutoencoderKL, config, "autoencoder")
+    assert millions(network) == 83.7
+    for old, new in {
+        "decoder.up.3.block.2.norm1.weight": "decoder.up_blocks.0.resnets.2.norm1.weight",
+        "decoder.up.0.block.0.nin_shortcut.weight": "decoder.up_blocks.3.resnets.0.conv_shortcut.weight",
+        "encoder.down.2.downsample.conv.bias": "encoder.down_blocks.2.downsamplers.0.conv.bias",
+        "encoder.mid.attn_1.q.weight": "encoder.mid_block.attentions.0.to_q.weight",
+        "quant_conv.weight": "quant_conv.weight",
+    }.items():
+        assert autoencoder_key(old, levels=4) == new and new in network.state_dict()
