@@ -226,7 +226,7 @@ class MaskInput(QWidget):
             self._canvas.scene().removeItem(self._band)
             self._band = None
         if has_polygon and self.isVisible() and self.kind.currentData() == DRAWN:
-            self._band = polygon_band(self._canvas)
+            self._band = polygon_band(self._canvas, filled=False)
             self._band.setToGeometry(self._geometry, self._crs)
 
     def _announce(self, *_: object) -> None:

@@ -8,15 +8,15 @@ from qgis.PyQt.QtCore import Qt, pyqtSignal
 from qgis.PyQt.QtGui import QColor, QKeyEvent
 
 #: Colours of a polygon on the map: seen on dark woods and on bright sand.
-_LINE, _FILL = QColor(227, 26, 28), QColor(227, 26, 28, 40)
+_LINE, _FILL, _CLEAR = QColor(227, 26, 28), QColor(227, 26, 28, 40), QColor(227, 26, 28, 0)
 _LEFT = Qt.MouseButton.LeftButton
 
 
-def polygon_band(canvas: QgsMapCanvas) -> QgsRubberBand:
-    """A polygon over the map, without corners yet."""
+def polygon_band(canvas: QgsMapCanvas, filled: bool) -> QgsRubberBand:
+    """A polygon over the map, without corners yet; one that is not filled leaves the colours of the map as they are."""
     band = QgsRubberBand(canvas, QgsWkbTypes.GeometryType.PolygonGeometry)
     band.setStrokeColor(_LINE)
-    band.setFillColor(_FILL)
+    band.setFillColor(_FILL if filled else _CLEAR)
     band.setWidth(2)
     return band
 
@@ -38,7 +38,7 @@ class PolygonTool(QgsMapTool):
         super().__init__(canvas)
         self.setCursor(Qt.CursorShape.CrossCursor)
         self._corners: List[QgsPointXY] = []
-        self._band = polygon_band(canvas)
+        self._band = polygon_band(canvas, filled=True)
 
     def activate(self) -> None:
         """Begin a new polygon."""

@@ -46,6 +46,7 @@ def test_qgis_process_gets_the_algorithms_without_a_window(plugin):
     plugin.iface = None
     plugin.initProcessing()
     assert {algorithm.id() for algorithm in provider().algorithms()} == {
+        "afterimage:edit",
         "afterimage:generate",
         "afterimage:superresolve",
     }

@@ -15,6 +15,7 @@ from qgis.core import (
     QgsRectangle,
     QgsVectorLayer,
 )
+from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtCore import QPoint, Qt
 
 from .conftest import painter, write_raster
@@ -42,6 +43,18 @@ def picture(tmp_path, qgis_new_project):
 
 
 @pytest.fixture
+def canvas(qgis_new_project):
+    """A map of its own, as large as it says: clicks on it have to land where they should."""
+    canvas, crs = QgsMapCanvas(), QgsCoordinateReferenceSystem("EPSG:32633")
+    QgsProject.instance().setCrs(crs)
+    canvas.setDestinationCrs(crs)
+    canvas.resize(400, 250)
+    canvas.show()
+    canvas.setExtent(QgsRectangle(299900, 5299550, 300620, 5300000))
+    return canvas
+
+
+@pytest.fixture
 def make(qtbot, canvas):
     """Makes the form over a map that shows the raster, which fills most of it."""
 
@@ -52,7 +65,6 @@ def make(qtbot, canvas):
         panel.show()
         return panel
 
-    canvas.setExtent(QgsRectangle(299900, 5299550, 300620, 5300000))
     return panel
 
 
