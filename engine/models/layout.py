@@ -38,7 +38,7 @@ class Layout:
         unet: folder of the U-Net; None where none was found.
         controlnet: folder of the ControlNet, if it is one.
         checkpoint: a single file with everything in it, if it is one.
-        also_here: other models below the same folder, by their names in it.
+        also_here: other models below the pipeline, by their names in it.
     """
 
     family: str
@@ -132,7 +132,7 @@ def _with_unet(unet: Path) -> Layout:
     pipeline = _pipeline_above(unet)
     index = read_json(pipeline / "model_index.json") if pipeline and (pipeline / "model_index.json").is_file() else {}
     family, kind = _family(config, str(index.get("_class_name", "")))
-    return Layout(family, kind, pipeline, unet, also_here=_also_here(unet))
+    return Layout(family, kind, pipeline, unet, also_here=_also_here(unet, pipeline))
 
 
 def _family(unet: Mapping[str, Any], pipeline: str) -> tuple[str, str]:
@@ -218,13 +218,12 @@ def _checkpoint(path: Path) -> Layout:
     return Layout("crs_diff", "text, metadata, six maps and content to image", checkpoint=path)
 
 
-def _also_here(unet: Path) -> tuple[str, ...]:
-    """Other U-Nets and ControlNets below the folder that a pipeline's U-Net lies in."""
-    root = unet.parent
-    if unet.name != "unet" or not (root / "vae").is_dir():
+def _also_here(unet: Path, pipeline: Path | None) -> tuple[str, ...]:
+    """Other U-Nets and ControlNets one folder below the pipeline of a U-Net."""
+    if pipeline is None:
         return ()
-    found = {path.parent for name in ("unet", "controlnet") for path in root.glob(f"*/{name}/config.json")}
-    return tuple(sorted(path.relative_to(root).as_posix() for path in found))
+    found = {path.parent for name in ("unet", "controlnet") for path in pipeline.glob(f"*/{name}/config.json")}
+    return tuple(sorted(path.relative_to(pipeline).as_posix() for path in found - {unet}))
 
 
 def _steps_trained(config: Path) -> int:

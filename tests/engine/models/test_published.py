@@ -60,7 +60,9 @@ def test_what_lies_in_a_folder(parity, name, family, kind, told):
 def test_without_a_unet_of_its_own_the_latest_checkpoint_draws(copy):
     folder = copy("diffusionsat")
     shutil.move(folder / "unet", folder / "checkpoint-150000" / "unet")
-    assert recognise(folder).unet == folder / "checkpoint-150000" / "unet"
+    found = recognise(folder)
+    assert found.unet == folder / "checkpoint-150000" / "unet"
+    assert found.also_here == ("checkpoint-100000/unet", "controlnet3d/controlnet", "controlnet_sr/controlnet")
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
