@@ -62,7 +62,7 @@ def join(y: Tensor, source: Tensor, known: Tensor) -> Tensor:
 
     A drawn pixel is moved by the difference of two local means, of the known pixels around it and of the drawn ones,
     both weighted by inverse distances (Shepard 1968, "A two-dimensional interpolation function for irregularly-spaced
-    data", power 3); the movement fades with the distance to what is known. So coarse differences are spread over some
+    data", power 4); the movement fades with the distance to what is known. So coarse differences are spread over some
     pixels while fine ones stay, as in Burt & Adelson 1983, "A Multiresolution Spline With Application to Image
     Mosaics", with two bands. A pixel depends on nothing further away than ``JOIN_REACH``.
 
@@ -77,7 +77,7 @@ def join(y: Tensor, source: Tensor, known: Tensor) -> Tensor:
     channels = y.shape[1]
     place = torch.arange(-JOIN_REACH, JOIN_REACH + 1, dtype=y.dtype, device=y.device)
     distance = torch.hypot(place[:, None], place[None, :])
-    mild, sharp = (torch.where(distance <= JOIN_REACH, distance.clamp_min(1.0) ** -power, 0.0) for power in (3, 8))
+    mild, sharp = (torch.where(distance <= JOIN_REACH, distance.clamp_min(1.0) ** -power, 0.0) for power in (4, 8))
     share = known.to(y.dtype)
     parts = torch.cat([torch.where(known, source, 0.0), share, torch.where(known, 0.0, y), 1 - share, share], dim=1)
     kernels = torch.cat([mild.expand(2 * channels + 2, 1, -1, -1), sharp.expand(1, 1, -1, -1)])

@@ -207,11 +207,12 @@ class _Drawing:
     def _needed(self, region: Window, patch: _Patch) -> list[Index]:
         """The windows that hold a latent of the region which is not known wholly: the others draw nothing."""
         latents, scale = self._latents(region), self._model.scale
-        drawn = ~patch.known.reshape(latents.height, scale, latents.width, scale).all(axis=(1, 3))
+        blocks = patch.known.reshape(latents.height, scale, latents.width, scale)
+        is_known: NDArray[np.bool_] = np.all(blocks, axis=(1, 3))
         found = []
         for index in self._lattice.touching(latents):
             shared = self._lattice.window(index).intersection(latents).relative_to(latents)
-            if drawn[shared.slices()].any():
+            if not is_known[shared.slices()].all():
                 found.append(index)
         return found
 
@@ -242,7 +243,7 @@ class _Drawing:
             predict,
             self._noise,
             lambda shown, denoised: self._show(shown, denoised, patches, ctx),
-            lambda batch: model.encode(stacked(batch)[0]),
+            None if self._strength == 1 else lambda batch: model.encode(stacked(batch)[0]),
             self._strength,
         )
 
@@ -268,9 +269,8 @@ class _Drawing:
             decoded = model.decode(model.hold(z, given, known))
             edge = model.decode_halo * model.scale  # whose pixels depend on latents beyond
             inner = slice(edge, -edge)
-            joined = constraints.join(decoded[..., inner, inner], given[..., inner, inner], known[..., inner, inner])[
-                0
-            ].clamp(0, 1)
+            drawn, around, outside = (part[..., inner, inner] for part in (decoded, given, known))
+            joined = constraints.join(drawn, around, outside)[0].clamp(0, 1)
         rows, cols = block.relative_to(region.pad(-edge)).slices()
         return self._scene.radiometry.from_unit(joined[:, rows, cols].float().cpu().numpy())
 
