@@ -94,6 +94,7 @@ def test_qgis_finds_the_algorithms_of_the_installed_plugin(installed):
     listed = qgis_process(installed, "list").stdout
     assert "afterimage:generate" in listed
     assert "afterimage:superresolve" in listed
+    assert "afterimage:edit" in listed
 
 
 @pytest.mark.slow
