@@ -7,7 +7,6 @@ one pixel, so that a raw 8-bit picture has 8 bits/dim.
 from __future__ import annotations
 
 import io
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ from ..contract import Measure
 from ..models.ddpm import PixelModel, to_signed
 from .datasets import read_eurosat
 from .velocity import add_noise
-
-log = logging.getLogger(__name__)
 
 #: Variance of each reverse step: the posterior's (best for a single point), or beta (best for x0 ~ N(0, I)); the two
 #: extremes of section 3.2, and the names that diffusers gives them.
@@ -196,7 +193,6 @@ def measure_ddpm(model: PixelModel, data: Path, draws: int = 8) -> tuple[Measure
     reference = f"PNG: {png_bits(test.pixels):.2f}; one Gaussian for each band: {simple:.2f}; no model: 8"
     measures = []
     for variance, found in bounds(lambda x, t: model.predict(x, t), pixels, betas, draws).items():
-        log.info("%s: %s", variance, found)
         parts = f"L_T {found.prior:.4f}, L_1 to L_T-1 {found.steps:.3f}, L_0 {found.decoder:.3f}"
         measures.append(
             Measure(
