@@ -64,7 +64,7 @@ class TileableAutoencoder(ModelMixin, ConfigMixin):
             layers += [_Residual(after)] * (stage == 1)
         last = _conv(in_channels, in_channels)
         self.detail = nn.Sequential(*layers, _conv(after, in_channels * 4), nn.PixelShuffle(2), last)
-        for parameter in (last.weight, last.bias):
+        for parameter in last.parameters():
             nn.init.zeros_(parameter)  # training starts from the transform alone
         self.register_buffer("spread", _per_channel(latent_scale, latent_channels), persistent=False)
 
