@@ -77,9 +77,14 @@ def step(scheduler: Any, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None)
 
 
 def _ddpm(scheduler: DDPMScheduler, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean of the posterior plus its deviation times z; no noise at t = 0.
+    """Mean of the posterior plus its deviation times z; no noise at the last step, however high it starts.
 
-    Source: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", eq. 7 and Algorithm 2.
+    The posterior is that of a known clean sample. Where steps are few, what is not known of it counts: a scheduler
+    whose configuration has ``data_deviation`` adds the variance of the clean sample given ``x``, as if its elements
+    were independent and normal with this deviation. With 1 that is "fixed_large".
+
+    Source: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", eq. 7 and Algorithm 2; Bao et al. 2022,
+    "Analytic-DPM", theorem 1.
     """
     # Its own step draws noise before it is added; a generator of its own keeps it away from torch's global one, and
     # only the clean estimate, which the noise does not touch, is taken from it.
@@ -91,8 +96,14 @@ def _ddpm(scheduler: DDPMScheduler, output: Tensor, t: Tensor, x: Tensor, z: Ten
     alpha = alpha_bar / alpha_bar_before
     mean = (alpha_bar_before**0.5 * (1 - alpha) / (1 - alpha_bar)) * denoised
     mean = mean + (alpha**0.5 * (1 - alpha_bar_before) / (1 - alpha_bar)) * x
-    if t == 0 or z is None:
+    if before < 0 or z is None:
         return mean, denoised
+    data = scheduler.config.get("data_deviation")
+    if data is not None:
+        unknown = data**2 * (1 - alpha_bar) / (alpha_bar * data**2 + 1 - alpha_bar)
+        known = (1 - alpha_bar_before) / (1 - alpha_bar) * (1 - alpha)
+        share = alpha_bar_before * ((1 - alpha) / (1 - alpha_bar)) ** 2
+        return mean + (known + share * unknown) ** 0.5 * z, denoised
     variance_type = scheduler.config.variance_type
     if variance_type not in ("fixed_small", "fixed_small_log", "fixed_large"):
         raise ValueError(f"variance type {variance_type} is not supported")

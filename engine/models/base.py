@@ -92,7 +92,6 @@ class SuperResolveModel(Protocol):
         window: side of the network's window, in output pixels.
         stride: distance between windows, in output pixels.
         multiple: windows must start on multiples of this many output pixels.
-        residual_scale: the residual that is diffused is (pixels - enlarged) / residual_scale.
         batch: windows in each network call; fixed.
     """
 
@@ -103,7 +102,6 @@ class SuperResolveModel(Protocol):
     window: int
     stride: int
     multiple: int
-    residual_scale: float
     batch: int
 
     def scheduler(self, name: str) -> Any:
@@ -111,6 +109,17 @@ class SuperResolveModel(Protocol):
 
     def enlarge(self, lr: Tensor, factor: int) -> Tensor:
         """(B, bands, h, w) in 0..1 -> (B, bands, h * factor, w * factor), the enlargement that training used."""
+
+    def scale(self, enlarged: Tensor, factor: int) -> Tensor:
+        """What a diffused residual is multiplied by, pixel by pixel: (pixels - enlarged) / scale is diffused.
+
+        Args:
+            enlarged: (B, bands, window, window) float32 in 0..1.
+            factor: 2 or 4.
+
+        Returns:
+            Like ``enlarged``, above 0.
+        """
 
     def predict(self, x: Tensor, t: Tensor, enlarged: Tensor, factor: int) -> Tensor:
         """The network's raw output in the scheduler's prediction type.

@@ -25,6 +25,32 @@ def average(hr: Tensor, factor: int) -> Tensor:
     return nn.functional.avg_pool2d(hr, factor)
 
 
+#: Differences between coarse pixels that rounding to 8 bit and noise make by themselves.
+FAINT = 0.004
+
+
+def contrast(enlarged: Tensor, factor: int) -> Tensor:
+    """How much neighbouring coarse pixels differ around each fine one: a guess at how much detail was lost there.
+
+    The root of the mean square difference over two coarse pixels each way, band by band. Measured on UC Merced, NAIP
+    and EuroSAT, the deviation of what bicubic enlargement leaves out is proportional to it over a hundredfold range.
+
+    Args:
+        enlarged: (B, C, H, W) in 0..1.
+        factor: of the enlargement.
+
+    Returns:
+        Same shape, at least ``FAINT``.
+    """
+    beside = nn.functional.pad(enlarged, (0, 1, 0, 1), mode="replicate")
+    along, down = beside[..., :-1, 1:] - enlarged, beside[..., 1:, :-1] - enlarged
+    energy = (along.square() + down.square()) * (factor**2 / 2)
+    for _ in range(2):
+        around = nn.functional.pad(energy, (factor,) * 4, mode="replicate")
+        energy = nn.functional.avg_pool2d(around, 2 * factor + 1, 1)
+    return (energy + FAINT**2).sqrt()
+
+
 def agree(hr: Tensor, lr: Tensor, factor: int) -> Tensor:
     """The fine image corrected so that it averages back to the coarse one, one step of back-projection.
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
+from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from ..contract import ModelCard
 from ..errors import WeightsDamaged
-from .enlargement import enlarge
+from .enlargement import contrast, enlarge
 from .schedulers import SCHEDULE, make_scheduler
 from .weights import load_network, read_json
 
 #: Output pixels along a cell that the network works on.
 FOLD = 4
-#: How much detail is amplified beside the mean.
-DETAIL = 12.0
+#: How much the detail of a cell is amplified beside its mean, over the contrast around it.
+DETAIL = 0.8
+#: Cells on each side that the mean of a cell is compared with.
+NEAR = 2
 
 
 class ResidualModel:
@@ -29,7 +31,8 @@ class ResidualModel:
     Args:
         card: what it can do; window, stride and factors are read from it.
         network: predicts velocities of folded residuals, given the folded enlargement and the factor's position.
-        residual_scale: what residuals are divided by.
+        residual_scales: what residuals are divided by, over the contrast around them, for each factor of the card.
+        deviation: of scaled residuals from their mean, which the ancestral sampler needs for a few steps.
         schedule: configuration of the scheduler that training used.
         device: where the network goes.
     """
@@ -43,30 +46,42 @@ class ResidualModel:
         self,
         card: ModelCard,
         network: UNet2DModel,
-        residual_scale: float,
+        residual_scales: Sequence[float],
+        deviation: float,
         schedule: Mapping[str, Any],
         device: torch.device,
     ) -> None:
         self.card, self.device = card, device
         self.window, self.stride = card.window, card.stride
-        self.residual_scale = residual_scale
+        self._deviation = deviation
+        self._scales = dict(zip(card.factors, residual_scales))
         self._network, self._schedule = network.to(device), dict(schedule)
 
     def scheduler(self, name: str) -> Any:
-        """See ``SuperResolveModel``."""
-        return make_scheduler(name, self.card.schedulers, self._schedule)
+        """See ``SuperResolveModel``. The ancestral sampler is told how far residuals lie from their mean."""
+        made = make_scheduler(name, self.card.schedulers, self._schedule)
+        if isinstance(made, DDPMScheduler):
+            made.register_to_config(data_deviation=self._deviation)
+        return made
 
     def enlarge(self, lr: Tensor, factor: int) -> Tensor:
         """See ``SuperResolveModel``."""
         return enlarge(lr, factor)
 
+    def scale(self, enlarged: Tensor, factor: int) -> Tensor:
+        """See ``SuperResolveModel``."""
+        return contrast(enlarged, factor) * self._scales[factor]
+
     def predict(self, x: Tensor, t: Tensor, enlarged: Tensor, factor: int) -> Tensor:
         """See ``SuperResolveModel``."""
         labels = torch.full((len(x),), self.card.factors.index(factor), device=self.device)
-        return unfold(predict_folded(self._network, fold(x), t, enlarged, labels))
+        around = contrast(enlarged, factor)
+        return unfold(predict_folded(self._network, fold(x), t, enlarged, around, labels))
 
 
-def predict_folded(network: nn.Module, x: Tensor, t: Tensor, enlarged: Tensor, labels: Tensor) -> Tensor:
+def predict_folded(
+    network: nn.Module, x: Tensor, t: Tensor, enlarged: Tensor, around: Tensor, labels: Tensor
+) -> Tensor:
     """The velocity of folded noisy residuals.
 
     Args:
@@ -74,35 +89,40 @@ def predict_folded(network: nn.Module, x: Tensor, t: Tensor, enlarged: Tensor, l
         x: (B, 48, h, w).
         t: scalar, or (B,).
         enlarged: (B, 3, 4 h, 4 w) in 0..1.
+        around: (B, 3, 4 h, 4 w), the contrast around each pixel, of ``contrast``.
         labels: (B,) positions of the factors among the model's.
 
     Returns:
         (B, 48, h, w).
     """
-    told = analyse(enlarged)
+    told = analyse(enlarged, around)
     return network(torch.cat([x, told], dim=1), t, class_labels=labels, return_dict=False)[0]
 
 
-def analyse(enlarged: Tensor) -> Tensor:
-    """The enlargement as the network is told it: for each folded cell its mean and its detail, at like sizes.
+def analyse(enlarged: Tensor, around: Tensor) -> Tensor:
+    """The enlargement as the network is told it: for each folded cell its mean and its detail, over the contrast there.
 
     Folded pixels differ by a few hundredths, which a network hardly sees beside their mean; the cosine transform of a
-    cell sets them apart, and the detail is amplified. Nothing is lost: the transform is invertible.
+    cell sets them apart. Over the contrast, a field and a city look alike, and so do the two factors. The mean is told
+    as its difference from the cells about it: neither exposure nor offset matters to what detail is missing.
 
     Args:
         enlarged: (B, C, H, W) in 0..1.
+        around: same shape, of ``contrast``.
 
     Returns:
-        (B, 16 C, H / 4, W / 4): for each band 2 mean - 1, then 15 coefficients.
+        (B, 16 C, H / 4, W / 4): for each band the mean, then 15 coefficients.
     """
     place = torch.arange(FOLD, device=enlarged.device, dtype=enlarged.dtype)
     waves = torch.cos(math.pi / FOLD * (place + 0.5) * place[:, None]) * math.sqrt(2 / FOLD)
     waves[0] /= math.sqrt(2)
-    basis = torch.kron(waves, waves) * DETAIL  # (16 coefficients, 16 pixels), Ahmed et al. 1974
-    basis[0] = 2 / FOLD**2
+    basis = torch.kron(waves, waves)  # (16 coefficients, 16 pixels), Ahmed et al. 1974
+    basis[0] = 1 / FOLD**2
     cells = fold(enlarged).unflatten(1, (enlarged.shape[1], FOLD**2))
     told = torch.einsum("kp,bcphw->bckhw", basis, cells)
-    told[:, :, 0] -= 1
+    beside = nn.functional.pad(told[:, :, 0], (NEAR,) * 4, mode="replicate")
+    told[:, :, 0] -= nn.functional.avg_pool2d(beside, 2 * NEAR + 1, 1)
+    told *= DETAIL / nn.functional.avg_pool2d(around, FOLD)[:, :, None]
     return told.flatten(1, 2)
 
 
@@ -121,13 +141,17 @@ def load_model(card: ModelCard, folder: Path, device: torch.device) -> ResidualM
 
     Raises:
         WeightsMissing: a file is not there.
-        WeightsDamaged: a file is not the one that the card names, or the settings lack the scale.
+        WeightsDamaged: a file is not the one that the card names, or the settings lack the scales.
     """
-    scale = read_json(folder / "model_index.json").get("residual_scale")
-    if not isinstance(scale, float) or scale <= 0:
-        raise WeightsDamaged("The model's settings lack residual_scale.")
+    settings = read_json(folder / "model_index.json")
+    scales, deviation = settings.get("residual_scales"), settings.get("residual_deviation")
+    if not isinstance(scales, list) or len(scales) != len(card.factors) or not all(scale > 0 for scale in scales):
+        raise WeightsDamaged("The model's settings lack residual_scales.")
+    if not isinstance(deviation, float) or deviation <= 0:
+        raise WeightsDamaged("The model's settings lack residual_deviation.")
     network = load_network(UNet2DModel, folder, "unet", card.weights)
-    return ResidualModel(card, network, scale, read_json(folder / "scheduler" / "scheduler_config.json"), device)
+    schedule = read_json(folder / "scheduler" / "scheduler_config.json")
+    return ResidualModel(card, network, scales, deviation, schedule, device)
 
 
 def make_tiny(card: ModelCard, device: torch.device) -> ResidualModel:
@@ -146,4 +170,4 @@ def make_tiny(card: ModelCard, device: torch.device) -> ResidualModel:
             add_attention=False,
             num_class_embeds=len(card.factors),
         )
-    return ResidualModel(card, network.eval().requires_grad_(False), 0.05, SCHEDULE, device)
+    return ResidualModel(card, network.eval().requires_grad_(False), [1.0] * len(card.factors), 1.0, SCHEDULE, device)

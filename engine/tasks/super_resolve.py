@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..context import JobContext
 from ..contract import CHUNK, PIXELS_LIMIT, Input, ModelCard, SuperResolve, Window
-from ..diffusion import constraints, noise
+from ..diffusion import constraints
+from ..diffusion.balance import in_turn, paired_field
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict
 from ..diffusion.windows import Index, Lattice, blend
@@ -196,7 +197,7 @@ class _Drawing:
             ctx.check()
             found = {index: tiles[(sample, group, index)] for index in touching}
             parts.append(blend(self._lattice, found, region, self._model.bands))
-        return torch.cat(parts)[: self._bands] * self._model.residual_scale
+        return torch.cat(parts)[: self._bands]
 
     def _agreeing(self, inside: _Patch, residual: Tensor, patch: _Patch) -> Tensor:
         """Enlargement plus residual, made to agree with the source: (bands, h, w) about 0..1."""
@@ -221,9 +222,11 @@ class _Drawing:
 
         def predict(batch: list[Key]) -> Predict:
             enlarged = torch.stack([self._condition(patch, group, index) for _, group, index in batch])
-            return lambda x, t: model.predict(x, t, enlarged, self._factor)
+            seeds = [self._seed(sample) for sample, _, _ in batch]
+            turned = in_turn(lambda x, t, told: model.predict(x, t, told, self._factor), seeds)
+            return lambda x, t: turned(x, t, enlarged)
 
-        return denoise(
+        drawn = denoise(
             keys,
             model.batch,
             ctx,
@@ -233,6 +236,14 @@ class _Drawing:
             self._noise,
             lambda shown, denoised: self._show(shown, denoised, patch, ctx),
         )
+        return [tile * self._scale(patch, group, index) for tile, (_, group, index) in zip(drawn, keys)]
+
+    def _scale(self, patch: _Patch, group: int, index: Index) -> Tensor:
+        """What a diffused residual of a window is multiplied by: like the window, on the CPU."""
+        return self._model.scale(self._condition(patch, group, index)[None], self._factor)[0].float().cpu()
+
+    def _seed(self, sample: int) -> int:
+        return self._sampling.seed + sample - 1
 
     def _condition(self, patch: _Patch, group: int, index: Index) -> Tensor:
         """What the network is given for a window: (bands of the model, window, window) in 0..1, on its device."""
@@ -246,7 +257,7 @@ class _Drawing:
     def _noise(self, keys: list[Key], stream: int) -> Tensor:
         bands = self._model.bands
         fields = [
-            noise.field(self._sampling.seed + sample - 1, stream, self._lattice.window(index), bands, group * bands)
+            paired_field(self._seed(sample), stream, self._lattice.window(index), bands, group * bands)
             for sample, group, index in keys
         ]
         return torch.stack(fields).to(self._model.device)
@@ -256,10 +267,11 @@ class _Drawing:
         if self._bands > self._model.bands or not self._canvas.is_due():
             return
         for (_, group, index), residual in zip(keys, denoised):
-            picture = self._condition(patch, group, index) + residual * self._model.residual_scale
+            added = residual.float().cpu() * self._scale(patch, group, index)
+            picture = self._condition(patch, group, index).float().cpu() + added
             window = self._lattice.window(index)
             valid = patch.crop(_coarse(window, self._factor)).valid
-            pixels = self._scene.radiometry.from_unit(picture[: self._bands].clamp(0, 1).float().cpu().numpy())
+            pixels = self._scene.radiometry.from_unit(picture[: self._bands].clamp(0, 1).numpy())
             shown = constraints.enlarge_nearest(valid, self._factor).numpy()
             self._canvas.paint(pixels, shown, relative(window, self._origin))
         self._canvas.show(ctx)

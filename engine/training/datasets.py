@@ -91,24 +91,25 @@ def read_chips(name: str, folder: Path, split: str) -> Chips:
     return {"eurosat": read_eurosat, "ucmerced": read_ucmerced}[name](folder, split)
 
 
-def read_naip(folder: Path, before: int = 2018, size: int = 256) -> np.ndarray:
-    """Squares of the NAIP scenes at 5 m in the series of changes, RGB.
+def read_naip(folder: Path, before: int = 2018, size: int = 256, since: int = 0) -> np.ndarray:
+    """Squares of the NAIP scenes at 5 m in the series of changes: red, green, blue, near infrared.
 
     Args:
         folder: where the archives are.
         before: only scenes of earlier years; later ones are kept for measuring.
         size: side of a square, in pixels.
+        since: only scenes of this year and later ones.
 
     Returns:
-        (N, size, size, 3) uint8.
+        (N, size, size, 4) uint8.
     """
     squares = []
     with zipfile.ZipFile(folder / CHANGE_SERIES) as archive:
         for row in _index(archive):
-            if row["sensor"] != "NAIP" or int(row["date"][:4]) >= before:
+            if row["sensor"] != "NAIP" or not since <= int(row["date"][:4]) < before:
                 continue
             with archive.open(row["file"]) as file, Image.open(file) as scene:
-                pixels = np.asarray(scene)[..., :3]  # near infrared stands where Pillow expects transparency
+                pixels = np.asarray(scene)  # near infrared stands where Pillow expects transparency
             for top in range(0, pixels.shape[0] - size + 1, size):
                 for left in range(0, pixels.shape[1] - size + 1, size):
                     bottom, right = top + size, left + size

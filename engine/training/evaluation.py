@@ -18,8 +18,8 @@ from .drawing import card_sampling
 from .edits import measure_edit
 from .generating import glance, measure_generate
 from .likelihood import measure_ddpm
-from .measuring import measure_super_resolve
 from .publish import write_card
+from .resolving import measure_super_resolve
 from .sheets import draw_ddpm_sheet, draw_generate_sheet, draw_super_resolve_sheet
 from .table import write_table
 

@@ -17,7 +17,7 @@ from ..models.vocabulary import spelled
 from .classifier import to_unit
 from .datasets import read_chips, read_ucmerced
 from .drawing import draw_windows
-from .measuring import sharpen
+from .resolving import SAMPLES, sharpen
 
 #: Largest side in pixels of an image on a sheet; larger ones are averaged down.
 SHOWN = 80
@@ -58,7 +58,7 @@ def draw_super_resolve_sheet(model: ResidualModel, data: Path, path: Path, facto
     """
     hr = to_unit(read_ucmerced(data, "test").every(23))[..., 64:192, 64:192]
     lr = (average(hr, factor) * 255).round() / 255
-    drawn = torch.stack([sharpen(model, lr, factor, seed) for seed in range(8)])
+    drawn = torch.stack([sharpen(model, lr, factor, seed) for seed in range(SAMPLES)])
     nearest = lr.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
     columns = (nearest, model.enlarge(lr, factor), drawn[0], drawn.mean(dim=0), hr)
     _save(torch.cat([torch.cat(list(column), dim=-2) for column in columns], dim=-1), path)

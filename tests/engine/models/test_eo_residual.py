@@ -1,7 +1,16 @@
 """What the super-resolution network is told, and on which grid it works."""
 
+import pytest
 import torch
-from afterimage.engine.models.eo_residual import analyse, fold, unfold
+from afterimage.engine.models import catalog
+from afterimage.engine.models.enlargement import contrast
+from afterimage.engine.models.eo_residual import analyse, fold, make_tiny, unfold
+from afterimage.engine.settings import Settings
+
+
+@pytest.fixture
+def card_of_tiny():
+    return catalog.load("tiny-superresolve", Settings(device="cpu", threads=1)).card
 
 
 def test_folding_is_undone():
@@ -10,22 +19,39 @@ def test_folding_is_undone():
     assert torch.equal(unfold(fold(x)), x)
 
 
-def test_a_constant_has_a_mean_and_no_detail():
-    told = analyse(torch.full((1, 3, 8, 8), 0.75)).unflatten(1, (3, 16))
-    assert torch.allclose(told[:, :, 0], torch.tensor(0.5), atol=1e-6)
-    assert told[:, :, 1:].abs().max() < 1e-5
+def told(cells, around=None):
+    return analyse(cells, torch.ones_like(cells) if around is None else around)
 
 
-def test_nothing_is_lost_in_the_analysis():
-    cells = torch.eye(16).view(16, 1, 4, 4)
-    linear = (analyse(cells) - analyse(torch.zeros(1, 1, 4, 4))).view(16, 16)
-    assert torch.linalg.matrix_rank(linear) == 16
+def test_a_constant_has_nothing_to_tell():
+    assert told(torch.full((1, 3, 24, 24), 0.75)).abs().max() < 1e-5
+
+
+def test_nothing_but_the_level_is_lost_in_the_analysis():
+    # the cell in the middle of 5 x 5: its mean is compared with those beside it, of which it is one
+    cells = torch.zeros(16, 1, 20, 20)
+    cells[torch.arange(16), 0, 8 + torch.arange(16) // 4, 8 + torch.arange(16) % 4] = 1
+    linear = told(cells)[:, :, 2, 2]
+    assert linear.shape == (16, 16) and torch.linalg.matrix_rank(linear) == 16
     assert torch.linalg.cond(linear) < 100
 
 
-def test_detail_is_told_cell_by_cell():
-    x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+def test_detail_is_told_cell_by_cell_and_means_beside_their_neighbours():
+    x = torch.rand(1, 1, 48, 48, generator=torch.Generator().manual_seed(0))
     changed = x.clone()
-    changed[..., 5, 6] += 0.1
-    differs = (analyse(x) != analyse(changed)).any(dim=1)[0]
-    assert differs.nonzero().tolist() == [[1, 1]]
+    changed[..., 25, 22] += 0.1
+    differs = ((told(x) - told(changed)).abs() > 1e-6)[0]
+    assert differs[1:].any(dim=0).nonzero().tolist() == [[6, 5]]
+    assert differs[0].nonzero().tolist() == [[row, col] for row in range(4, 9) for col in range(3, 8)]
+
+
+def test_exposure_and_offset_do_not_matter_to_what_is_told():
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    dark = 0.3 * x + 0.2
+    assert torch.allclose(analyse(x, contrast(x, 2)), analyse(dark, contrast(dark, 2)), rtol=0.01, atol=0.01)
+
+
+def test_the_ancestral_sampler_is_told_the_deviation(card_of_tiny):
+    model = make_tiny(card_of_tiny, torch.device("cpu"))
+    for name in card_of_tiny.schedulers:
+        assert model.scheduler(name).config.get("data_deviation") == (1.0 if name == "DDPM" else None)

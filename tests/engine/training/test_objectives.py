@@ -22,7 +22,9 @@ def test_splits_are_those_of_the_index(shared_data):
     assert test.pixels.shape == (1373, 64, 64, 3) and len(test.classes) == 10
     assert np.bincount(test.labels).min() > 50
     assert read_ucmerced(shared_data, "test").pixels.shape == (92, 256, 256, 3)
-    assert len(read_naip(shared_data)) == 42 < len(read_naip(shared_data, before=2021))
+    early, late = read_naip(shared_data), read_naip(shared_data, since=2018, before=2021)
+    assert early.shape == (42, 256, 256, 4) and late.shape[1:] == early.shape[1:]
+    assert len(read_naip(shared_data, before=2021)) == len(early) + len(late) > len(early)
 
 
 def test_an_order_sees_each_image_once_in_a_pass():
@@ -71,7 +73,9 @@ def test_what_was_trained_is_found_and_loaded(runs):
     assert set(generate.weights) == {f"{c}/diffusion_pytorch_model.safetensors" for c in ("unet", "vae", "caption")}
     model = catalog.load(generate.id, settings)
     assert model.window * model.scale == generate.window
-    assert catalog.load(resolve.id, settings).residual_scale == 0.025
+    flat = torch.full((1, 3, 8, 8), 0.5)
+    scales = [float(catalog.load(resolve.id, settings).scale(flat, factor).mean()) for factor in (2, 4)]
+    assert scales == pytest.approx([0.48 * 0.004, 0.7 * 0.004])
 
 
 def test_the_second_model_knows_land_uses_at_its_own_resolution(runs):
