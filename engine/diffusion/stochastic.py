@@ -77,11 +77,12 @@ def step(scheduler: Any, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None)
 
 
 def _ddpm(scheduler: DDPMScheduler, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean of the posterior plus its deviation times z; no noise at the last step, however high it starts.
+    """Mean of the posterior plus its deviation times z; no noise at t = 0.
 
     The posterior is that of a known clean sample. Where steps are few, what is not known of it counts: a scheduler
     whose configuration has ``data_deviation`` adds the variance of the clean sample given ``x``, as if its elements
-    were independent and normal with this deviation. With 1 that is "fixed_large".
+    were independent and normal with this deviation. With 1 that is "fixed_large", but for the last step, which adds
+    no noise from however high a level it starts.
 
     Source: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", eq. 7 and Algorithm 2; Bao et al. 2022,
     "Analytic-DPM", theorem 1.
@@ -96,10 +97,12 @@ def _ddpm(scheduler: DDPMScheduler, output: Tensor, t: Tensor, x: Tensor, z: Ten
     alpha = alpha_bar / alpha_bar_before
     mean = (alpha_bar_before**0.5 * (1 - alpha) / (1 - alpha_bar)) * denoised
     mean = mean + (alpha**0.5 * (1 - alpha_bar_before) / (1 - alpha_bar)) * x
-    if before < 0 or z is None:
+    if t == 0 or z is None:
         return mean, denoised
     data = scheduler.config.get("data_deviation")
     if data is not None:
+        if before < 0:
+            return mean, denoised
         unknown = data**2 * (1 - alpha_bar) / (alpha_bar * data**2 + 1 - alpha_bar)
         known = (1 - alpha_bar_before) / (1 - alpha_bar) * (1 - alpha)
         share = alpha_bar_before * ((1 - alpha) / (1 - alpha_bar)) ** 2
