@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .datasets import Chips, read_chips
 from .dihedral import turn
 from .order import Order, step_generator
+from .precision import autocast
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def train_classifier(pixels: Tensor, labels: Tensor, classes: int, course: Cours
     for step in range(course.steps):
         chosen = torch.from_numpy(order.indices(step))
         seen, wanted = _augment(pixels[chosen].float().div(255), targets[chosen], course, step_generator(seed, step))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu"), wanted=True):
             logits = network(seen)
         loss = nn.functional.cross_entropy(logits.float(), wanted, label_smoothing=0.05)
         loss.backward()

@@ -67,7 +67,7 @@ def make_objective(recipe: Recipe, data: Path, folder: Path, device: torch.devic
     if recipe.objective == "residual":
         from .residual import ResidualObjective
 
-        return ResidualObjective(recipe, data)
+        return ResidualObjective(recipe, data, device)
     if recipe.objective == "ddpm":
         from .ddpm import NoiseObjective
 

@@ -18,6 +18,7 @@ from .dihedral import turn
 from .export import save_component, save_index
 from .metrics import psnr
 from .order import step_generator
+from .precision import autocast
 from .recipe import Recipe
 from .velocity import add_noise, alphas_cumprod, denoised, draw_timesteps, velocity
 
@@ -39,18 +40,19 @@ class ResidualObjective:
         recipe: options ``crop`` (fine pixels), ``residual_scales`` (one a factor), ``residual_deviation`` (see
             ``ResidualModel``), ``lean`` (of timesteps, see ``velocity``) and ``every`` (thins out validation).
         data: folder with the archives.
+        device: where the network lives.
     """
 
-    def __init__(self, recipe: Recipe, data: Path) -> None:
+    def __init__(self, recipe: Recipe, data: Path, device: torch.device) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe = recipe
+        self.recipe, self.device = recipe, device
         self.trained: nn.Module = UNet2DModel(
             sample_size=recipe.options["crop"] // FOLD,
             in_channels=96,
             out_channels=48,
             num_class_embeds=len(FACTORS),
             **recipe.network,
-        )
+        ).to(device)
         self.sources = [
             read_ucmerced(data, "train").pixels,
             read_naip(data),
@@ -75,10 +77,11 @@ class ResidualObjective:
         noise = torch.randn(x0.shape, generator=generator)
         t = draw_timesteps(len(x0), generator, lean=self.recipe.options["lean"])
         x = add_noise(x0, noise, t, self.alphas)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
-            v = predict_folded(self.trained, x, t, enlarged, around, _labels(x0, factor))
-        errors = (v.float() - velocity(x0, noise, t, self.alphas)).square()
-        return (errors * fold(loud(around))).mean()
+        target, weights = velocity(x0, noise, t, self.alphas), fold(loud(around))
+        inputs = [given.to(self.device) for given in (x, t, enlarged, around, _labels(x0, factor))]
+        with autocast(self.device, self.recipe.bf16):
+            v = predict_folded(self.trained, *inputs)
+        return ((v.float() - target.to(self.device)).square() * weights.to(self.device)).mean()
 
     def _crops(self, step: int, generator: torch.Generator) -> Tensor:
         """Three bands of random squares of random images, (B, 3, crop, crop) in 0..1, turned one of eight ways."""
@@ -109,8 +112,8 @@ class ResidualObjective:
                 x = torch.randn(fold(hr).shape, generator=torch.Generator().manual_seed(0))
                 parts = []
                 for noisy, at, *told in zip(x.split(8), t.split(8), enlarged.split(8), around.split(8)):
-                    v = predict_folded(averaged, noisy, at, *told, _labels(noisy, factor))
-                    parts.append(denoised(noisy, v, at, self.alphas))
+                    inputs = [given.to(self.device) for given in (noisy, at, *told, _labels(noisy, factor))]
+                    parts.append(denoised(noisy, predict_folded(averaged, *inputs).cpu(), at, self.alphas))
                 added = unfold(torch.cat(parts)) * around * self.scales[factor]
                 sharp = agree(enlarged + added, lr, factor).clamp(0, 1)
                 figures[f"{name}_{factor}x_gain"] = psnr(sharp, hr) - psnr(enlarged.clamp(0, 1), hr)
