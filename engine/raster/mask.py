@@ -66,7 +66,7 @@ class Polygons:
         try:
             collection = json.loads(content, parse_constant=_refuse)
             self._polygons = tuple(_on_grid(rings, grid) for rings in _polygons(collection))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
             if isinstance(error, MaskUnreadable):
                 raise
             raise MaskUnreadable("The mask is not a GeoJSON collection of polygons.") from error

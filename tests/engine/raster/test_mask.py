@@ -102,6 +102,15 @@ SQUARE = ring((0, 0), (5, 0), (5, 5), (0, 0))
         ),
         '{"type": "FeatureCollection", "features": [{"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, NaN],'
         " [2, 0], [0, 0]]]}}]}",
+        *(
+            json.dumps({"type": "FeatureCollection", "features": [{"geometry": {"type": kind, "coordinates": cut}}]})
+            for kind, cut in (
+                ("Polygon", [[]]),
+                ("Polygon", [[[1]]]),
+                ("Polygon", [[[], [1, 1], [2, 2]]]),
+                ("MultiPolygon", [[[]]]),
+            )
+        ),
         "[" * 100_000,
     ],
 )
