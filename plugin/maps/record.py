@@ -39,7 +39,7 @@ def write_record(layer: QgsRasterLayer, output: Output, provenance: Provenance) 
     if output.date:
         try:
             set_layer_date(layer, output.date)
-        except ValueError:  # the contract lets 31 February pass
+        except ValueError:  # a request's date is checked by the contract, the date of an output in a result is not
             log(tr("{} is no day of the calendar.").format(output.date))
 
 

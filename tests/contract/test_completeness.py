@@ -45,7 +45,14 @@ def test_the_guide_tells_about_every_task(task):
 @pytest.mark.parametrize("code", list(ErrorCode), ids=lambda code: code.value)
 def test_the_guide_says_what_to_do_about_every_error(code):
     text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
-    assert re.search(rf"^\| `{code.value}` \| .+ \| .+ \|$", text, re.MULTILINE)
+    assert len(re.findall(rf"^\| `{code.value}` \| .+ \| .+ \|$", text, re.MULTILINE)) == 1
+
+
+def test_the_guide_names_every_model_that_ships():
+    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    section = text[text.index("\n## Models") : text.index("\n## Privacy")]
+    shipped = {path.parent.name for path in (ROOT / "resources" / "models").glob("*/card.json")}
+    assert shipped and all(f"`{name}`" in section for name in shipped)
 
 
 @pytest.mark.parametrize("code", list(ErrorCode), ids=lambda code: code.value)
