@@ -33,6 +33,8 @@ def save_checkpoint(
 ) -> None:
     """Write the state beside the old one, give it its name, then remove the old one: a kill leaves one or the other.
 
+    A step that is saved already stays as it is, since its state follows from the recipe: nothing is taken away first.
+
     Args:
         folder: of the run.
         trained: the modules that the optimizers change.
@@ -40,6 +42,10 @@ def save_checkpoint(
         optimizers: over the parameters of ``trained``.
         progress: JSON values: step, seconds spent.
     """
+    before = find_checkpoint(folder)
+    target = folder / f"{_PREFIX}{progress['step']}"
+    if target.is_dir():
+        return
     names = {id(parameter): name for name, parameter in trained.named_parameters()}
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("trained", trained), ("averaged", averaged)):
@@ -47,8 +53,6 @@ def save_checkpoint(
     for optimizer in optimizers:
         for parameter, state in optimizer.state.items():
             tensors |= {f"optimizer/{names[id(parameter)]}/{key}": _kept(value) for key, value in state.items()}
-    before = find_checkpoint(folder)
-    target = folder / f"{_PREFIX}{progress['step']}"
     fresh = target.with_suffix(".writing")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
@@ -57,10 +61,8 @@ def save_checkpoint(
         save_file(shard, path, metadata={"progress": json.dumps(progress)})
         with open(path, "rb+") as file:
             os.fsync(file.fileno())
-    if target.exists():  # a run resumed at its end saves the same step again
-        shutil.rmtree(target)
     os.replace(fresh, target)
-    if before is not None and before != target:
+    if before is not None:
         shutil.rmtree(before)
 
 

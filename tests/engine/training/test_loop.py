@@ -1,5 +1,6 @@
 """A run that was killed goes on as if it had not been, and a budget is kept."""
 
+import contextlib
 import json
 
 import pytest
@@ -74,6 +75,21 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, mo
     assert all(torch.equal(value, before[key]) for key, value in read(tmp_path).items())
     run(recipe, Line(), tmp_path, Budget(steps=9), resume=True)
     assert [path.name for path in tmp_path.glob("checkpoint*")] == ["checkpoint-9"]
+
+
+def test_a_kill_while_the_same_step_is_saved_again_leaves_it(tmp_path, monkeypatch):
+    recipe = Recipe("line", "line", "line", {}, 16, 0.01)
+    run(recipe, Line(), tmp_path, Budget(steps=5))
+    before, trained = read(tmp_path), Line().trained
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr("os.replace", die)
+        checkpoint.save_checkpoint(tmp_path, trained, trained, [], {"step": 5, "seconds": 0.0})
+    assert find_checkpoint(tmp_path).name == "checkpoint-5"
+    assert all(torch.equal(value, before[key]) for key, value in read(tmp_path).items())
 
 
 def test_a_checkpoint_is_cut_into_small_files(tmp_path, monkeypatch):
