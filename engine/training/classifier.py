@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .datasets import Chips, read_chips
+from .datasets import ARCHIVES, Chips, read_chips
 from .dihedral import turn
+from .mark import archive_mark, keep, make_mark, read_kept
 from .order import Order, step_generator
 from .precision import autocast
 
@@ -93,6 +93,8 @@ def to_unit(chips: Chips) -> Tensor:
 def read_judge(name: str, data: Path, work: Path, seed: int = 8) -> ChipClassifier:
     """The classifier of a data set's train split; read from the folder that keeps it when it is there.
 
+    It is taught anew where the one there had another course or other data.
+
     Args:
         name: of the data set, one of ``COURSES``.
         data: folder with the archives.
@@ -100,17 +102,22 @@ def read_judge(name: str, data: Path, work: Path, seed: int = 8) -> ChipClassifi
         seed: of weights, order and turns. What is chosen by one judge should be reported by another.
     """
     cache = work / f"judge-{name}-{seed}.safetensors"
-    if cache.exists():
-        weights = load_file(cache)
+    mark = judge_mark(name, data, seed)
+    weights = read_kept(cache, mark)
+    if weights is not None:
         network = ChipClassifier(len(weights["head.bias"]), COURSES[name].pooling)
         network.load_state_dict(weights)
         return network.eval()
     chips = read_chips(name, data, "train")
     pixels = torch.from_numpy(chips.pixels).permute(0, 3, 1, 2)
     network = train_classifier(pixels, torch.from_numpy(chips.labels), len(chips.classes), COURSES[name], seed)
-    work.mkdir(parents=True, exist_ok=True)
-    save_file(network.state_dict(), cache)
+    keep(cache, network.state_dict(), mark)
     return network
+
+
+def judge_mark(name: str, data: Path, seed: int) -> str:
+    """What decides the weights of a judge: its course, the archive that it is taught from, its seed."""
+    return make_mark(course=asdict(COURSES[name]), data=archive_mark(data / ARCHIVES[name]), seed=seed)
 
 
 def train_classifier(pixels: Tensor, labels: Tensor, classes: int, course: Course, seed: int) -> ChipClassifier:

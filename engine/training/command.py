@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from .loop import Budget, Objective, run
+from .loop import Budget, Objective, check_free, run
 from .recipe import FOLDER, Recipe, read_recipe
 
 
@@ -44,6 +44,7 @@ def train(arguments: Sequence[str]) -> int:
         recipe = dataclasses.replace(recipe, batch=asked.batch)
     folder = asked.out / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
+    check_free(folder, asked.resume)
     gpu = asked.device == "cuda" or (asked.device == "auto" and torch.cuda.is_available())
     objective = make_objective(recipe, asked.data, folder, torch.device("cuda" if gpu else "cpu"))
     run(recipe, objective, folder, Budget(asked.minutes, asked.steps, asked.report_every), asked.resume)

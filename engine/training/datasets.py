@@ -14,6 +14,8 @@ from PIL import Image
 EUROSAT = "eurosat_rgb_mosaics.zip"
 UCMERCED = "ucmerced_rgb_q90.zip"
 CHANGE_SERIES = "change_series.zip"
+#: Data set that ``read_chips`` knows -> its archive.
+ARCHIVES = {"eurosat": EUROSAT, "ucmerced": UCMERCED}
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,17 @@ import diffusers
 import torch
 from diffusers import DDPMScheduler
 from diffusers.models.attention_processor import AttnProcessor
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..models.autoencoder import TileableAutoencoder
 from ..models.caption import FIELDS, CaptionTokens
 from ..models.schedulers import SCHEDULE
-from .datasets import Chips, read_chips
+from ..models.weights import digest
+from .datasets import ARCHIVES, Chips, read_chips
 from .dihedral import turn
 from .export import WEIGHTS, save_component, save_index
+from .mark import FILE, archive_mark, keep, make_mark, read_kept
 from .order import Order, step_generator
 from .precision import autocast
 from .recipe import Recipe
@@ -38,7 +40,7 @@ class LatentObjective:
             ``drop_text`` and ``drop_gsd`` (probabilities) and ``every`` (1 takes all chips, 2 every second).
         data: folder with the archives.
         decoder: folder of the decoder's run: its fitted transform makes the latents, its latest decoder is exported.
-        cache: file that keeps the encoded data set.
+        cache: file that keeps the encoded data set; made anew where data, ``every`` or transform are others.
         device: where the networks and the latents live; on a GPU the denoiser is compiled.
     """
 
@@ -47,10 +49,11 @@ class LatentObjective:
         self.autoencoder = read_component(TileableAutoencoder, decoder / "fitted")
         every, name = recipe.options.get("every", 1), recipe.options["data"]
         train, val = read_chips(name, data, "train").every(every), read_chips(name, data, "val").every(every)
-        if not cache.exists():
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"train": self._encode(train, range(8)), "val": self._encode(val, range(1))}, cache)
-        encoded = load_file(cache)
+        mark = make_mark(data=archive_mark(data / ARCHIVES[name]), every=every, fitted=_mark(decoder / "fitted"))
+        encoded = read_kept(cache, mark)
+        if encoded is None:
+            encoded = {"train": self._encode(train, range(8)), "val": self._encode(val, range(1))}
+            keep(cache, encoded, mark)
         self.latents, self.held_out = encoded["train"].to(device), encoded["val"][0].to(device)
         self.labels, self.held_labels = torch.from_numpy(train.labels), torch.from_numpy(val.labels)
         self.log_gsd = math.log2(train.gsd)
@@ -120,7 +123,8 @@ class LatentObjective:
         save_component(averaged["denoiser"], folder / "unet")
         save_component(averaged["caption"], folder / "caption")
         latest = self.decoder / "export" / "vae"
-        shutil.copytree(latest if latest.is_dir() else self.decoder / "fitted", folder / "vae")
+        source = latest if latest.is_dir() else self.decoder / "fitted"
+        shutil.copytree(source, folder / "vae", ignore=shutil.ignore_patterns(FILE))
         DDPMScheduler(**SCHEDULE, clip_sample=False).save_config(folder / "scheduler")
         components = {
             "unet": ("diffusers", type(averaged["denoiser"]).__name__),
@@ -149,3 +153,10 @@ def read_component(kind: type[TileableAutoencoder], folder: Path) -> TileableAut
     network = kind.from_config(kind.load_config(folder))
     network.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
     return network.eval().requires_grad_(False)
+
+
+def _mark(component: Path) -> str:
+    """Short hash of an exported network: its configuration and its weights."""
+    return make_mark(
+        config=(component / "config.json").read_text("utf-8"), weights=digest((component / WEIGHTS).read_bytes())
+    )

@@ -90,6 +90,16 @@ def make_optimizers(trained: nn.Module, recipe: Recipe) -> list[torch.optim.Opti
     return optimizers
 
 
+def check_free(folder: Path, resume: bool) -> None:
+    """See that no run would be overwritten; before an objective is made, which may fit and encode anew.
+
+    Raises:
+        FileExistsError: the folder holds a run and ``resume`` is off.
+    """
+    if find_checkpoint(folder) and not resume:
+        raise FileExistsError(f"{folder} holds a run already: resume it or choose another folder")
+
+
 def run(recipe: Recipe, objective: Objective, folder: Path, budget: Budget, resume: bool = False) -> dict[str, float]:
     """Train until the budget is spent, and export the averaged weights to ``folder/export``.
 
@@ -110,8 +120,7 @@ def run(recipe: Recipe, objective: Objective, folder: Path, budget: Budget, resu
         FileExistsError: the folder holds another run and ``resume`` is off.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if find_checkpoint(folder) and not resume:
-        raise FileExistsError(f"{folder} holds a run already: resume it or choose another folder")
+    check_free(folder, resume)
     (folder / "recipe.json").write_text(recipe.to_json(), encoding="utf-8")
     trained = objective.trained
     averaged = copy.deepcopy(trained).requires_grad_(False).eval()

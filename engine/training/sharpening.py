@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..models.autoencoder import TileableAutoencoder
-from .datasets import read_chips
+from .datasets import ARCHIVES, read_chips
 from .dihedral import turn
 from .export import save_component
 from .latent import read_component
+from .mark import archive_mark, is_kept, keep_folder, make_mark
 from .metrics import gradient_energy, psnr
 from .order import Order, step_generator
 from .precision import autocast
@@ -35,7 +37,7 @@ class SharpeningObjective:
             ``transform``), ``crop`` (pixels), ``latent_noise``, the weights ``texture``, ``grid``, ``critic`` and
             ``pixels``, ``critic_from`` (step) and ``every`` (1 takes all chips, 2 every second).
         data: folder with the archives.
-        fitted: folder that keeps the fitted autoencoder.
+        fitted: folder that keeps the fitted autoencoder; made anew where the data or its settings are others.
         device: where the networks live.
     """
 
@@ -45,9 +47,15 @@ class SharpeningObjective:
         train, val = read_chips(name, data, "train").every(every), read_chips(name, data, "val").every(4 * every)
         self.pixels = torch.from_numpy(train.pixels).permute(0, 3, 1, 2).contiguous()
         self.held_out = torch.from_numpy(val.pixels).permute(0, 3, 1, 2).float().div(255)
-        if not fitted.is_dir():
-            whitening = recipe.options["whitening"]
-            save_component(fit_autoencoder(self.pixels, recipe.network, whitening, recipe.seed), fitted)
+        decides: dict[str, Any] = {
+            "network": recipe.network,
+            "whitening": recipe.options["whitening"],
+            "seed": recipe.seed,
+        }
+        mark = make_mark(data=archive_mark(data / ARCHIVES[name]), every=every, **decides)
+        if not is_kept(fitted, mark):
+            autoencoder = fit_autoencoder(self.pixels, **decides)
+            keep_folder(fitted, lambda folder: save_component(autoencoder, folder), mark)
         self.autoencoder = read_component(TileableAutoencoder, fitted).to(device)
         detail = self.autoencoder.detail.train().requires_grad_(True)
         self.trained: nn.Module = nn.ModuleDict({"detail": detail, "critic": make_critic().to(device)})
