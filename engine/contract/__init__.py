@@ -1,6 +1,6 @@
 """What the plugin and the engine say to each other. Standard library only, Python 3.9."""
 
-from .estimate import CHUNK, DEFAULT_GFLOPS, PIXELS_LIMIT, Estimate, estimate
+from .estimate import CHUNK, DEFAULT_GFLOPS, FRAMES_MEMORY, PIXELS_LIMIT, Estimate, estimate
 from .geobox import Affine, Bounds, GeoBox, Window
 from .messages import (
     PROTOCOL,
@@ -20,6 +20,7 @@ from .messages import (
 from .modelcard import Measure, ModelCard
 from .outcomes import ErrorCode, Failure, Input, JobState, Output, Provenance, Result, Role
 from .requests import (
+    FRAMES_LIMIT,
     GSD_LIMIT,
     PROMPT_LIMIT,
     SAMPLES_LIMIT,
@@ -41,6 +42,8 @@ from .wire import LINE_LIMIT, WireError, dumps, loads
 __all__ = [
     "CHUNK",
     "DEFAULT_GFLOPS",
+    "FRAMES_LIMIT",
+    "FRAMES_MEMORY",
     "GSD_LIMIT",
     "LINE_LIMIT",
     "PIXELS_LIMIT",

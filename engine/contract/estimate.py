@@ -10,6 +10,8 @@ from .requests import Edit, Generate, Request, SuperResolve
 
 #: Side in output pixels of the square that is computed, committed and never computed again.
 CHUNK = 256
+#: Most bytes of windows that the engine remembers with their way from noise, where pictures of it are kept.
+FRAMES_MEMORY = 512 * 1024 * 1024
 #: Rate of two ordinary CPU cores, GFLOP/s, until a finished job has told the real one.
 DEFAULT_GFLOPS = 60.0
 #: Largest result, in pixels of one band.
@@ -26,7 +28,8 @@ class Estimate:
         windows: network windows over all samples.
         seconds: wall time, at the rate that was given.
         gflop: work of the networks.
-        memory_mb: resident memory of the engine.
+        memory_mb: resident memory of the engine, in MB of 10**6 bytes; an upper bound where pictures on the way from
+            noise are kept.
         disk_mb: free space needed while the job runs, results included, in MB of 10**6 bytes.
     """
 
@@ -95,9 +98,23 @@ def estimate(
         windows=windows,
         seconds=5.0 + gflop / gflops + samples * (1 + frames) * pixels * bands / 2e7,
         gflop=gflop,
-        memory_mb=card.memory_mb,
+        memory_mb=card.memory_mb + math.ceil(_frames_memory(frames, windows, card) / 1e6),
         disk_mb=raw / 1e6 + 10.0,
     )
+
+
+def _frames_memory(frames: int, windows: int, card: ModelCard) -> int:
+    """Most bytes that pictures on the way from noise take beyond what the card says; 0 where none are kept.
+
+    Each window then is ``frames`` float32 pictures of it: those of earlier chunks are remembered up to
+    ``FRAMES_MEMORY``, and those of the chunk at work are there twice while they are put together. A card does not say
+    how large its latents are: one number a pixel is more than any autoencoder here makes of it, and where there is
+    nothing to decode the pictures are the pixels themselves. Most models take less than this.
+    """
+    numbers = 1 if card.gflop_decode_per_megapixel else len(card.bands)
+    window = frames * numbers * card.window * card.window * 4
+    at_work = min(windows, _windows(CHUNK, card) ** 2)
+    return min(FRAMES_MEMORY, windows * window) + 2 * at_work * window
 
 
 def _windows(pixels: int, card: ModelCard) -> int:

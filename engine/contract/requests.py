@@ -19,6 +19,8 @@ SAMPLES_LIMIT = 64
 STEPS_LIMIT = 1000
 #: Most pictures that are kept of one sample on its way from noise.
 TRAJECTORY_LIMIT = 100
+#: Most pictures that are kept of all samples of a job together: each becomes a layer, which QGIS adds in about 20 ms.
+FRAMES_LIMIT = 200
 #: Pixels are smaller than so many metres on the ground.
 GSD_LIMIT = 1e6
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -125,7 +127,7 @@ class Generate:
         latitude: of the extent's centre, degrees north.
         sampling: how.
         trajectory: how many pictures to keep of each sample on its way from noise, 0 for none, at most as many as
-            there are steps. The last of them is the result.
+            there are steps, and at most ``FRAMES_LIMIT`` over all samples. The last of them is the result.
     """
 
     model: str
@@ -147,6 +149,8 @@ class Generate:
             raise ValueError("gsd must be metres per pixel, above 0")
         if not 0 <= self.trajectory <= min(self.sampling.steps, TRAJECTORY_LIMIT):
             raise ValueError(f"trajectory must be from 0 to the steps, at most {TRAJECTORY_LIMIT}")
+        if self.sampling.samples * self.trajectory > FRAMES_LIMIT:
+            raise ValueError(f"trajectory times samples must be at most {FRAMES_LIMIT}: keep fewer pictures of each")
 
 
 @dataclass(frozen=True)

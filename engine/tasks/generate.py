@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..context import JobContext
-from ..contract import CHUNK, PIXELS_LIMIT, Generate, GeoBox, ModelCard, Window
+from ..contract import CHUNK, FRAMES_MEMORY, PIXELS_LIMIT, Generate, GeoBox, ModelCard, Window
 from ..diffusion import noise
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict, classifier_free
@@ -29,8 +29,6 @@ from .trajectory import Recorder, kept_states
 
 #: Side in output pixels of the squares that are decoded at once, on absolute multiples of it.
 BLOCK = CHUNK // 2
-#: Bytes of denoised windows that are remembered with their way from noise.
-FILMED = 4 * REMEMBERED
 #: Pixels drawn beyond the extent where the picture is resampled afterwards.
 MARGIN = 4
 
@@ -80,7 +78,7 @@ class _Drawing:
         self._origin = request.lattice.anchor()
         self._lattice = Lattice(model.window, model.stride)
         # windows are larger by the pictures of their way: neighbours still find those that they share
-        self._cache = TileCache(REMEMBERED if not request.trajectory else FILMED)
+        self._cache = TileCache(REMEMBERED if not request.trajectory else FRAMES_MEMORY)
         self._frames = max(1, request.trajectory)
         self._canvas = Canvas(request.lattice, len(model.card.bands), "uint8")
         condition = model.condition(request)

@@ -6,7 +6,7 @@ from qgis.core import QgsProject
 from qgis.gui import QgsDoubleSpinBox, QgsMapCanvas
 from qgis.PyQt.QtWidgets import QWidget
 
-from ...engine.contract import DEFAULT_GFLOPS, Estimate, Failure, Generate, ModelCard, estimate
+from ...engine.contract import DEFAULT_GFLOPS, FRAMES_LIMIT, Estimate, Failure, Generate, ModelCard, estimate
 from ..jobs import Draft
 from ..maps.grid import Place, crs_of, place
 from ..report import Problem, tr
@@ -46,6 +46,7 @@ class GeneratePanel(Panel):
         self.crs = CrsInput()
         self.trajectory = TrajectoryInput()
         self._lay_out()
+        self.samples.valueChanged.connect(self.trajectory.follow_samples)  # before any announcement of it
         self._follow(self.extent, self.date, self.prompt, self.negative)
         self.gsd.valueChanged.connect(self._announce)
         self.crs.crsChanged.connect(self._announce)
@@ -182,6 +183,8 @@ class GeneratePanel(Panel):
     def _write_notes(self) -> None:
         count = self.trajectory.value()
         played = tr("Played by the Temporal Controller as an animation of {} pictures, a day each.").format(count)
+        if self.trajectory.is_bound_by_samples():
+            played += " " + tr("More can be kept of fewer samples: a job keeps at most {}.").format(FRAMES_LIMIT)
         self.more.note(self.trajectory, played if count else "")
         card = self.model.card
         if card is None:

@@ -13,7 +13,7 @@ from qgis.core import (
     QgsProcessingParameterString,
 )
 
-from ...engine.contract import TRAJECTORY_LIMIT, ErrorCode, Generate, ModelCard
+from ...engine.contract import FRAMES_LIMIT, TRAJECTORY_LIMIT, ErrorCode, Generate, ModelCard
 from .. import cards
 from ..jobs import Draft
 from ..maps.grid import place
@@ -82,7 +82,7 @@ class GenerateAlgorithm(AfterimageAlgorithm):
         )
         trajectory = QgsProcessingParameterNumber(
             "TRAJECTORY",
-            tr("Keep the steps as an animation of so many pictures"),
+            tr("Keep the steps as an animation of so many pictures (at most {} over all samples)").format(FRAMES_LIMIT),
             QgsProcessingParameterNumber.Type.Integer,
             0,
             False,

@@ -1,10 +1,24 @@
 """What a request will take: counted by hand for small cases, and growing as it must."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
-from afterimage.engine.contract import CHUNK, Generate, GeoBox, ModelCard, Sampling, Source, SuperResolve, estimate
+from afterimage.engine.contract import (
+    CHUNK,
+    FRAMES_MEMORY,
+    Generate,
+    GeoBox,
+    ModelCard,
+    Sampling,
+    Source,
+    SuperResolve,
+    estimate,
+    loads,
+)
 
+MODELS = Path(__file__).resolve().parents[2] / "resources" / "models"
 CARD = ModelCard(
     id="m",
     name="M",
@@ -53,6 +67,32 @@ def test_guidance_calls_the_network_twice_and_samples_are_drawn_one_by_one():
     assert guided.gflop == 2 * once.gflop
     assert (three.tiles, three.windows, three.gflop) == (3 * once.tiles, 3 * once.windows, 3 * once.gflop)
     assert three.disk_mb > once.disk_mb
+
+
+def test_pictures_on_the_way_from_noise_take_memory_and_no_more_than_is_remembered():
+    def memory(side: int, trajectory: int, **sampling: float) -> int:
+        asked = dataclasses.replace(generate(side, side, steps=50, **sampling), trajectory=trajectory)
+        return estimate(asked, CARD).memory_mb - CARD.memory_mb
+
+    picture = 3 * 64 * 64 * 4  # bytes of one float32 picture of a window
+    assert memory(256, 0) == memory(8192, 0) == 0
+    # one chunk: its 11 by 11 windows, remembered and twice while they are put together
+    assert memory(256, 2) == pytest.approx(3 * 11**2 * 2 * picture / 1e6, abs=1)
+    assert memory(256, 2) < memory(256, 4) < memory(256, 50) < memory(512, 50)
+    # many chunks or samples: as much as is remembered, and the chunk at work
+    assert memory(8192, 50) == pytest.approx((FRAMES_MEMORY + 2 * 11**2 * 50 * picture) / 1e6, abs=1)
+    assert memory(8192, 50) == memory(16384, 50) == memory(8192, 50, samples=4)
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*/vae/config.json")), ids=lambda path: path.parts[-3])
+def test_latents_are_counted_as_no_less_than_they_are(path):
+    code = json.loads(path.read_text(encoding="utf-8"))
+    card = loads(ModelCard, (path.parents[1] / "card.json").read_bytes())
+    asked = dataclasses.replace(generate(256, 256, steps=50), trajectory=50)
+    found = estimate(asked, card)
+    window = 50 * code["latent_channels"] * (card.window // code["scale"]) ** 2 * 4
+    least = min(FRAMES_MEMORY, found.windows * window) / 1e6
+    assert card.memory_mb + least <= found.memory_mb
 
 
 def test_bands_are_refined_in_groups_of_three():

@@ -233,6 +233,8 @@ def test_what_is_no_message_is_refused_with_the_place(line, where):
         (("gsd",), 0, "gsd must be"),
         (("gsd",), 10**400, "finite number"),
         (("prompt",), None, "expected str"),
+        (("trajectory",), 25, "trajectory must be"),
+        (("sampling", "samples"), 26, "trajectory times samples must be at most 200"),
     ],
 )
 def test_a_request_that_cannot_be_is_refused_with_the_place(path, value, where):
@@ -243,6 +245,13 @@ def test_a_request_that_cannot_be_is_refused_with_the_place(path, value, where):
     inner[path[-1]] = value
     with pytest.raises(WireError, match=where):
         loads(Job, json.dumps(data))
+
+
+def test_as_many_pictures_as_a_job_may_keep_are_no_error():
+    sampling = dataclasses.replace(GENERATE.sampling, samples=contract.FRAMES_LIMIT // GENERATE.trajectory)
+    asked = dataclasses.replace(GENERATE, sampling=sampling)
+    assert asked.trajectory * asked.sampling.samples == contract.FRAMES_LIMIT
+    assert loads(Job, dumps(Job("j", asked))).request == asked
 
 
 def test_numbers_that_are_none_are_refused():

@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from afterimage.engine.contract import ErrorCode, Generate
+from afterimage.engine.contract import FRAMES_LIMIT, SAMPLES_LIMIT, ErrorCode, Generate
 from afterimage.plugin.panels import GeneratePanel
 from afterimage.plugin.report import Problem
 from qgis.core import QgsCoordinateReferenceSystem, QgsRectangle
@@ -272,6 +272,22 @@ def test_the_steps_are_kept_as_pictures_and_never_more_than_there_are(placed):
     placed.trajectory.setValue(0)
     assert placed.estimate().disk_mb < plain.disk_mb
     assert placed.more.note_text(placed.trajectory) == ""
+
+
+def test_the_pictures_of_all_samples_stay_within_what_a_job_keeps(placed):
+    placed.sampling.steps.setValue(40)
+    placed.trajectory.setValue(30)
+    seen = []
+    placed.changed.connect(lambda: seen.append(placed.estimate()))
+    placed.samples.setValue(6)
+    assert placed.trajectory.value() == 30 and "fewer samples" not in placed.more.note_text(placed.trajectory)
+    placed.samples.setValue(SAMPLES_LIMIT)
+    assert placed.trajectory.value() == FRAMES_LIMIT // SAMPLES_LIMIT
+    assert "at most 200" in placed.more.note_text(placed.trajectory)
+    assert seen and None not in seen  # no announcement in between of more than the contract lets pass
+    placed.samples.setValue(1)
+    placed.trajectory.setValue(40)
+    assert placed.draft().request.trajectory == 40 and "fewer samples" not in placed.more.note_text(placed.trajectory)
 
 
 def test_the_number_of_pictures_is_remembered(placed):

@@ -490,6 +490,10 @@ def test_the_way_from_noise_is_asked_for_and_has_a_limit(generate, context):
     assert draft(generate, context, **asked, TRAJECTORY=12).request.trajectory == 12
     is_well, text = generate.create().checkParameterValues({**asked, "TRAJECTORY": 13, "OUTPUT": "a.tif"}, context)
     assert not is_well and text.startswith("INVALID_REQUEST") and "trajectory" in text.lower()
+    many = {**asked, "TRAJECTORY": 12, "SAMPLES": 17, "OUTPUT": "a.tif"}
+    is_well, text = generate.create().checkParameterValues(many, context)
+    assert not is_well and text.startswith("INVALID_REQUEST") and "at most 200" in text
+    assert draft(generate, context, **{**asked, "TRAJECTORY": 12, "SAMPLES": 16}).request.sampling.samples == 16
     definition = generate.parameterDefinition("TRAJECTORY")
     assert definition.flags() & QgsProcessingParameterDefinition.Flag.FlagAdvanced
 
