@@ -1,6 +1,6 @@
 """Where to change a raster: a polygon drawn on the map, the polygons of a layer, or all of it."""
 
-from typing import List, Optional, Set
+from typing import List, Optional
 
 from qgis.core import (
     QgsApplication,
@@ -10,7 +10,7 @@ from qgis.core import (
     QgsVectorLayer,
 )
 from qgis.gui import QgsMapCanvas, QgsMapLayerComboBox, QgsRubberBand
-from qgis.PyQt.QtCore import QEvent, Qt, pyqtSignal
+from qgis.PyQt.QtCore import QEvent, Qt, QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QToolButton, QVBoxLayout, QWidget
 
 from ...engine.contract import ErrorCode, Failure
@@ -20,6 +20,9 @@ from .fields import Note
 from .polygontool import PolygonTool, polygon_band
 
 DRAWN, LAYER, WHOLE = "drawn", "layer", "whole"
+#: Milliseconds for which a layer has to rest before its polygons are read again. A layer says each feature that is
+#: added or deleted, and reading them all each time would take seconds for some thousand.
+_REST = 200
 
 
 class MaskInput(QWidget):
@@ -44,7 +47,11 @@ class MaskInput(QWidget):
         self._crs = QgsCoordinateReferenceSystem()
         self._band: Optional[QgsRubberBand] = None
         self._tool: Optional[PolygonTool] = None
-        self._watched: Set[str] = set()
+        self._followed: Optional[QgsVectorLayer] = None
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_REST)
+        self._rest.timeout.connect(self._announce)
         self.kind = QComboBox(self)
         self.kind.setObjectName("mask")
         if canvas is not None:
@@ -182,6 +189,7 @@ class MaskInput(QWidget):
             self._tool = PolygonTool(self._canvas)
             self._tool.finished.connect(self._drawn)
             self._tool.left.connect(self._follow_tool)
+            self.destroyed.connect(self._tool.discard)
         self._canvas.setMapTool(self._tool)
         self._follow_tool()
 
@@ -207,14 +215,26 @@ class MaskInput(QWidget):
         self._show_polygon()
 
     def _follow_layer(self, *_: object) -> None:
-        layer = self.layer.currentLayer()
-        if isinstance(layer, QgsVectorLayer) and layer.id() not in self._watched:
-            self._watched.add(layer.id())
-            for signal in (layer.selectionChanged, layer.geometryChanged, layer.featureAdded, layer.featureDeleted):
-                signal.connect(self._announce)
-            layer.crsChanged.connect(self._announce)
-            layer.dataSourceChanged.connect(self._announce)
+        layer = self.layer.currentLayer() if self.kind.currentData() == LAYER else None
+        if layer is not self._followed:
+            if self._followed is not None:
+                self._followed.willBeDeleted.disconnect(self._forget_layer)
+                for signal in _edits(self._followed):
+                    signal.disconnect(self._wait)
+            self._followed = layer if isinstance(layer, QgsVectorLayer) else None
+            if self._followed is not None:
+                self._followed.willBeDeleted.connect(self._forget_layer)
+                for signal in _edits(self._followed):
+                    signal.connect(self._wait)
         self._announce()
+
+    def _forget_layer(self) -> None:
+        """The layer that was followed ends, and its connections with it."""
+        self._followed = None
+
+    def _wait(self, *_: object) -> None:
+        """Announce once for all that happens to the layer until it rests."""
+        self._rest.start()
 
     def _show_polygon(self, *_: object) -> None:
         """Put the drawn polygon on the map, or take it off."""
@@ -230,4 +250,11 @@ class MaskInput(QWidget):
             self._band.setToGeometry(self._geometry, self._crs)
 
     def _announce(self, *_: object) -> None:
+        self._rest.stop()
         self.changed.emit()
+
+
+def _edits(layer: QgsVectorLayer) -> tuple:
+    """The signals after which the polygons of a layer may be others."""
+    features = (layer.selectionChanged, layer.geometryChanged, layer.featureAdded, layer.featureDeleted)
+    return (*features, layer.crsChanged, layer.dataSourceChanged)

@@ -40,6 +40,14 @@ class PolygonTool(QgsMapTool):
         self._corners: List[QgsPointXY] = []
         self._band = polygon_band(canvas, filled=True)
 
+    def discard(self) -> None:
+        """Leave the map for good: the map owns the tool and what it draws, and would keep both as long as it lives."""
+        self.blockSignals(True)  # whoever listens may be gone already
+        self.canvas().unsetMapTool(self)
+        self.canvas().scene().removeItem(self._band)
+        self._band = None
+        self.deleteLater()
+
     def activate(self) -> None:
         """Begin a new polygon."""
         super().activate()

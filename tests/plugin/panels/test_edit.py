@@ -15,8 +15,8 @@ from qgis.core import (
     QgsRectangle,
     QgsVectorLayer,
 )
-from qgis.gui import QgsMapCanvas
-from qgis.PyQt.QtCore import QPoint, Qt
+from qgis.gui import QgsMapCanvas, QgsMapTool
+from qgis.PyQt.QtCore import QCoreApplication, QEvent, QPoint, Qt
 
 from .conftest import painter, write_raster
 
@@ -225,6 +225,78 @@ def test_a_selection_is_followed(picture, parcels, make, qtbot):
     with qtbot.waitSignal(panel.changed):
         parcels.selectAll()
     assert panel.problems() == []
+
+
+def boxes(count):
+    """Rectangles on the raster, as features."""
+    for number in range(count):
+        x, y = 300000 + number % 50 * 3, 5299700 + number // 50 * 3
+        feature = QgsFeature()
+        feature.setGeometry(QgsGeometry.fromRect(QgsRectangle(x, y, x + 2, y + 2)))
+        yield feature
+
+
+def test_many_edits_of_a_layer_are_followed_once(picture, parcels, make, qtbot):
+    panel = make()
+    panel.prompt.add("river")
+    panel.mask.choose("layer")
+    panel.mask.selected_only.setChecked(True)
+    seen = []
+    panel.changed.connect(lambda: seen.append(panel.mask.problems()))
+    parcels.startEditing()
+    with qtbot.waitSignal(panel.changed):
+        parcels.addFeatures(list(boxes(300)))
+        parcels.selectAll()
+    assert seen == [[]]
+    with qtbot.waitSignal(panel.changed):
+        parcels.deleteSelectedFeatures()
+    assert len(seen) == 2 and [problem.code for problem in seen[1]] == [ErrorCode.MASK_EMPTY]
+    parcels.rollBack()
+
+
+def test_only_the_layer_that_is_chosen_is_followed(picture, parcels, make, qtbot):
+    free = parcels.receivers(parcels.featureAdded)
+    panel = make()
+    panel.mask.layer.setLayer(parcels)
+    assert parcels.receivers(parcels.featureAdded) == free  # a drawn polygon is asked for
+    panel.mask.choose("layer")
+    panel.mask.choose("layer")
+    assert parcels.receivers(parcels.featureAdded) == free + 1
+    parcels.startEditing()
+    parcels.addFeatures(list(boxes(3)))
+    panel.mask.choose("whole")
+    with qtbot.assertNotEmitted(panel.changed, wait=400):
+        parcels.selectAll()
+    panel.mask.choose("layer")
+    panel.mask.layer.setLayer(add_polygons(FIELD))
+    assert parcels.receivers(parcels.featureAdded) == free
+    with qtbot.assertNotEmitted(panel.changed, wait=400):
+        parcels.selectAll()
+    panel.mask.layer.setLayer(parcels)
+    parcels.rollBack()
+    with qtbot.waitSignal(panel.changed):
+        QgsProject.instance().removeMapLayer(parcels.id())
+    assert panel.mask.layer.currentLayer().featureCount() == 1 and panel.mask.problems() == []
+    panel.mask.choose("whole")  # nothing of the layer that is gone is asked
+
+
+def test_nothing_is_left_on_the_map_when_the_form_ends(picture, make, canvas, qtbot):
+    def left():
+        bands = [item for item in canvas.scene().items() if type(item).__name__ == "QgsRubberBand"]
+        return len(bands), len(canvas.findChildren(QgsMapTool)), canvas.mapTool()
+
+    before = left()
+    panel = EditPanel(canvas)
+    panel.set_cards((editor(),))
+    panel.show()
+    draw(panel, qtbot, canvas, *CORNERS)
+    qtbot.mouseClick(panel.mask.draw_button, LEFT)
+    assert left()[1] == before[1] + 1
+    panel.hide()
+    panel.deleteLater()
+    for _ in range(2):  # the form, and then what it gave up
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert left() == before
 
 
 def test_without_a_polygon_layer_it_says_so(picture, make):
