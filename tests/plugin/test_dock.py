@@ -8,6 +8,7 @@ from afterimage.plugin.dock import Dock
 from afterimage.plugin.link.channel import ProcessChannel
 from afterimage.plugin.session import Session
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRectangle, QgsSettings
+from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtWidgets import (
     QAbstractButton,
@@ -38,13 +39,15 @@ def session(qgis_app, fake_python, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def canvas(qgis_canvas, qgis_new_project):
-    crs = QgsCoordinateReferenceSystem("EPSG:32633")
+def canvas(qgis_new_project):
+    """A map of its own, 2 by 1 kilometres whatever other tests did to the shared one."""
+    canvas, crs = QgsMapCanvas(), QgsCoordinateReferenceSystem("EPSG:32633")
     QgsProject.instance().setCrs(crs)
-    qgis_canvas.setDestinationCrs(crs)
-    qgis_canvas.setRotation(0)
-    qgis_canvas.setExtent(QgsRectangle(300000, 5300000, 302000, 5301000))
-    return qgis_canvas
+    canvas.setDestinationCrs(crs)
+    canvas.resize(400, 200)
+    canvas.show()
+    canvas.setExtent(QgsRectangle(300000, 5300000, 302000, 5301000))
+    return canvas
 
 
 @pytest.fixture
