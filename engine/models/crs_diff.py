@@ -22,7 +22,7 @@ from .latent_diffusion import Branch, Parts, two_branches
 from .layout import Layout
 from .local_adapter import ContentTokens, LocalAdapter, adapter_key
 from .stable_diffusion import StockUNet
-from .statedict import build, fill, read_tensors, renamed, without
+from .statedict import build, described, fill, read_tensors, renamed, without
 from .text import TextEncoder, load_tokenizer, make_tower
 from .vae import make_codec
 from .weights import read_json
@@ -318,12 +318,8 @@ def load_model(layout: Layout) -> CrsDiff:
         raise WeightsDamaged(
             f"The checkpoint has {len(surplus)} tensors that no part of CRS-Diff takes ({surplus[0]})."
         )
-    try:
+    with described("checkpoint", "CRS-Diff"):
         return _assembled(params, parts, tensors.get("betas"), folder)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InvalidRequest):
-            raise
-        raise WeightsDamaged(f"The configuration beside the checkpoint does not make CRS-Diff: {error}.") from error
 
 
 def _assembled(

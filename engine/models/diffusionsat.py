@@ -19,7 +19,7 @@ from ..errors import InvalidRequest, WeightsDamaged
 from .latent_diffusion import Branch, Parts, load_parts, two_branches
 from .layout import Layout
 from .stable_diffusion import StockUNet
-from .statedict import build, component_tensors, fill, without
+from .statedict import build, component_tensors, described, fill, without
 from .weights import read_json
 
 #: Field -> (what is added to it, the span that is mapped to 0..1000), in the network's order. Angles in degrees, gsd in
@@ -151,7 +151,7 @@ def split_embedding(
 ) -> tuple[dict[str, Tensor], MetadataEmbedding]:
     """(the tensors of the stock network, the metadata embedding), strictly. Raises WeightsDamaged."""
     rest, own = without(tensors, EMBEDDING)
-    with torch.device("meta"):
+    with described("metadata embedding"), torch.device("meta"):
         embedding = MetadataEmbedding(config)
     return rest, fill(embedding, own, "metadata embedding")
 

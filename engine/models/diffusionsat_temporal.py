@@ -19,7 +19,7 @@ from ..errors import InvalidRequest
 from .diffusionsat import UNKNOWN, checked_parts, load_unet, split_embedding
 from .diffusionsat_control import OWN, ControlledDiffusionSat, stock_options
 from .layout import Layout
-from .statedict import build, component_tensors, fill
+from .statedict import build, component_tensors, described, fill
 from .weights import read_json
 
 #: Heads, their size and the norm groups of the attention over time behind the first convolution, whatever the
@@ -176,7 +176,7 @@ def load_model(layout: Layout) -> TemporalDiffusionSat:
     config = read_json(layout.controlnet / "config.json")
     tensors, embedding = split_embedding(component_tensors(layout.controlnet), config)
     trunk = build(ControlNetModel, stock_options(config), "ControlNet", own=OWN)
-    with torch.device("meta"):
+    with described("ControlNet"), torch.device("meta"):
         widths = tuple(config["conditioning_embedding_out_channels"])
         trunk.controlnet_cond_embedding = FrameHint(
             int(config["conditioning_in_channels"]), widths, int(config["block_out_channels"][0])

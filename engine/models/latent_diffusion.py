@@ -16,6 +16,7 @@ from ..diffusion.guidance import Predict
 from ..diffusion.loop import sample
 from ..errors import InvalidRequest, UnknownScheduler, WeightsMissing
 from .layout import Layout
+from .statedict import described
 from .text import TextEncoder, load_text
 from .vae import PictureCodec, load_codec
 from .weights import read_json
@@ -236,13 +237,15 @@ def make_sampler(name: str, config: Mapping[str, Any], mended: Mapping[str, Any]
 
     Raises:
         UnknownScheduler: of a class that is not known here.
+        WeightsDamaged: its configuration makes none.
     """
     kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
     if kind is None:
         raise UnknownScheduler(f"There is no scheduler {name[:60]!r} here.", "Choose another scheduler.")
     known = inspect.signature(kind.__init__).parameters
     given = {key: value for key, value in config.items() if not key.startswith("_")}
-    scheduler = kind.from_config({**given, **{key: value for key, value in mended.items() if key in known}})
+    with described("scheduler", name):
+        scheduler = kind.from_config({**given, **{key: value for key, value in mended.items() if key in known}})
     try:
         stochastic.draws_noise(scheduler)
     except ValueError as error:

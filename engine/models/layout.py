@@ -139,7 +139,7 @@ def _family(unet: Mapping[str, Any], pipeline: str) -> tuple[str, str]:
     """(family, kind) of a U-Net; ``pipeline`` is the class that ``model_index.json`` names."""
     channels, embedding = unet.get("in_channels"), unet.get("class_embed_type")
     kinds = {4: "text to image", 8: "instruction", 9: "inpainting"}
-    if channels not in kinds:
+    if not isinstance(channels, int) or channels not in kinds:
         raise UnknownModel(f"A U-Net with {channels} input channels belongs to no family that is known here.")
     kind = kinds[channels]
     if is_satellite(unet):

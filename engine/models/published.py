@@ -11,6 +11,7 @@ import torch
 from ..errors import WeightsMissing
 from .latent_diffusion import LatentDiffusion
 from .layout import CONTROL_BASE, recognise
+from .statedict import described
 
 
 def open_model(
@@ -36,7 +37,8 @@ def open_model(
             f"Name its base with --base (for DiffusionSat the folder that holds {CONTROL_BASE}).",
         )
     family = importlib.import_module(f".{layout.family}", __package__)
-    model: LatentDiffusion = family.load_model(layout)
+    with described("model"):  # what its parts have not refused in sentences of their own
+        model: LatentDiffusion = family.load_model(layout)
     return model.to(device)
 
 

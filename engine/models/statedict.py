@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import WeightsDamaged, WeightsMissing
+from ..errors import EngineError, WeightsDamaged, WeightsMissing
 
 #: File names of a component's weights as diffusers and transformers have written them, the safe ones first.
 FILES = (
@@ -70,24 +69,35 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsMissing(f"The file {path.name} is not there.") from error
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        OSError,
-    ) as error:
+    except Exception as error:  # bytes that are no pickle may raise anything, from IndexError to struct.error
         raise WeightsDamaged(
             f"The file {path.name} cannot be read as weights.",
             "Get the file again. A pickle that holds more than tensors is refused, because opening it could run code.",
         ) from error
     tensors = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(tensors, dict) or not all(isinstance(each, Tensor) for each in tensors.values()):
+    if not isinstance(tensors, dict) or not all(_is_named_tensor(*each) for each in tensors.items()):
         raise WeightsDamaged(f"The file {path.name} holds something else than named tensors.")
     return dict(tensors)
+
+
+@contextmanager
+def described(name: str, what: str = "network") -> Iterator[None]:
+    """Around what is made from a configuration: whatever that raises is the configuration's fault.
+
+    Args:
+        name: of the component, for people.
+        what: it should make.
+
+    Raises:
+        WeightsDamaged: it could not be made. Errors of ours pass.
+    """
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:  # libraries say in many ways that a value is none of those they can take
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise WeightsDamaged(f"The configuration of the {name} does not make a {what}: {said}") from error
 
 
 def build(kind: type[N], config: Mapping[str, Any], name: str, own: Iterable[str] = ()) -> N:
@@ -108,11 +118,8 @@ def build(kind: type[N], config: Mapping[str, Any], name: str, own: Iterable[str
     strange = sorted(key for key, value in given.items() if key not in known and value is not None)
     if strange:
         raise WeightsDamaged(f"The configuration of the {name} asks for {', '.join(strange)}, which is not known here.")
-    try:
-        with torch.device("meta"):
-            return kind.from_config({key: value for key, value in given.items() if key in known})  # type: ignore[attr-defined]
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, ZeroDivisionError) as error:
-        raise WeightsDamaged(f"The configuration of the {name} does not make a network: {error}") from error
+    with described(name), torch.device("meta"):
+        return kind.from_config({key: value for key, value in given.items() if key in known})  # type: ignore[attr-defined]
 
 
 def fill(network: N, tensors: Mapping[str, Tensor], name: str) -> N:
@@ -126,6 +133,17 @@ def fill(network: N, tensors: Mapping[str, Tensor], name: str) -> N:
     Raises:
         WeightsDamaged: keys are missing or too many, or shapes differ.
     """
+    expected = check_shapes(network, tensors, name)
+    network.load_state_dict({key: tensors[key].to(torch.float32) for key in expected}, strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def check_shapes(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """See whether the tensors are those of a network, which may be without memory; the network's own.
+
+    Raises:
+        WeightsDamaged: keys are missing or too many, or shapes differ.
+    """
     expected = network.state_dict()
     check_keys(expected, tensors, name)
     for key, value in expected.items():
@@ -134,8 +152,7 @@ def fill(network: N, tensors: Mapping[str, Tensor], name: str) -> N:
                 f"In the {name}, {key} has shape {_shape(tensors[key])}; its configuration asks for {_shape(value)}.",
                 "The configuration and the weights belong to different models: get both from the same place.",
             )
-    network.load_state_dict({key: tensors[key].to(torch.float32) for key in expected}, strict=True, assign=True)
-    return network.eval().requires_grad_(False)
+    return expected
 
 
 def check_keys(expected: Iterable[str], given: Iterable[str], name: str) -> None:
@@ -177,6 +194,10 @@ def new_attention_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 value = value[:, :, 0, 0]
         result[".".join(parts)] = value
     return result
+
+
+def _is_named_tensor(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
 
 
 def _first(keys: list[str]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..errors import WeightsDamaged, WeightsMissing
-from .statedict import component_tensors, fill, renamed
+from .statedict import check_shapes, component_tensors, described, fill, renamed
 from .weights import read_json
 
 #: Buffer that older files carry: the positions 0, 1, 2 ...; the network counts by itself.
@@ -97,8 +97,9 @@ def make_tower(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> CLIP
     """
     kept = renamed(tensors, lambda key: key.removeprefix("text_model."))
     kept.pop(POSITIONS, None)
-    try:
-        network = CLIPTextModel(CLIPTextConfig(**{k: v for k, v in config.items() if not k.startswith("_")}))
-    except (ValueError, TypeError) as error:
-        raise WeightsDamaged("The configuration of the text encoder does not make a network.") from error
-    return fill(network, kept, "text encoder")
+    name = "text encoder"
+    with described(name):
+        settings = CLIPTextConfig(**{k: v for k, v in config.items() if not k.startswith("_")})
+        with torch.device("meta"):  # compared before any memory is taken, whatever sizes the configuration names
+            check_shapes(CLIPTextModel(settings), kept, name)
+        return fill(CLIPTextModel(settings), kept, name)  # in memory: the positions are no part of its weights

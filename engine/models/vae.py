@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from .statedict import build, component_tensors, fill, new_attention_names
+from .statedict import build, component_tensors, described, fill, new_attention_names
 from .weights import read_json
 
 
@@ -68,4 +68,6 @@ def make_codec(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Pict
         WeightsDamaged: keys are missing or too many, or shapes differ.
     """
     network = build(AutoencoderKL, config, "autoencoder")
-    return PictureCodec(fill(network, new_attention_names(tensors), "autoencoder"))
+    filled = fill(network, new_attention_names(tensors), "autoencoder")
+    with described("autoencoder", "scale of latents"):
+        return PictureCodec(filled)

@@ -30,7 +30,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise WeightsMissing(f"The model's file {path.parent.name}/{path.name} is not there.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise WeightsDamaged(f"The model's file {path.parent.name}/{path.name} cannot be read.") from error
     if not isinstance(value, dict):
         raise WeightsDamaged(f"The model's file {path.parent.name}/{path.name} cannot be read.")

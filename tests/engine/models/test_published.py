@@ -1,8 +1,10 @@
 """A folder of published weights is what it should be, or is refused in one sentence."""
 
+import io
 import json
 import os
 import pickle
+import random
 import shutil
 import subprocess
 import sys
@@ -11,8 +13,10 @@ import types
 import pytest
 import torch
 from afterimage.engine.errors import EngineError, UnknownModel, UnknownScheduler, WeightsDamaged, WeightsMissing
+from afterimage.engine.models import text
 from afterimage.engine.models.layout import recognise
 from afterimage.engine.models.published import examine, open_model
+from afterimage.engine.models.statedict import read_tensors
 from safetensors.torch import load_file, save_file
 
 SAFE = "diffusion_pytorch_model.safetensors"
@@ -196,6 +200,91 @@ def test_what_is_damaged_is_told_in_a_sentence(copy, damage, error, says):
     assert str(folder) not in told.value.message and told.value.hint
 
 
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("unet/config.json", {"in_channels": []}),
+        ("unet/config.json", {"block_out_channels": [-8, -8]}),
+        ("unet/config.json", {"layers_per_block": {}}),
+        ("vae/config.json", {"scaling_factor": "x"}),
+        ("vae/config.json", {"latent_channels": -1}),
+        ("text_encoder/config.json", {"intermediate_size": -1}),
+        ("text_encoder/config.json", {"hidden_size": "x"}),
+        ("text_encoder/config.json", {"hidden_act": "x"}),
+        ("text_encoder/config.json", {"hidden_size": 2**40, "num_attention_heads": 1}),
+        ("text_encoder/config.json", {"dtype": "x"}),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "x"}),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": -1}),
+        ("scheduler/scheduler_config.json", {"trained_betas": []}),
+    ],
+)
+def test_a_configuration_of_nonsense_is_told_in_a_sentence(copy, file, changed):
+    folder = copy("rsedit")
+    change(folder / file, **changed)
+    with pytest.raises((WeightsDamaged, UnknownModel)) as told:
+        examine(folder)
+    assert str(folder) not in told.value.message and told.value.hint and "\n" not in told.value.message
+
+
+def test_a_configuration_without_its_widths_is_told_in_a_sentence(copy):
+    folder = copy("diffusionsat")
+    change(folder / "unet" / "config.json", block_out_channels=None)
+    with pytest.raises(WeightsDamaged, match="metadata embedding does not make a network"):
+        examine(folder)
+    change(folder / "controlnet_sr" / "controlnet" / "config.json", conditioning_scale="x")
+    with pytest.raises(WeightsDamaged, match="does not make a network"):
+        examine(folder / "controlnet_sr")
+
+
+def test_a_text_tower_of_any_size_takes_no_memory_before_its_weights_are_compared(copy, monkeypatch):
+    folder, made = copy("rsedit"), []
+    make = text.CLIPTextModel
+
+    def watched(config):
+        made.append(network := make(config))
+        return network
+
+    monkeypatch.setattr(text, "CLIPTextModel", watched)
+    change(folder / "text_encoder" / "config.json", hidden_size=2**14, intermediate_size=2**16)
+    with pytest.raises(WeightsDamaged, match=r"text encoder.*shape"):
+        examine(folder)
+    assert len(made) == 1 and all(p.is_meta for p in made[0].parameters())
+
+
+def pickled(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b".",
+        b"0",
+        b"N.",
+        b"\x80\x02Q.",
+        b"\x80\x02.",
+        b"PK\x03\x04" + b"x" * 40,
+        pickle.dumps({"a": 1}, 2),
+        pickle.dumps({"a": 1}, 2)[:-1],
+        pickled({"a": torch.zeros(3)})[:-20],
+        pickled({1: torch.zeros(3)}),
+        pickled({"a": torch.zeros(3).to_sparse()}),
+        *(random.Random(seed).randbytes(60) for seed in range(40)),
+    ],
+    ids=lambda content: content[:6].hex(),
+)
+@pytest.mark.parametrize("ending", [".bin", ".safetensors"])
+def test_bytes_that_are_no_weights_are_refused(tmp_path, content, ending):
+    path = tmp_path / f"weights{ending}"
+    path.write_bytes(content)
+    with pytest.raises(WeightsDamaged) as told:
+        read_tensors(path)
+    assert told.value.hint
+
+
 def test_other_files_are_no_models(tmp_path):
     with pytest.raises(WeightsMissing):
         open_model(tmp_path / "nothing")
@@ -221,4 +310,8 @@ def test_the_command(root, parity, tmp_path):
     assert (status, report["ok"], report["family"]) == (0, True, "text2earth")
     status, report = run(tmp_path)
     assert (status, report["ok"], report["code"]) == (1, False, "UNKNOWN_MODEL")
+    assert report["message"].endswith(".") and report["hint"]
+    (tmp_path / "one.ckpt").write_bytes(b".")
+    status, report = run(tmp_path)
+    assert (status, report["ok"], report["code"]) == (1, False, "WEIGHTS_DAMAGED")
     assert report["message"].endswith(".") and report["hint"]
