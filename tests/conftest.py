@@ -57,7 +57,7 @@ def parity() -> Path:
     """Tiny checkpoints of the published families with their own code's outputs; AFTERIMAGE_PARITY names other ones."""
     folder = Path(os.environ.get("AFTERIMAGE_PARITY") or SHARED / "parity")
     if not folder.is_dir():
-        reason = "../shared/parity is not there"
+        reason = "the reference checkpoints are not there: AFTERIMAGE_PARITY names no folder that holds them"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
