@@ -16,7 +16,7 @@ from ..diffusion import constraints, noise
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict, classifier_free
 from ..diffusion.windows import Index, Lattice, blend, squares
-from ..errors import ExtentTooLarge, MaskEmpty, UnsupportedRaster, UnsupportedResolution
+from ..errors import ExtentTooLarge, MaskEmpty, UnsupportedRaster
 from ..journal import JobFolder
 from ..models.base import EditModel
 from ..radiometry import Radiometry, fitted, measure
@@ -26,6 +26,7 @@ from .base import Work
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
 from .denoising import REMEMBERED, check_steps, denoise
+from .knowledge import trained_gsd, unused_notices
 
 #: Side in pixels of the squares that are decoded at once, on absolute multiples of it.
 BLOCK = CHUNK // 2
@@ -50,7 +51,14 @@ def plan(request: Edit, folder: JobFolder, model: EditModel, ctx: JobContext) ->
         InvalidRequest: for steps that the scheduler cannot do. What ``SourceRaster`` raises, besides.
     """
     card = model.card
-    gsd = _trained_gsd(request.gsd, card)
+    gsd = trained_gsd(
+        request.gsd,
+        card,
+        lambda drawn, widest: (
+            f"The layer has {request.gsd:.4g} m per pixel, and the model {card.name} draws {drawn}.",
+            f"Warp the layer to {widest} first, or choose another model.",
+        ),
+    )
     check_steps(model.scheduler(request.sampling.scheduler), request.sampling)
     ctx.tell("reading")
     with SourceRaster(folder.path, request.source) as source:
@@ -328,35 +336,14 @@ def _check_bands(source: SourceRaster, card: ModelCard) -> None:
         )
 
 
-def _trained_gsd(gsd: float, card: ModelCard) -> float:
-    """The ground resolution that the model is told: the layer's own, or the nearest that it knows."""
-    finest, coarsest = card.gsd
-    if not card.reaches(gsd):
-        raise UnsupportedResolution(
-            f"The layer has {gsd:.4g} m per pixel, and the model {card.name} draws {_range(finest, coarsest)}.",
-            f"Warp the layer to {_range(finest / card.GSD_REACH, coarsest * card.GSD_REACH)} first, or choose another "
-            "model.",
-        )
-    nearest = min(max(gsd, finest), coarsest)
-    return gsd if math.isclose(gsd, nearest, rel_tol=1e-3) else nearest
-
-
-def _range(low: float, high: float) -> str:
-    return f"{low:.4g} m per pixel" if low == high else f"{low:.4g} to {high:.4g} m per pixel"
-
-
 def _notices(request: Edit, card: ModelCard, gsd: float, is_fitted: bool) -> tuple[str, ...]:
     """What the person should know about the request and this model."""
-    notices = []
     given = {
         "prompt": bool(request.prompt),
         "negative prompt": bool(request.negative_prompt),
         "date": request.date is not None,
     }
-    unused = [name for name, is_given in given.items() if is_given and name.replace(" ", "_") not in card.uses]
-    if unused:
-        names = " and the ".join([", the ".join(unused[:-1]), unused[-1]] if len(unused) > 1 else unused)
-        notices.append(f"Not used by this model: the {names}.")
+    notices = unused_notices(given, card)
     if gsd != request.gsd:
         notices.append(
             f"The layer has {request.gsd:.4g} m per pixel and is not resampled: the model draws as if it were "

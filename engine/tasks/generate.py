@@ -17,7 +17,7 @@ from ..diffusion import noise
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict, classifier_free
 from ..diffusion.windows import Index, Lattice, blend, squares
-from ..errors import ExtentTooLarge, UnsupportedResolution
+from ..errors import ExtentTooLarge
 from ..journal import JobFolder
 from ..models.base import GenerateModel
 from ..raster import Profile, Raster
@@ -25,6 +25,7 @@ from .base import Work
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
 from .denoising import REMEMBERED, check_steps, denoise
+from .knowledge import trained_gsd, unused_notices
 from .trajectory import Recorder, kept_states
 
 #: Side in output pixels of the squares that are decoded at once, on absolute multiples of it.
@@ -47,7 +48,14 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
         InvalidRequest: for steps that the scheduler cannot do.
     """
     card = model.card
-    gsd = _trained_gsd(request.gsd, card)
+    gsd = trained_gsd(
+        request.gsd,
+        card,
+        lambda drawn, widest: (
+            f"{request.gsd:.4g} m per pixel was asked for, and the model {card.name} draws {drawn}.",
+            f"Choose {widest}, or another model.",
+        ),
+    )
     drawn = request.lattice if gsd == request.gsd else _resized(request.lattice, gsd / request.gsd)
     if max(drawn.pixels, request.grid.pixels) > PIXELS_LIMIT:
         raise ExtentTooLarge(f"The extent has {max(drawn.pixels, request.grid.pixels):,} pixels.")
@@ -185,22 +193,6 @@ def _to_bytes(picture: Tensor) -> NDArray[np.uint8]:
     return (picture.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
-def _trained_gsd(gsd: float, card: ModelCard) -> float:
-    """The ground resolution to draw at: the asked one where the model knows it, else the nearest that it knows."""
-    finest, coarsest = card.gsd
-    if not card.reaches(gsd):
-        raise UnsupportedResolution(
-            f"{gsd:.4g} m per pixel was asked for, and the model {card.name} draws {_range(finest, coarsest)}.",
-            f"Choose {_range(finest / card.GSD_REACH, coarsest * card.GSD_REACH)}, or another model.",
-        )
-    nearest = min(max(gsd, finest), coarsest)
-    return gsd if math.isclose(gsd, nearest, rel_tol=1e-3) else nearest
-
-
-def _range(low: float, high: float) -> str:
-    return f"{low:.4g} m per pixel" if low == high else f"{low:.4g} to {high:.4g} m per pixel"
-
-
 def _resized(grid: GeoBox, ratio: float) -> GeoBox:
     """A grid over the same ground and a margin, with pixels ``ratio`` times as large; an upright one is anchored."""
     a, b, _, d, e, _ = grid.transform
@@ -218,17 +210,13 @@ def _resized(grid: GeoBox, ratio: float) -> GeoBox:
 
 def _notices(request: Generate, card: ModelCard, gsd: float) -> tuple[str, ...]:
     """What the person should know about the request and this model."""
-    notices = []
     given = {
         "prompt": bool(request.prompt),
         "negative prompt": bool(request.negative_prompt),
         "date": request.date is not None,
         "place": request.longitude is not None and request.latitude is not None,
     }
-    unused = [name for name, is_given in given.items() if is_given and name.replace(" ", "_") not in card.uses]
-    if unused:
-        names = " and the ".join([", the ".join(unused[:-1]), unused[-1]] if len(unused) > 1 else unused)
-        notices.append(f"Not used by this model: the {names}.")
+    notices = unused_notices(given, card)
     if gsd != request.gsd:
         notices.append(
             f"Drawn at {gsd:.4g} m per pixel, the nearest that the model knows, and resampled to {request.gsd:.4g} m."

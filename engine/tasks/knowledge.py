@@ -1,0 +1,46 @@
+"""What a model knows of what it is asked: ground resolutions, and which parts of a request change its picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from ..contract import ModelCard
+from ..errors import UnsupportedResolution
+
+
+def trained_gsd(gsd: float, card: ModelCard, refusal: Callable[[str, str], tuple[str, str]]) -> float:
+    """The ground resolution to draw at, metres per pixel: the asked one, or the nearest that the model knows.
+
+    Args:
+        gsd: that is asked for.
+        card: of the model.
+        refusal: (what the model draws, what may be asked for), in words -> sentence and next step.
+
+    Raises:
+        UnsupportedResolution: for one that is further than a factor of ``GSD_REACH`` from the model's.
+    """
+    finest, coarsest = card.gsd
+    if not card.reaches(gsd):
+        widest = _range(finest / card.GSD_REACH, coarsest * card.GSD_REACH)
+        raise UnsupportedResolution(*refusal(_range(finest, coarsest), widest))
+    nearest = min(max(gsd, finest), coarsest)
+    return gsd if math.isclose(gsd, nearest, rel_tol=1e-3) else nearest
+
+
+def unused_notices(given: Mapping[str, bool], card: ModelCard) -> list[str]:
+    """The sentence that names what is given and not used, if there is such a thing.
+
+    Args:
+        given: name for people -> whether it is given; with "_" for spaces it is a name of ``card.uses``.
+        card: of the model.
+    """
+    unused = [name for name, is_given in given.items() if is_given and name.replace(" ", "_") not in card.uses]
+    if not unused:
+        return []
+    names = " and the ".join([", the ".join(unused[:-1]), unused[-1]] if len(unused) > 1 else unused)
+    return [f"Not used by this model: the {names}."]
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.4g} m per pixel" if low == high else f"{low:.4g} to {high:.4g} m per pixel"
