@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from ..context import JobContext
 from ..contract import Sampling
 from ..diffusion.guidance import Predict
 from ..diffusion.loop import batches, sample, set_timesteps, steps_done
+from ..diffusion.noise import field
+from ..diffusion.windows import Index, Lattice
 from ..errors import InvalidRequest
 
 K = TypeVar("K")
@@ -30,6 +33,19 @@ def check_steps(scheduler: Any, sampling: Sampling) -> None:
         raise InvalidRequest(
             f"The scheduler {sampling.scheduler} cannot do {sampling.steps} steps.", "Choose another number of steps."
         ) from error
+
+
+def noise_of(keys: Sequence[tuple[int, Index]], stream: int, seed: int, lattice: Lattice, channels: int) -> Tensor:
+    """The noise (B, channels, h, w) on the CPU of windows of samples: each sample, from 1, has a seed of its own.
+
+    Args:
+        keys: sample, index in the lattice.
+        stream: 0 for the start, then one for each step that draws noise.
+        seed: of the first sample.
+        lattice: of the windows.
+        channels: of the latents.
+    """
+    return torch.stack([field(seed + number - 1, stream, lattice.window(index), channels) for number, index in keys])
 
 
 def denoise(

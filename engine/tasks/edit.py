@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..context import JobContext
 from ..contract import CHUNK, PIXELS_LIMIT, Edit, Generate, Input, ModelCard, Window
-from ..diffusion import constraints, noise
+from ..diffusion import constraints
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict, classifier_free
 from ..diffusion.windows import Index, Lattice, blend, squares
@@ -25,7 +25,7 @@ from . import gaps
 from .base import Work
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
-from .denoising import REMEMBERED, check_steps, denoise
+from .denoising import REMEMBERED, check_steps, denoise, noise_of
 from .knowledge import trained_gsd, unused_notices
 
 #: Side in pixels of the squares that are decoded at once, on absolute multiples of it.
@@ -261,11 +261,7 @@ class _Drawing:
         return Window(window.row * scale, window.col * scale, window.height * scale, window.width * scale)
 
     def _noise(self, keys: list[Key], stream: int) -> Tensor:
-        fields = [
-            noise.field(self._sampling.seed + sample - 1, stream, self._lattice.window(index), self._model.channels)
-            for sample, index in keys
-        ]
-        return torch.stack(fields).to(self._model.device)
+        return noise_of(keys, stream, self._sampling.seed, self._lattice, self._model.channels).to(self._model.device)
 
     def _decode(self, block: Window, region: Window, patch: _Patch, tiles: dict[Index, Tensor]) -> NDArray[np.generic]:
         """The pixels of a block in the source's numbers, right where they are to be drawn."""

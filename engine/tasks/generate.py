@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..context import JobContext
 from ..contract import CHUNK, FRAMES_MEMORY, PIXELS_LIMIT, Generate, GeoBox, ModelCard, Window
-from ..diffusion import noise
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict, classifier_free
 from ..diffusion.windows import Index, Lattice, blend, squares
@@ -24,7 +23,7 @@ from ..raster import Profile, Raster
 from .base import Work
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
-from .denoising import REMEMBERED, check_steps, denoise
+from .denoising import REMEMBERED, check_steps, denoise, noise_of
 from .knowledge import trained_gsd, unused_notices
 from .trajectory import Recorder, kept_states
 
@@ -160,11 +159,7 @@ class _Drawing:
         ]
 
     def _noise(self, keys: list[Key], stream: int) -> Tensor:
-        fields = [
-            noise.field(self._sampling.seed + sample - 1, stream, self._lattice.window(index), self._model.channels)
-            for sample, index in keys
-        ]
-        return torch.stack(fields).to(self._model.device)
+        return noise_of(keys, stream, self._sampling.seed, self._lattice, self._model.channels).to(self._model.device)
 
     def _decode(self, block: Window, latents: Window, tiles: Mapping[Index, Tensor]) -> NDArray[np.uint8]:
         """The pixels of one block, out of those of its whole square."""

@@ -26,7 +26,7 @@ def test_what_is_too_far_is_refused_in_the_sentence_of_the_task(card, asked):
     with pytest.raises(UnsupportedResolution) as told:
         trained_gsd(asked, card, lambda drawn, widest: (f"It draws {drawn}.", f"Choose {widest}."))
     assert told.value.message == "It draws 10 to 20 m per pixel." and told.value.hint == "Choose 5 to 40 m per pixel."
-    with pytest.raises(UnsupportedResolution, match="^10 m per pixel$"):
+    with pytest.raises(UnsupportedResolution, match=r"^10 m per pixel$"):
         trained_gsd(asked, dataclasses.replace(card, gsd=(10.0, 10.0)), lambda drawn, widest: (drawn, widest))
 
 
