@@ -113,8 +113,8 @@ def _frames_memory(frames: int, windows: int, card: ModelCard) -> int:
     """
     numbers = 1 if card.gflop_decode_per_megapixel else len(card.bands)
     window = frames * numbers * card.window * card.window * 4
-    at_work = min(windows, _windows(CHUNK, card) ** 2)
-    return min(FRAMES_MEMORY, windows * window) + 2 * at_work * window
+    at_work = _windows(CHUNK, card) ** 2  # a small extent is drawn in whole squares too
+    return min(FRAMES_MEMORY, max(windows, at_work) * window) + 2 * at_work * window
 
 
 def _windows(pixels: int, card: ModelCard) -> int:

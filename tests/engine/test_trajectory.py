@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 from afterimage.engine import faults
-from afterimage.engine.contract import ErrorCode, Generate, GeoBox, Role, Sampling
+from afterimage.engine.contract import FRAMES_MEMORY, ErrorCode, Generate, GeoBox, Role, Sampling, estimate
 from afterimage.engine.models import catalog
 from afterimage.engine.output import frame_date
 from afterimage.engine.runner import run
@@ -216,6 +216,28 @@ def test_a_date_at_the_beginning_of_the_calendar_is_refused_before_any_work(star
     ending = start(folder)
     assert ending.failure.code is ErrorCode.INVALID_REQUEST and "Choose a later date" in ending.failure.hint
     assert not (folder / "tiles").exists()
+
+
+def test_no_more_is_held_in_memory_than_the_estimate_counts(start, make_job, monkeypatch):
+    limits, held = [], []
+
+    class Watched(generate.TileCache):
+        def __init__(self, limit):
+            limits.append(limit)
+            super().__init__(limit)
+
+        def get(self, keys, compute):
+            tiles = super().get(keys, compute)
+            held.append(2 * sum(tile.nbytes for tile in tiles.values()))
+            return tiles
+
+    monkeypatch.setattr(generate, "TileCache", Watched)
+    for number in (0, 4):
+        start(make_job(str(number), request=request(number)))
+    assert limits[1] == FRAMES_MEMORY > limits[0]
+    card = next(card for card in catalog.cards(SETTINGS) if card.id == "tiny-ddpm")
+    counted = estimate(request(4), card).memory_mb - estimate(request(0), card).memory_mb
+    assert 0 < max(held) / 1e6 <= counted
 
 
 def test_more_pictures_than_steps_are_no_request():
