@@ -61,7 +61,7 @@ def sample(
     else:
         if hasattr(scheduler, "set_begin_index"):  # solvers that remember earlier steps must know that there are none
             scheduler.set_begin_index(first)
-        x = scheduler.add_noise(source, x, scheduler.timesteps[first : first + 1])
+        x = scheduler.add_noise(source, x, scheduler.timesteps[first].reshape(1))
     draws_noise = stochastic.draws_noise(scheduler)
     with torch.inference_mode():
         for k, t in enumerate(scheduler.timesteps[first:], first):

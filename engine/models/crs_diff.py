@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import InvalidRequest, WeightsDamaged
 from . import ldm
 from .latent_diffusion import Branch, Parts, two_branches
-from .layout import Layout
+from .layout import Layout, found
 from .local_adapter import ContentTokens, LocalAdapter, adapter_key
 from .stable_diffusion import StockUNet
 from .statedict import build, described, fill, read_tensors, renamed, without
@@ -294,10 +294,10 @@ def load_model(layout: Layout) -> CrsDiff:
         WeightsMissing: the tokenizer is not there.
         WeightsDamaged: the checkpoint is not of this family, or not the one that its configuration describes.
     """
-    assert layout.checkpoint is not None
-    folder = layout.checkpoint.parent
+    checkpoint = found(layout.checkpoint)
+    folder = checkpoint.parent
     params = _params(folder)
-    tensors = read_tensors(layout.checkpoint)
+    tensors = read_tensors(checkpoint)
     parts: dict[str, dict[str, Tensor]] = {}
     for prefix in (
         "model.diffusion_model.",
@@ -310,7 +310,7 @@ def load_model(layout: Layout) -> CrsDiff:
         tensors, parts[prefix] = without(tensors, prefix)
         if not parts[prefix]:
             raise WeightsDamaged(
-                f"{layout.checkpoint.name} is no CRS-Diff checkpoint: it has nothing called {prefix[:-1]}.",
+                f"{checkpoint.name} is no CRS-Diff checkpoint: it has nothing called {prefix[:-1]}.",
                 "Choose last.ckpt of CRS-Diff, or the folder of another model.",
             )
     surplus = sorted(set(tensors) - set(ldm.SCHEDULE))

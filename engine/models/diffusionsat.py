@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidRequest, WeightsDamaged
 from .latent_diffusion import Branch, Parts, load_parts, two_branches
-from .layout import Layout
+from .layout import Layout, found
 from .stable_diffusion import StockUNet
 from .statedict import build, component_tensors, described, fill, without
 from .weights import read_json
@@ -158,9 +158,9 @@ def split_embedding(
 
 def load_unet(layout: Layout) -> tuple[UNet2DConditionModel, MetadataEmbedding]:
     """The U-Net of a layout and its metadata embedding, strictly. Raises WeightsMissing and WeightsDamaged."""
-    assert layout.unet is not None
-    config = read_json(layout.unet / "config.json")
-    rest, embedding = split_embedding(component_tensors(layout.unet), config)
+    unet = found(layout.unet)
+    config = read_json(unet / "config.json")
+    rest, embedding = split_embedding(component_tensors(unet), config)
     stock = {**config, "class_embed_type": "identity"}
     unet = fill(build(UNet2DConditionModel, stock, "U-Net", own=("use_metadata", "num_metadata")), rest, "U-Net")
     return unet, embedding

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import InvalidRequest, WeightsDamaged
 from .diffusionsat import UNKNOWN, DiffusionSat, MetadataEmbedding, checked_parts, load_unet, split_embedding
 from .latent_diffusion import Branch, Parts
-from .layout import Layout
+from .layout import Layout, found
 from .statedict import build, component_tensors, fill
 from .weights import read_json
 
@@ -170,15 +170,15 @@ def reduce_strides(network: ControlNetModel, scale: int) -> None:
     doublings = scale.bit_length() - 1
     if scale != 1 << doublings or doublings > len(halvings):
         raise WeightsDamaged(f"The ControlNet's configuration asks for a conditioning scale of {scale}.")
-    for block in halvings[len(halvings) - doublings :]:
+    for block in halvings[::-1][:doublings]:
         block.stride = (1, 1)
 
 
 def load_model(layout: Layout) -> ControlledDiffusionSat:
     """The model of a layout, strictly. Raises WeightsMissing and WeightsDamaged."""
-    assert layout.controlnet is not None
-    config = read_json(layout.controlnet / "config.json")
-    tensors, embedding = split_embedding(component_tensors(layout.controlnet), config)
+    controlnet = found(layout.controlnet)
+    config = read_json(controlnet / "config.json")
+    tensors, embedding = split_embedding(component_tensors(controlnet), config)
     control = build(ControlNetModel, stock_options(config), "ControlNet", own=OWN)
     reduce_strides(control, int(config.get("conditioning_scale", 1)))
     fill(control, tensors, "ControlNet")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..errors import InvalidRequest
 from .diffusionsat import UNKNOWN, checked_parts, load_unet, split_embedding
 from .diffusionsat_control import OWN, ControlledDiffusionSat, stock_options
-from .layout import Layout
+from .layout import Layout, found
 from .statedict import build, component_tensors, described, fill
 from .weights import read_json
 
@@ -172,9 +172,9 @@ def _our_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def load_model(layout: Layout) -> TemporalDiffusionSat:
     """The model of a layout, strictly. Raises WeightsMissing and WeightsDamaged."""
-    assert layout.controlnet is not None
-    config = read_json(layout.controlnet / "config.json")
-    tensors, embedding = split_embedding(component_tensors(layout.controlnet), config)
+    controlnet = found(layout.controlnet)
+    config = read_json(controlnet / "config.json")
+    tensors, embedding = split_embedding(component_tensors(controlnet), config)
     trunk = build(ControlNetModel, stock_options(config), "ControlNet", own=OWN)
     with described("ControlNet"), torch.device("meta"):
         widths = tuple(config["conditioning_embedding_out_channels"])

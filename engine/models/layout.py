@@ -50,6 +50,13 @@ class Layout:
     also_here: tuple[str, ...] = ()
 
 
+def found(part: Path | None) -> Path:
+    """A part that the family of a layout always has. Raises WeightsMissing where it was not found after all."""
+    if part is None:
+        raise WeightsMissing("A part of the model is not in its folder.", "Get the model's folder again, complete.")
+    return part
+
+
 def recognise(path: Path, base: Path | None = None) -> Layout:
     """Which family lies in a folder or a file.
 
@@ -187,7 +194,8 @@ def _base_unet(folder: Path, base: Path | None, is_checkpoint: bool) -> Path | N
         raise WeightsMissing("There is no U-Net in the folder that was named as the base.", "Name its pipeline folder.")
     if (folder.parent / "unet" / "config.json").is_file():
         return folder.parent / "unet"  # the official code saves the U-Net that it was trained on around it
-    for above in list(folder.parents)[1 : LEVELS + 1]:
+    last = LEVELS + 1
+    for above in list(folder.parents)[1:last]:
         for place in (above / CONTROL_BASE / "unet",) if is_checkpoint else (above / "unet",):
             if (place / "config.json").is_file():
                 return place

@@ -148,7 +148,7 @@ def unet_key(key: str, layers: int) -> str:
     """
     for old, new in _OUTSIDE.items():
         if key.startswith(old):
-            return new + key[len(old) :]
+            return new + key.removeprefix(old)
     room, *rest = key.split(".")
     if room == "middle_block" and len(rest) > 1:
         return f"mid_block.{_MIDDLE.get(rest[0], rest[0])}.{block_key('.'.join(rest[1:]))}"
@@ -170,7 +170,7 @@ def block_key(key: str) -> str:
     """The name within a residual block; that of an attention block is the same in both."""
     for old, new in _RESNET.items():
         if key.startswith(old + "."):
-            return new + key[len(old) :]
+            return new + key.removeprefix(old)
     return key
 
 

@@ -120,9 +120,8 @@ class _Step(nn.Module):
         self.resnet, self.attention, self.down = resnet, attention, down
 
     def forward(self, x: Tensor, time: Tensor, text: Tensor, hint: Tensor | None) -> Tensor:
-        if self.down is not None:
-            return self.down(x)
-        assert self.resnet is not None
+        if self.resnet is None:
+            return x if self.down is None else self.down(x)
         x = self.resnet(x, time) if hint is None else self.resnet(x, time, hint)
         return x if self.attention is None else self.attention(x, text, return_dict=False)[0]
 
@@ -220,7 +219,7 @@ def adapter_key(key: str) -> str:
         ("middle_block_out.0.", "middle_block_out."),
     ):
         if key.startswith(old):
-            return new + key[len(old) :]
+            return new + key.removeprefix(old)
     parts = key.split(".")
     if parts[0] == "zero_convs" and parts[2:3] == ["0"]:
         return ".".join([*parts[:2], *parts[3:]])

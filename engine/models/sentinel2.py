@@ -69,4 +69,5 @@ def fit_hint(bands: Tensor, size: int) -> Tensor:
         align_corners=False,
     )[0]
     top, left = round((resized.shape[-2] - size) / 2), round((resized.shape[-1] - size) / 2)
-    return resized[..., top : top + size, left : left + size]
+    bottom, right = top + size, left + size
+    return resized[..., top:bottom, left:right]

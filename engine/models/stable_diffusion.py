@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidRequest
 from .latent_diffusion import Branch, LatentDiffusion, Parts, load_parts, two_branches
-from .layout import Layout
+from .layout import Layout, found
 from .statedict import build, component_tensors, fill
 from .weights import read_json
 
@@ -139,9 +139,9 @@ def load_unet(layout: Layout, **changed: Any) -> UNet2DConditionModel:
         WeightsMissing: a file is not there.
         WeightsDamaged: the weights are not those of the network that the configuration describes.
     """
-    assert layout.unet is not None
-    config: Mapping[str, Any] = {**read_json(layout.unet / "config.json"), **changed}
-    return fill(build(UNet2DConditionModel, config, "U-Net"), component_tensors(layout.unet), "U-Net")
+    unet = found(layout.unet)
+    config: Mapping[str, Any] = {**read_json(unet / "config.json"), **changed}
+    return fill(build(UNet2DConditionModel, config, "U-Net"), component_tensors(unet), "U-Net")
 
 
 def load_model(layout: Layout) -> StableDiffusion:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidRequest
 from .latent_diffusion import Branch, Parts, load_parts, two_branches
-from .layout import Layout
+from .layout import Layout, found
 from .stable_diffusion import StockUNet, load_unet
 from .statedict import build, component_tensors, fill
 from .weights import read_json
@@ -94,7 +94,7 @@ class ControlledStableDiffusion(StockUNet):
 
 def load_model(layout: Layout) -> ControlledStableDiffusion:
     """The model of a layout, strictly. Raises WeightsMissing and WeightsDamaged."""
-    assert layout.controlnet is not None
-    config = read_json(layout.controlnet / "config.json")
-    control = fill(build(ControlNetModel, config, "ControlNet"), component_tensors(layout.controlnet), "ControlNet")
+    controlnet = found(layout.controlnet)
+    config = read_json(controlnet / "config.json")
+    control = fill(build(ControlNetModel, config, "ControlNet"), component_tensors(controlnet), "ControlNet")
     return ControlledStableDiffusion(load_parts(layout), load_unet(layout), control)

@@ -119,7 +119,8 @@ def build(kind: type[N], config: Mapping[str, Any], name: str, own: Iterable[str
     if strange:
         raise WeightsDamaged(f"The configuration of the {name} asks for {', '.join(strange)}, which is not known here.")
     with described(name), torch.device("meta"):
-        return kind.from_config({key: value for key, value in given.items() if key in known})  # type: ignore[attr-defined]
+        kept = {key: value for key, value in given.items() if key in known}
+        return kind.from_config(kept)  # type: ignore[attr-defined]
 
 
 def fill(network: N, tensors: Mapping[str, Tensor], name: str) -> N:
@@ -179,7 +180,7 @@ def renamed(tensors: Mapping[str, Tensor], name_of: Callable[[str], str]) -> dic
 def without(tensors: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """(those without the prefix, those with it, the prefix taken off)."""
     rest = {key: value for key, value in tensors.items() if not key.startswith(prefix)}
-    taken = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+    taken = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     return rest, taken
 
 

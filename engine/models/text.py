@@ -76,7 +76,8 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
         if not (folder / name).is_file():
             raise WeightsMissing(f"The file tokenizer/{name} is not there.", "Get the model's folder again, complete.")
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        read = CLIPTokenizer.from_pretrained  # from this folder, never from a hub
+        tokenizer = read(str(folder), local_files_only=True)
     except (ValueError, OSError, KeyError) as error:
         raise WeightsDamaged("The tokenizer cannot be read.") from error
     special = folder / "special_tokens_map.json"

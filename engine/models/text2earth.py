@@ -96,7 +96,7 @@ class Text2Earth(StockUNet):
 def split_prompt(prompt: str) -> tuple[float, str]:
     """(level, text) of a prompt in the authors' spelling; level 0 where it has no prefix."""
     found = _PREFIX.match(prompt)
-    return (float(found[1]), prompt[found.end() :]) if found else (float(NO_LEVEL), prompt)
+    return (float(found[1]), prompt.removeprefix(found[0])) if found else (float(NO_LEVEL), prompt)
 
 
 def level_of(gsd: float) -> int:

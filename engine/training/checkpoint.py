@@ -20,8 +20,12 @@ _PREFIX = "checkpoint-"
 
 def find_checkpoint(folder: Path) -> Path | None:
     """The latest finished checkpoint of a run, or None."""
-    finished = [path for path in folder.glob(f"{_PREFIX}*") if path.is_dir() and path.name[len(_PREFIX) :].isdigit()]
-    return max(finished, key=lambda path: int(path.name[len(_PREFIX) :]), default=None)
+    finished = {
+        int(number): path
+        for path in folder.glob(f"{_PREFIX}*")
+        if path.is_dir() and (number := path.name.removeprefix(_PREFIX)).isdigit()
+    }
+    return finished[max(finished)] if finished else None
 
 
 def save_checkpoint(

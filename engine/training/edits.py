@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..context import JobContext
-from ..contract import Edit, GeoBox, Job, Mask, Measure, Sampling, Source, dumps
+from ..contract import Edit, GeoBox, Job, Mask, Measure, Sampling, Source, Window, dumps
 from ..journal import JobFolder
 from ..models.eo_latent import LatentModel
 from ..models.vocabulary import spelled
@@ -59,8 +59,8 @@ class Edited:
 
     def chips(self) -> NDArray[np.uint8]:
         """(parcels, 3, 64, 64): the chips that the parcels cover, afterwards."""
-        corners = [(CHIP * row, CHIP * col) for row, col in _places()]
-        return np.stack([self.after[:, row : row + CHIP, col : col + CHIP] for row, col in corners])
+        windows = [Window(CHIP * row, CHIP * col, CHIP, CHIP).slices() for row, col in _places()]
+        return np.stack([self.after[:, rows, cols] for rows, cols in windows])
 
 
 def measure_edit(
@@ -205,5 +205,5 @@ def _filled(chips: Chips, target: str, number: int) -> NDArray[np.uint8]:
 def _fill(scene: NDArray[np.uint8], corner: tuple[int, int], chips: NDArray[np.uint8]) -> None:
     """Put nine chips (9, 64, 64, 3) side by side, three in a row."""
     rows = chips.reshape(3, 3, CHIP, CHIP, 3).swapaxes(1, 2).reshape(3 * CHIP, 3 * CHIP, 3)
-    bottom, right = corner[0] + 3 * CHIP, corner[1] + 3 * CHIP
-    scene[:, corner[0] : bottom, corner[1] : right] = rows.transpose(2, 0, 1)
+    down, across = Window(*corner, 3 * CHIP, 3 * CHIP).slices()
+    scene[:, down, across] = rows.transpose(2, 0, 1)

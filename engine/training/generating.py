@@ -100,7 +100,8 @@ class Bench:
             if len(there) < count * wanted:
                 raise ValueError(f"{count * wanted} images of {chips.classes[label]} were wanted, {len(there)} there")
             for k in range(count):
-                places[k].append(there[k * wanted : (k + 1) * wanted])
+                first, last = k * wanted, (k + 1) * wanted
+                places[k].append(there[first:last])
         return [self.examine(chips.take(np.concatenate(parts))) for parts in places]
 
 

@@ -111,8 +111,9 @@ def spectrum_slope(pixels: Tensor) -> float:
     radius = (frequency.square() + frequency[:, None].square()).sqrt()
     rings = (radius * side).round().long()
     lowest, highest = 2, int(0.4 * side)
-    counts = torch.bincount(rings.flatten())[lowest : highest + 1]
-    sums = torch.bincount(rings.flatten(), power.flatten())[lowest : highest + 1]
+    end = highest + 1
+    counts = torch.bincount(rings.flatten())[lowest:end]
+    sums = torch.bincount(rings.flatten(), power.flatten())[lowest:end]
     x = torch.arange(lowest, highest + 1, dtype=torch.float64).log()
     y = (sums / counts).clamp_min(1e-30).log()
     x = x - x.mean()

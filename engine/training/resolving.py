@@ -150,9 +150,10 @@ def sharpen(model: ResidualModel, lr: Tensor, factor: int, seed: int) -> Tensor:
     """
     groups = []
     for first in range(0, lr.shape[1], model.bands):
-        part = lr[:, first : first + model.bands]
+        last = first + model.bands
+        part = lr[:, first:last]
         filled = torch.cat([part, part[:, -1:].expand(-1, model.bands - part.shape[1], -1, -1)], dim=1)
-        groups.append(_sharpen_three(model, filled, factor, seed, first)[:, : part.shape[1]])
+        groups.append(_sharpen_three(model, filled, factor, seed, first).narrow(1, 0, part.shape[1]))
     drawn = torch.cat(groups, dim=1)
     valid = torch.ones(lr.shape[-2:], dtype=torch.bool)
     low, high = torch.zeros(lr.shape[1], 1, 1), torch.ones(lr.shape[1], 1, 1)
@@ -163,7 +164,8 @@ def _sharpen_three(model: ResidualModel, lr: Tensor, factor: int, seed: int, fir
     card = model.card
     finished = []
     for start in range(0, len(lr), model.batch):
-        part = lr[start : start + model.batch]
+        end = start + model.batch
+        part = lr[start:end]
         enlarged = model.enlarge(part, factor).clamp(0, 1)
         window = Window(0, 0, *enlarged.shape[-2:])
         seeds = [1000 * (start + k) + seed for k in range(len(part))]

@@ -89,7 +89,7 @@ class SharpeningObjective:
         crop, side = self.recipe.options["crop"], self.autoencoder.scale
         places = (pixels.shape[-1] - crop) // side + 1
         top, left = (int(torch.randint(places, (), generator=generator)) * side for _ in range(2))
-        return pixels[..., top : top + crop, left : left + crop]
+        return pixels.narrow(-2, top, crop).narrow(-1, left, crop)
 
     def _decode(self, networks: nn.Module, z: Tensor) -> Tensor:
         """As ``TileableAutoencoder.decode``, with the decoder that is being trained."""
