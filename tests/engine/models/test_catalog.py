@@ -138,7 +138,7 @@ def test_a_super_resolution_model_does_what_its_protocol_says(model_id):
         assert first.shape == x.shape and torch.isfinite(first).all()
 
 
-def test_shipped_weights_fit_in_fifteen_megabytes_and_are_safetensors():
+def test_shipped_weights_fit_in_twenty_megabytes_and_are_safetensors():
     files = [path for path in MODELS_FOLDER.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 15_000_000
+    assert sum(path.stat().st_size for path in files) <= 20_000_000
     assert {path.suffix for path in files} <= {".json", ".safetensors"}
