@@ -1,6 +1,6 @@
 """How a picture forms on the map: one layer a job, replaced in place, never saved with the project."""
 
-from typing import Dict, List
+from typing import Dict, List, Set
 
 from qgis.core import QgsMapLayer, QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QObject
@@ -13,6 +13,9 @@ from .style import style_sample
 #: Custom property of a preview layer: the job whose preview it is.
 _JOB = "afterimage/preview"
 _KEEPER = "afterimage-previews"
+#: All keepers there are: without a reference of ours, the Python side of one goes when Python lets go of its project,
+#: and what the project still has is a plain QObject.
+_keepers: Set[QObject] = set()
 
 
 def is_preview(layer: QgsMapLayer) -> bool:
@@ -40,7 +43,8 @@ def _previews(project: QgsProject) -> List[QgsRasterLayer]:
 
 
 def _keeper(project: QgsProject) -> "_Keeper":
-    return project.findChild(QObject, _KEEPER) or _Keeper(project)
+    found = project.findChild(QObject, _KEEPER)
+    return found if hasattr(found, "show") else _Keeper(project)
 
 
 class _Keeper(QObject):
@@ -52,6 +56,8 @@ class _Keeper(QObject):
         self._project = project
         self._aside: Dict[str, str] = {}
         self._held: List[QgsRasterLayer] = []
+        _keepers.add(self)
+        self.destroyed.connect(lambda: _keepers.discard(self))
         project.writeProject.connect(self._take_out)
         project.projectSaved.connect(self._put_back)
 

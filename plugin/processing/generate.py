@@ -85,7 +85,7 @@ class GenerateAlgorithm(AfterimageAlgorithm):
             tr("Keep the steps as an animation of so many pictures (at most {} over all samples)").format(FRAMES_LIMIT),
             QgsProcessingParameterNumber.Type.Integer,
             0,
-            False,
+            True,  # models that were made before there was such a parameter go on without it
             0,
             TRAJECTORY_LIMIT,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from dataclasses import replace
@@ -271,3 +272,11 @@ def test_a_way_from_noise_is_a_closed_group_that_the_temporal_controller_plays(r
         moment = QgsDateTimeRange(noon, noon)
         playing = [each for each in layers[2:5] if each.temporalProperties().isVisibleInTemporalRange(moment)]
         assert playing == [expected]
+
+
+def test_previews_go_on_when_python_let_go_of_the_project(raster):
+    first, second = (raster(np.full((3, 8, 8), 9, "uint8"), name=name) for name in ("1.tif", "2.tif"))
+    show_preview("job", first, QgsProject.instance())
+    gc.collect()
+    show_preview("job", second, QgsProject.instance())
+    remove_preview("job", QgsProject.instance())
