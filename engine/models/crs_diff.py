@@ -21,6 +21,7 @@ from . import ldm
 from .latent_diffusion import Branch, Parts, two_branches
 from .layout import Layout, found
 from .local_adapter import ContentTokens, LocalAdapter, adapter_key
+from .metadata import UNKNOWN, told_vector
 from .stable_diffusion import StockUNet
 from .statedict import build, described, fill, read_tensors, renamed, without
 from .text import TextEncoder, load_tokenizer, make_tower
@@ -39,8 +40,6 @@ FIELDS: dict[str, tuple[float, float]] = {
     "latitude": (-90.0, 90.0),
     "longitude": (-180.0, 180.0),
 }
-#: What a field is where it is unknown.
-UNKNOWN = 0.0
 _UNET = {
     "in_channels": 4,
     "model_channels": 320,
@@ -97,14 +96,7 @@ def metadata_vector(**known: float | None) -> Tensor:
     Raises:
         InvalidRequest: for a name that is not one of them.
     """
-    strange = sorted(set(known) - set(FIELDS))
-    if strange:
-        raise InvalidRequest(f"CRS-Diff is not told {', '.join(strange)}.", f"It knows {', '.join(FIELDS)}.")
-    values = []
-    for name, (low, high) in FIELDS.items():
-        value = known.get(name)
-        values.append(UNKNOWN if value is None else (value - low) / (high - low))
-    return torch.tensor(values, dtype=torch.float64).float()
+    return told_vector(known, FIELDS, "CRS-Diff", lambda value, low, high: (value - low) / (high - low))
 
 
 class MetadataEmbedding(nn.Module):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import InvalidRequest, WeightsDamaged
 from .latent_diffusion import Branch, Parts, load_parts, two_branches
 from .layout import Layout, found
+from .metadata import UNKNOWN, told_vector
 from .stable_diffusion import StockUNet
 from .statedict import build, component_tensors, described, fill, without
 from .weights import read_json
@@ -33,8 +34,6 @@ FIELDS: dict[str, tuple[float, float]] = {
     "month": (0.0, 12.0),
     "day": (0.0, 31.0),
 }
-#: What a normalised field is where it is unknown, as in training; it is also longitude -180, latitude -90, no clouds.
-UNKNOWN = 0.0
 #: Keys of the U-Net and of the ControlNets that stock networks do not have.
 EMBEDDING = "metadata_embedding."
 
@@ -48,14 +47,7 @@ def metadata_vector(**known: float | None) -> Tensor:
     Raises:
         InvalidRequest: for a name that is not one of them.
     """
-    strange = sorted(set(known) - set(FIELDS))
-    if strange:
-        raise InvalidRequest(f"DiffusionSat is not told {', '.join(strange)}.", f"It knows {', '.join(FIELDS)}.")
-    values = []
-    for name, (offset, span) in FIELDS.items():
-        value = known.get(name)
-        values.append(UNKNOWN if value is None else (value + offset) / span * 1000)
-    return torch.tensor(values, dtype=torch.float64).float()
+    return told_vector(known, FIELDS, "DiffusionSat", lambda value, offset, span: (value + offset) / span * 1000)
 
 
 class MetadataEmbedding(nn.ModuleList):

@@ -14,9 +14,10 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..errors import InvalidRequest, WeightsDamaged
-from .diffusionsat import UNKNOWN, DiffusionSat, MetadataEmbedding, checked_parts, load_unet, split_embedding
+from .diffusionsat import DiffusionSat, MetadataEmbedding, checked_parts, load_unet, split_embedding
 from .latent_diffusion import Branch, Parts
 from .layout import Layout, found
+from .metadata import UNKNOWN
 from .statedict import build, component_tensors, fill
 from .weights import read_json
 

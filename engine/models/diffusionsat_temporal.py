@@ -16,9 +16,10 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from torch import Tensor, nn
 
 from ..errors import InvalidRequest
-from .diffusionsat import UNKNOWN, checked_parts, load_unet, split_embedding
+from .diffusionsat import checked_parts, load_unet, split_embedding
 from .diffusionsat_control import OWN, ControlledDiffusionSat, stock_options
 from .layout import Layout, found
+from .metadata import UNKNOWN
 from .statedict import build, component_tensors, described, fill
 from .weights import read_json
 

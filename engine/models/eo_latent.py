@@ -139,19 +139,7 @@ def make_tiny(card: ModelCard, device: torch.device) -> LatentModel:
     """The same classes at a tiny size with seeded random weights, for tests."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        denoiser = UNet2DConditionModel(
-            in_channels=4,
-            out_channels=4,
-            sample_size=8,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            mid_block_type="UNetMidBlock2DCrossAttn",
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            norm_num_groups=4,
-            attention_head_dim=2,
-            cross_attention_dim=8,
-        )
+        denoiser = tiny_denoiser()
         caption = CaptionTokens(classes=("Forest", "River", "SeaLake"), width=8)
         autoencoder = TileableAutoencoder(latent_channels=4, width=16, blocks=1)
         blocks = torch.linalg.qr(torch.randn(3 * 8 * 8, 4))[0].T.reshape(4, 3, 8, 8)  # orthonormal, as fitted ones are
@@ -163,3 +151,20 @@ def make_tiny(card: ModelCard, device: torch.device) -> LatentModel:
     for network in (denoiser, caption, autoencoder):
         network.eval().requires_grad_(False)
     return LatentModel(card, denoiser, caption, autoencoder, SCHEDULE, device)
+
+
+def tiny_denoiser() -> UNet2DConditionModel:
+    """A network of the family's kind, small, with fresh random weights, for tests."""
+    return UNet2DConditionModel(
+        in_channels=4,
+        out_channels=4,
+        sample_size=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=2,
+        cross_attention_dim=8,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -69,7 +70,7 @@ class Parts:
     schedule: Mapping[str, Any]
 
 
-class LatentDiffusion:
+class LatentDiffusion(ABC):
     """A text-conditioned latent diffusion model; families say what else their network is told.
 
     Args:
@@ -104,13 +105,13 @@ class LatentDiffusion:
         """
         return make_sampler(str(self.schedule.get("_class_name")), self.schedule, self.mended)
 
+    @abstractmethod
     def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
         """One call of the network: its raw output, float32. Families say what else it takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def branches(self, batch: int, **asked: Any) -> list[Branch]:
         """What guidance asks the network; ``asked`` are the keywords of ``predictor``. Families say which."""
-        raise NotImplementedError
 
     def predictor(self, batch: int, **asked: Any) -> Predict:
         """The guided prediction for a batch of samples.

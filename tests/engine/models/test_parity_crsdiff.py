@@ -3,7 +3,8 @@
 import pytest
 import torch
 from afterimage.engine.errors import InvalidRequest, WeightsDamaged
-from afterimage.engine.models.crs_diff import FIELDS, MAPS, UNKNOWN, metadata_vector
+from afterimage.engine.models.crs_diff import FIELDS, MAPS, metadata_vector
+from afterimage.engine.models.metadata import UNKNOWN
 from afterimage.engine.models.published import open_model
 
 

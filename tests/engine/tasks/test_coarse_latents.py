@@ -8,10 +8,9 @@ import torch
 from afterimage.engine.contract import Generate, GeoBox, Sampling
 from afterimage.engine.models.autoencoder import TileableAutoencoder
 from afterimage.engine.models.caption import CaptionTokens
-from afterimage.engine.models.eo_latent import LatentModel
+from afterimage.engine.models.eo_latent import LatentModel, tiny_denoiser
 from afterimage.engine.models.schedulers import SCHEDULE
 from afterimage.engine.tasks import generate
-from diffusers import UNet2DConditionModel
 
 ROW, COL = -500_003, 50_017
 
@@ -20,19 +19,7 @@ ROW, COL = -500_003, 50_017
 def model(request):
     """Windows of 256 pixels at 0.3 m, with random weights that show where a latent reaches."""
     torch.manual_seed(0)
-    denoiser = UNet2DConditionModel(
-        in_channels=4,
-        out_channels=4,
-        sample_size=16,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        mid_block_type="UNetMidBlock2DCrossAttn",
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=2,
-        cross_attention_dim=8,
-    )
+    denoiser = tiny_denoiser()
     caption = CaptionTokens(classes=("beach", "forest", "storagetanks"), width=8)
     autoencoder = TileableAutoencoder(latent_channels=4, scale=16, width=32, blocks=2)
     torch.nn.init.normal_(autoencoder.detail[-1].weight, std=0.2)

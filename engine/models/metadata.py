@@ -1,0 +1,41 @@
+"""Numbers that a published model is told beside its text, as one vector in the order of its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidRequest
+
+#: What a number is where it is unknown, as in the training of every family that is told any. It is also a value that a
+#: field may have, as longitude -180 and no clouds in DiffusionSat: the models cannot tell the two apart.
+UNKNOWN = 0.0
+
+
+def told_vector(
+    known: Mapping[str, float | None],
+    fields: Mapping[str, tuple[float, float]],
+    title: str,
+    scaled: Callable[[float, float, float], float],
+) -> Tensor:
+    """What a network is told, (fields,) float32; a field that is left out or None is ``UNKNOWN``.
+
+    Args:
+        known: real-world numbers by the names of ``fields``.
+        fields: name -> two numbers of its range, in the network's order.
+        title: of the family, for people.
+        scaled: (value, the two numbers of its field) -> what the network was trained on.
+
+    Raises:
+        InvalidRequest: for a name that is not a field.
+    """
+    strange = sorted(set(known) - set(fields))
+    if strange:
+        raise InvalidRequest(f"{title} is not told {', '.join(strange)}.", f"It knows {', '.join(fields)}.")
+    values = []
+    for name, limits in fields.items():
+        value = known.get(name)
+        values.append(UNKNOWN if value is None else scaled(value, *limits))
+    return torch.tensor(values, dtype=torch.float64).float()
