@@ -6,7 +6,7 @@ from typing import Optional, Tuple
 
 from .geobox import GeoBox, Window
 from .modelcard import ModelCard
-from .requests import Edit, Generate, Request, SuperResolve
+from .requests import Edit, Forecast, Generate, Request, SuperResolve
 
 #: Side in output pixels of the square that is computed, committed and never computed again.
 CHUNK = 256
@@ -56,7 +56,7 @@ def estimate(
     Args:
         request: what is asked.
         card: the model that it names.
-        source: grid of the source raster, for tasks that have one.
+        source: grid of the source raster, for tasks that have one; of the first of several.
         bands: bands of the result.
         itemsize: bytes per pixel and band of the result.
         gflops: rate of this machine, GFLOP/s.
@@ -73,17 +73,25 @@ def estimate(
         if source is None:
             raise ValueError("the grid of the source is needed")
         drawn = result = source.zoom(request.factor).shape
-        groups, calls = math.ceil(bands / 3), 1
+        # a model of given bands draws a picture of them, the others each three bands of the source by themselves
+        groups = 1 if card.source_bands else math.ceil(bands / 3)
+        calls = 2 if request.sampling.guidance_scale != 1 and "prompt" in card.uses else 1
     elif isinstance(request, Edit):
         if source is None:
             raise ValueError("the grid of the source is needed")
+        drawn = result = source.pad(request.margin).shape
+        branches = 3 if "image_guidance" in card.uses else 2
+        groups, calls = 1, branches if request.sampling.guidance_scale != 1 else 1
+    elif isinstance(request, Forecast):
+        if source is None:
+            raise ValueError("the grid of the first source is needed")
         drawn = result = source.shape
-        groups, calls = 1, 2 if request.sampling.guidance_scale != 1 else 1
+        groups, calls = 1, 2 if request.sampling.guidance_scale > 1 else 1
     else:  # pragma: no cover - Request is a closed union
         raise ValueError("unknown request")
     chunks = math.ceil(drawn[0] / CHUNK) * math.ceil(drawn[1] / CHUNK)
     changed = drawn if area is None else (area.height, area.width)
-    windows = groups * samples * _windows(changed[0], card) * _windows(changed[1], card)
+    windows = groups * samples * _windows(changed, card)
     pixels = drawn[0] * drawn[1]
     frames = getattr(request, "trajectory", 0)
     gflop = windows * request.sampling.steps * calls * card.gflop_per_window_step
@@ -113,10 +121,13 @@ def _frames_memory(frames: int, windows: int, card: ModelCard) -> int:
     """
     numbers = 1 if card.gflop_decode_per_megapixel else len(card.bands)
     window = frames * numbers * card.window * card.window * 4
-    at_work = _windows(CHUNK, card) ** 2  # a small extent is drawn in whole squares too
+    at_work = _windows((CHUNK, CHUNK), card)  # a small extent is drawn in whole squares too
     return min(FRAMES_MEMORY, max(windows, at_work) * window) + 2 * at_work * window
 
 
-def _windows(pixels: int, card: ModelCard) -> int:
-    """Windows along one axis that touch so many pixels and the halo around them."""
-    return math.ceil((pixels + card.window + 2 * card.halo) / card.stride)
+def _windows(shape: Tuple[int, int], card: ModelCard) -> int:
+    """Windows that touch so many pixels and the halo around them."""
+    if card.whole and max(shape) <= card.window:
+        return 1
+    rows, cols = (math.ceil((pixels + card.window + 2 * card.halo) / card.stride) for pixels in shape)
+    return rows * cols

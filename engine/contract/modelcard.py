@@ -44,10 +44,21 @@ class ModelCard:
         schedulers: names that ``Sampling.scheduler`` may take, the default first.
         steps: default number of denoising steps.
         guidance_scale: default; 1 where the model has no guidance.
-        uses: inputs that change the picture, out of "prompt", "negative_prompt", "gsd", "date", "place".
+        uses: inputs that change the picture, out of "prompt", "negative_prompt", "gsd", "date", "place", "cloud_cover",
+            and, for Edit, "mask" (it draws inside polygons by itself; of others, what they draw is cut out along the
+            polygons), "strength" (it can start from the source under noise), "image_guidance" and "margin".
             The forms show the others as "not used by this model".
+        controls: kinds of layers that may guide a Generate, out of ``requests.CONTROLS``.
+        required: those of them that must be given.
+        palettes: kind of control -> what it shows -> its colour, "#rrggbb", as the model was trained on.
+        frames: dated rasters that a Forecast may start from, at most.
+        source_bands: names of the bands that a SuperResolve must be given, in order ("B1", "B2" ...); empty for any.
+        image_guidance_scale: default of an Edit that is shown its source.
+        whole: whether an extent of at most one window is drawn as one picture, not as a part of the endless lattice.
+        tokens: most tokens of a prompt that are read, start and end included; 0 for no such limit.
         vocabulary: what it can draw, for models that know a closed list.
         licence: of the weights and of what they produce.
+        origin: where the weights came from: a repository and its commit, or "imported".
         attribution: credit lines.
         citation: papers.
         training_data: one line a data set: name, split, licence.
@@ -78,7 +89,16 @@ class ModelCard:
     factors: Tuple[int, ...] = ()
     uses: Tuple[str, ...] = ()
     vocabulary: Tuple[str, ...] = ()
+    controls: Tuple[str, ...] = ()
+    required: Tuple[str, ...] = ()
+    palettes: Dict[str, Dict[str, str]] = field(default_factory=dict)
+    frames: int = 0
+    source_bands: Tuple[str, ...] = ()
+    image_guidance_scale: float = 1.5
+    whole: bool = False
+    tokens: int = 0
     licence: str = ""
+    origin: str = ""
     attribution: str = ""
     citation: str = ""
     training_data: Tuple[str, ...] = ()

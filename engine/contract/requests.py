@@ -23,6 +23,14 @@ TRAJECTORY_LIMIT = 100
 FRAMES_LIMIT = 200
 #: Pixels are smaller than so many metres on the ground.
 GSD_LIMIT = 1e6
+#: Most dated rasters that a forecast may start from; a model's card says how many it takes.
+SOURCES_LIMIT = 16
+#: Most pixels that an edit may draw beyond its raster.
+MARGIN_LIMIT = 4096
+#: Least and greatest refinement that may be asked for; a model's card says which it knows.
+FACTORS = (2, 16)
+#: Layers that can guide a picture, by what they show. A card lists those that its model takes.
+CONTROLS = ("roads", "land_use", "lines", "edges", "sketch", "depth", "map")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
@@ -50,12 +58,23 @@ class Source:
         name: the layer's name in the project.
         bands: 1-based bands to use, in order; empty for all data bands.
         date: ISO 8601 date of the picture, if it is known.
+        gsd: metres on the ground of one of its pixels, where a task starts from rasters of several resolutions.
+        cloud_cover: percent of it that is clouded, 0 to 100, if it is known.
     """
 
     path: str
     name: str = ""
     bands: Tuple[int, ...] = ()
     date: Optional[str] = None
+    gsd: Optional[float] = None
+    cloud_cover: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _check_date(self.date)
+        _check_cloud_cover(self.cloud_cover)
+        if self.gsd is not None and not 0 < self.gsd < GSD_LIMIT:
+            raise ValueError("gsd must be metres per pixel, above 0")
 
 
 @dataclass(frozen=True)
@@ -70,6 +89,33 @@ class Mask:
 
     path: str
     name: str = ""
+
+
+@dataclass(frozen=True)
+class Control:
+    """A raster in the job folder that guides where things are drawn.
+
+    Attributes:
+        kind: what it shows, one of ``CONTROLS``.
+        source: three bands of colours as the model was trained on, or what ``derive`` makes them from.
+        derive: how the engine makes the control of the raster: "" takes it as it is; "lines", "edges" and "depth" find
+            straight lines, edges, or heights as nearness in it.
+        strength: how much it counts, 0 to 2; models that know no strength of this control refuse others than 1.
+    """
+
+    kind: str
+    source: Source
+    derive: str = ""
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the names and the range."""
+        if self.kind not in CONTROLS:
+            raise ValueError(f"a control is one of {', '.join(CONTROLS)}")
+        if self.derive not in ("", "lines", "edges", "depth"):
+            raise ValueError("derive must be empty, lines, edges or depth")
+        if not 0 <= self.strength <= 2:
+            raise ValueError("strength must be from 0 to 2")
 
 
 @dataclass(frozen=True)
@@ -110,6 +156,16 @@ def _check_date(date: Optional[str]) -> None:
     datetime.date.fromisoformat(date)  # a ValueError of its own for the 31st of February
 
 
+def _check_cloud_cover(cloud_cover: Optional[float]) -> None:
+    if cloud_cover is not None and not 0 <= cloud_cover <= 100:
+        raise ValueError("cloud_cover must be from 0 to 100 percent")
+
+
+def _check_told_gsd(told_gsd: Optional[float]) -> None:
+    if told_gsd is not None and not 0 <= told_gsd < GSD_LIMIT:
+        raise ValueError("told_gsd must be metres per pixel, or 0 for unknown")
+
+
 @dataclass(frozen=True)
 class Generate:
     """Imagery over an extent, on a date, from a text.
@@ -128,6 +184,9 @@ class Generate:
         sampling: how.
         trajectory: how many pictures to keep of each sample on its way from noise, 0 for none, at most as many as
             there are steps, and at most ``FRAMES_LIMIT`` over all samples. The last of them is the result.
+        cloud_cover: percent of the picture that is clouded, 0 to 100; None leaves it unknown.
+        told_gsd: metres per pixel that the model is told in place of ``gsd``; 0 leaves the resolution unknown to it.
+        controls: what guides the picture, at most one of a kind.
     """
 
     model: str
@@ -141,10 +200,17 @@ class Generate:
     longitude: Optional[float] = None
     latitude: Optional[float] = None
     trajectory: int = 0
+    cloud_cover: Optional[float] = None
+    told_gsd: Optional[float] = None
+    controls: Tuple[Control, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what can be checked without a model."""
         _check_date(self.date)
+        _check_cloud_cover(self.cloud_cover)
+        _check_told_gsd(self.told_gsd)
+        if len({control.kind for control in self.controls}) < len(self.controls):
+            raise ValueError("there is more than one control of a kind")
         if not 0 < self.gsd < GSD_LIMIT:
             raise ValueError("gsd must be metres per pixel, above 0")
         if not 0 <= self.trajectory <= min(self.sampling.steps, TRAJECTORY_LIMIT):
@@ -160,10 +226,12 @@ class SuperResolve:
     Attributes:
         model: id of a model card.
         source: the raster.
-        factor: 2 or 4.
+        factor: 2 to 16; the card lists those that the model knows.
         gsd: metres on the ground of one source pixel.
-        sampling: how; guidance_scale is not used.
+        sampling: how; guidance_scale counts where the card has "prompt" among its inputs.
         spread: also write the per-pixel standard deviation over the samples.
+        prompt: what is there, for models that are told.
+        negative_prompt: what to stay away from.
     """
 
     model: str
@@ -172,12 +240,13 @@ class SuperResolve:
     gsd: float
     sampling: Sampling
     spread: bool = False
+    prompt: str = ""
+    negative_prompt: str = ""
 
     def __post_init__(self) -> None:
         """Check what can be checked without a model."""
-        _check_date(self.source.date)
-        if self.factor not in (2, 4):
-            raise ValueError("factor must be 2 or 4")
+        if not FACTORS[0] <= self.factor <= FACTORS[1]:
+            raise ValueError(f"factor must be from {FACTORS[0]} to {FACTORS[1]}")
         if self.spread and self.sampling.samples < 2:
             raise ValueError("a spread needs at least 2 samples")
         if not 0 < self.gsd < GSD_LIMIT:
@@ -201,6 +270,10 @@ class Edit:
             Meng et al. 2022: t0), above 0.
         negative_prompt: what to stay away from.
         date: ISO 8601 date that the result should show.
+        image_guidance_scale: how much a model that is shown the source keeps of it, 1 to 20.
+        margin: pixels to draw beyond the raster on each of its sides, 0 to 4096.
+        cloud_cover: percent of the result that is clouded, 0 to 100; None leaves it unknown.
+        told_gsd: metres per pixel that the model is told in place of ``gsd``; 0 leaves the resolution unknown to it.
     """
 
     model: str
@@ -212,18 +285,70 @@ class Edit:
     strength: float = 1.0
     negative_prompt: str = ""
     date: Optional[str] = None
+    image_guidance_scale: float = 1.5
+    margin: int = 0
+    cloud_cover: Optional[float] = None
+    told_gsd: Optional[float] = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without a model."""
         _check_date(self.date)
-        _check_date(self.source.date)
+        _check_cloud_cover(self.cloud_cover)
+        _check_told_gsd(self.told_gsd)
         if not 0 < self.gsd < GSD_LIMIT:
             raise ValueError("gsd must be metres per pixel, above 0")
         if not 0 < self.strength <= 1:
             raise ValueError("strength must be above 0 and at most 1")
+        if not 1 <= self.image_guidance_scale <= 20:
+            raise ValueError("image_guidance_scale must be from 1 to 20")
+        if not 0 <= self.margin <= MARGIN_LIMIT:
+            raise ValueError(f"margin must be from 0 to {MARGIN_LIMIT} pixels")
 
 
-Request = Union[Generate, SuperResolve, Edit]
+@dataclass(frozen=True)
+class Forecast:
+    """A place on another date, before or after those of the rasters that it is known from.
+
+    The result lies on the grid of the first source; the others are resampled to it.
+
+    Attributes:
+        model: id of a model card.
+        sources: dated rasters of the place, each with its own ``gsd``.
+        gsd: metres on the ground of one pixel of the first source.
+        date: ISO 8601 date that the result should show, not that of a source.
+        sampling: how.
+        prompt: what is there on that date.
+        negative_prompt: what to stay away from.
+        cloud_cover: percent of the result that is clouded, 0 to 100; None leaves it unknown.
+    """
+
+    model: str
+    sources: Tuple[Source, ...]
+    gsd: float
+    date: str
+    sampling: Sampling
+    prompt: str = ""
+    negative_prompt: str = ""
+    cloud_cover: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a model."""
+        _check_date(self.date)
+        _check_cloud_cover(self.cloud_cover)
+        if not 1 <= len(self.sources) <= SOURCES_LIMIT:
+            raise ValueError(f"there must be 1 to {SOURCES_LIMIT} sources")
+        undated = [source.name or source.path for source in self.sources if source.date is None]
+        if undated:
+            raise ValueError(f"sources without a date: {', '.join(undated)}")
+        if any(source.date == self.date for source in self.sources):
+            raise ValueError("date must be another one than those of the sources")
+        if any(source.gsd is None for source in self.sources):
+            raise ValueError("each source needs its gsd")
+        if not 0 < self.gsd < GSD_LIMIT:
+            raise ValueError("gsd must be metres per pixel, above 0")
+
+
+Request = Union[Generate, SuperResolve, Edit, Forecast]
 
 
 @dataclass(frozen=True)

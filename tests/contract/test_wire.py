@@ -13,22 +13,32 @@ from afterimage.engine.contract import (
     Affine,
     Cancel,
     Cancelled,
+    Control,
     Edit,
     ErrorCode,
     Failed,
     Failure,
+    Fetching,
+    Files,
+    Forecast,
     Generate,
     GeoBox,
     Input,
+    Installed,
     Job,
     Mask,
     Measure,
     ModelCard,
+    Offer,
+    Offers,
     Output,
     Previewed,
     Progressed,
     Provenance,
     Ready,
+    Refused,
+    RemoteFile,
+    Removed,
     Result,
     Role,
     Sampling,
@@ -60,6 +70,9 @@ GENERATE = Generate(
     longitude=15.03,
     latitude=45.17,
     trajectory=8,
+    cloud_cover=5.0,
+    told_gsd=0.0,
+    controls=(Control("depth", Source("inputs/depth.tif", "Elevation"), "depth", 0.5),),
 )
 SUPER_RESOLVE = SuperResolve(
     model="afterimage-superresolve",
@@ -68,6 +81,7 @@ SUPER_RESOLVE = SuperResolve(
     gsd=10.0,
     sampling=Sampling(0, 8, "DDIM", samples=2),
     spread=True,
+    prompt="fields",
 )
 EDIT = Edit(
     model="afterimage-generate",
@@ -79,6 +93,22 @@ EDIT = Edit(
     strength=0.75,
     negative_prompt="clouds",
     date="2024-06-01",
+    image_guidance_scale=2.0,
+    margin=64,
+    cloud_cover=0.0,
+    told_gsd=12.0,
+)
+FORECAST = Forecast(
+    model="diffusionsat-temporal",
+    sources=(
+        Source("inputs/source_1.tif", "Orthophoto 2016", date="2016-09-11", gsd=1.0, cloud_cover=0.0),
+        Source("inputs/source_2.tif", "Sentinel-2", (4, 3, 2), "2018-11-20", 10.0),
+    ),
+    gsd=1.0,
+    date="2018-10-20",
+    sampling=Sampling(5, 50, "DDIM"),
+    prompt="houses",
+    cloud_cover=0.0,
 )
 JOB = Job("20240601-120000-1", GENERATE, "/home/a b/é.tif", "", "Forest at the river")
 CARD = ModelCard(
@@ -97,6 +127,8 @@ CARD = ModelCard(
     guidance_scale=3.0,
     uses=("prompt",),
     vocabulary=("Forest", "River"),
+    controls=("land_use",),
+    palettes={"land_use": {"forest": "#00ff00"}},
     licence="CC-BY-4.0",
     measures=(Measure("PSNR, 4x", "UC Merced test (105 images)", 28.5, "dB", "bicubic: 27.1 dB"),),
     parameters=1_000_000,
@@ -135,6 +167,7 @@ RESULT = Result(
     12.5,
 )
 FAILURE = Failure(ErrorCode.DISK_FULL, "The disk is full.", "Free some space.", "Traceback ...", True)
+OFFER = Offer("t2e", CARD, "huggingface", "lcybuaa/Text2Earth", "", "Academic use only.", 4_000_000_000, ("base",))
 
 SAMPLES = {
     "submit": Submit("a", "/jobs/a"),
@@ -151,6 +184,13 @@ SAMPLES = {
     "generate": GENERATE,
     "super_resolve": SUPER_RESOLVE,
     "edit": EDIT,
+    "forecast": FORECAST,
+    "offers": Offers((OFFER,)),
+    "files": Files("t2e", "29049fa", (RemoteFile("unet/config.json", 1755, 0),), 10**12),
+    "fetching": Fetching("t2e", "fetching", "unet/config.json", 100, 1755),
+    "installed": Installed(CARD),
+    "removed": Removed("t2e"),
+    "refused": Refused(FAILURE, "t2e"),
     "job": JOB,
     "model_card": CARD,
 }
@@ -180,7 +220,7 @@ def test_a_message_looks_as_it_was_pinned(name):
 def test_every_message_and_request_has_a_sample():
     wanted = {
         kind.__name__
-        for union in (contract.Command, contract.Event, contract.Request)
+        for union in (contract.Command, contract.Event, contract.Request, contract.Notice)
         for kind in typing.get_args(union)
     }
     assert wanted <= {type(message).__name__ for message in SAMPLES.values()}
@@ -234,6 +274,11 @@ def test_what_is_no_message_is_refused_with_the_place(line, where):
         (("gsd",), 10**400, "finite number"),
         (("prompt",), None, "expected str"),
         (("trajectory",), 25, "trajectory must be"),
+        (("cloud_cover",), 101, "cloud_cover must be"),
+        (("told_gsd",), -1, "told_gsd must be"),
+        (("controls", 0, "kind"), "weather", "a control is one of"),
+        (("controls", 0, "strength"), 3, "strength must be"),
+        (("controls", 0, "derive"), "dreams", "derive must be"),
         (("sampling", "samples"), 26, "trajectory times samples must be at most 200"),
     ],
 )
@@ -245,6 +290,27 @@ def test_a_request_that_cannot_be_is_refused_with_the_place(path, value, where):
     inner[path[-1]] = value
     with pytest.raises(WireError, match=where):
         loads(Job, json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where"),
+    [
+        (("sources",), [], "1 to 16 sources"),
+        (("sources", 0, "date"), None, "sources without a date: Orthophoto 2016"),
+        (("sources", 1, "gsd"), None, "each source needs its gsd"),
+        (("sources", 1, "gsd"), 0, "gsd must be"),
+        (("date",), "2018-11-20", "date must be another one"),
+        (("date",), None, "expected str"),
+    ],
+)
+def test_a_forecast_that_cannot_be_is_refused(path, value, where):
+    data = json.loads(dumps(FORECAST))
+    inner = data
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(WireError, match=where):
+        loads(Forecast, json.dumps(data))
 
 
 def test_as_many_pictures_as_a_job_may_keep_are_no_error():
