@@ -1,7 +1,7 @@
 """Public models that can be fetched: what a person sees before anything is, and what is told while it happens.
 
-Each of ``models offers``, ``files``, ``get``, ``import`` and ``remove`` of the engine's command line is a process of its
-own that prints these, one line of JSON each, and ends. Killing the process stops it; the next one goes on.
+Each of ``models offers``, ``files``, ``get``, ``import`` and ``remove`` of the engine's command line is a process of
+its own that prints these, one line of JSON each, and ends. Killing the process stops it; the next one goes on.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ class Offer:
     """A public model.
 
     Attributes:
-        card: what it can do, its ``licence`` and its citation; without hashes until it is installed.
+        card: what it can do, its ``licence`` and its citation; without hashes until it is installed. Its id is that of
+            the offer, too.
         host: "huggingface" or "zenodo".
         repository: "owner/name" there, or the number of the record.
         licence_url: page with the licence, or "".

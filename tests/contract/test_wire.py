@@ -167,7 +167,7 @@ RESULT = Result(
     12.5,
 )
 FAILURE = Failure(ErrorCode.DISK_FULL, "The disk is full.", "Free some space.", "Traceback ...", True)
-OFFER = Offer("t2e", CARD, "huggingface", "lcybuaa/Text2Earth", "", "Academic use only.", 4_000_000_000, ("base",))
+OFFER = Offer(CARD, "huggingface", "lcybuaa/Text2Earth", "", "Academic use only.", 4_000_000_000, ("base",))
 
 SAMPLES = {
     "submit": Submit("a", "/jobs/a"),
