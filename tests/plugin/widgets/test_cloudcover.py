@@ -18,7 +18,7 @@ def test_nothing_is_known_at_first_and_after_clearing(input_):
     input_.set_value(20.0)
     assert input_.value() == 20.0
     input_.number.clear()
-    assert input_.value() is None
+    assert input_.value() is None and input_.number.text() == "unknown"
 
 
 def test_no_clouds_are_not_unknown_clouds(input_, qtbot):
@@ -31,9 +31,13 @@ def test_no_clouds_are_not_unknown_clouds(input_, qtbot):
     assert seen == [0.0, None]
 
 
-def test_a_number_is_typed_over_unknown(input_, qtbot):
-    input_.number.setFocus()
-    input_.number.selectAll()
+@pytest.mark.parametrize("way", ["tab", "click"])
+def test_a_number_is_typed_over_unknown(input_, qtbot, way):
+    input_.number.setFocus(Qt.FocusReason.TabFocusReason)
+    if way == "click":
+        qtbot.mouseClick(input_.number.lineEdit(), Qt.MouseButton.LeftButton)
+    else:
+        input_.number.selectAll()
     qtbot.keyClicks(input_.number, "35")
     assert input_.value() == 35.0
 
