@@ -36,7 +36,7 @@ def write_source(reading: Reading, folder: str, path: str, cancelled: Callable[[
     target = os.path.join(folder, *path.split("/"))
     # A name of its own: after a cancel and a retry, the writer before may still be at its last block.
     part = f"{target[: -len('.tif')]}.{secrets.token_hex(4)}.part.tif"
-    box = reading.native.grid
+    box = reading.native.grid.crop(reading.window)
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         needed = box.pixels * len(reading.bands) * np.dtype(reading.dtype).itemsize
@@ -83,7 +83,7 @@ def _write(reading: Reading, path: str, cancelled: Callable[[], bool]) -> bool:
             dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
             mask = dataset.GetRasterBand(1).GetMaskBand()
         has_data = False
-        height, width = reading.native.grid.shape
+        height, width = reading.window.height, reading.window.width
         try:
             with Pixels(reading) as pixels:
                 for row in range(0, height, _ROWS):
@@ -100,7 +100,7 @@ def _write(reading: Reading, path: str, cancelled: Callable[[], bool]) -> bool:
 
 
 def _create(reading: Reading, path: str) -> gdal.Dataset:
-    box, found = reading.native.grid, reading.native
+    box, found = reading.native.grid.crop(reading.window), reading.native
     kind = next(key for key, name in GDAL_TYPES.items() if name == reading.dtype)
     try:
         dataset = gdal.GetDriverByName("GTiff").Create(
@@ -129,14 +129,15 @@ def _create(reading: Reading, path: str) -> gdal.Dataset:
 def _write_block(
     reading: Reading, pixels: Pixels, dataset: gdal.Dataset, mask: Optional[gdal.Band], window: Window
 ) -> bool:
-    """Copy one window of every band; returns whether any pixel of it is valid."""
+    """Copy one window of the file, every band of it; returns whether any pixel of it is valid."""
     valid = np.ones((window.height, window.width), bool)
+    there = Window(reading.window.row + window.row, reading.window.col + window.col, window.height, window.width)
     for band in reading.bands:
-        values = pixels.read(band, window)
+        values = pixels.read(band, there)
         valid &= pixels.has_data(band, values)
         _put(dataset.GetRasterBand(band), window, values.astype(reading.dtype, copy=False))
     if reading.native.alpha is not None:
-        valid &= pixels.alpha(window) > 0
+        valid &= pixels.alpha(there) > 0
     if mask is not None:
         _put(mask, window, valid.astype(np.uint8) * np.uint8(255))
     return bool(valid.any())

@@ -30,6 +30,7 @@ class Reading:
         bands: numbers of the bands to read.
         dtype: numpy name of the file's type.
         ranges: real (scaled) values of each band that the person declared to mean "no data".
+        window: the pixels to read, of the whole layer.
     """
 
     provider: str
@@ -40,6 +41,7 @@ class Reading:
     bands: Tuple[int, ...]
     dtype: str
     ranges: Dict[int, Tuple[QgsRasterRange, ...]]
+    window: Window
 
     @property
     def nodata(self) -> Optional[float]:

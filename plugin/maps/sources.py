@@ -8,7 +8,7 @@ from typing import Callable, Optional, Sequence, Tuple
 import numpy as np
 from qgis.core import QgsCoordinateReferenceSystem
 
-from ...engine.contract import GSD_LIMIT, ErrorCode, GeoBox, Source
+from ...engine.contract import GSD_LIMIT, ErrorCode, GeoBox, Source, Window
 from ..report import Problem, tr
 from .crs import crs_of, ground_resolution, longitude_latitude
 from .geotiff import write_source
@@ -95,12 +95,14 @@ def require_colours(layer, bands: Sequence[int]) -> None:
         )
 
 
-def prepare(layer, bands: Sequence[int] = ()) -> "Export":
+def prepare(layer, bands: Sequence[int] = (), path: str = SOURCE_PATH, window: Optional[Window] = None) -> "Export":
     """Get a layer ready to be written into a job folder from another thread; call it on the main thread.
 
     Args:
         layer: a raster layer.
         bands: 1-based numbers of the bands to use, in order; empty for all data bands.
+        path: where to write it, relative to the job folder.
+        window: the pixels to write, all inside the layer; None for all.
 
     Raises:
         Problem: as ``describe``, and INVALID_REQUEST for bands that the layer does not have.
@@ -116,7 +118,7 @@ def prepare(layer, bands: Sequence[int] = ()) -> "Export":
             else tr("A band is listed twice."),
             tr("It has the bands {}.").format(", ".join(map(str, found.bands))),
         )
-    return Export(layer, found, tuple(bands))
+    return Export(layer, found, tuple(bands), path, window)
 
 
 class Export:
@@ -124,22 +126,22 @@ class Export:
 
     Attributes:
         source: as it stands in the request.
-        grid: of the source's pixels.
+        grid: of the pixels that are written.
         gsd: metres on the ground of one pixel, in the middle.
         itemsize: bytes per pixel and band.
         count: bands that are used.
         files: that the pixels come from.
     """
 
-    def __init__(self, layer, found: Native, bands: Tuple[int, ...]):
+    def __init__(self, layer, found: Native, bands: Tuple[int, ...], path: str, window: Optional[Window]):
         """Take note of what is read later; use ``prepare`` to get one."""
         used = bands or found.bands
         dtype = _common_type(layer, [found.dtypes[found.bands.index(band)] for band in used])
         # Bands keep QGIS's numbers in the file. Alpha comes last nearly always: the file simply ends before it.
         is_gapless = found.bands == tuple(range(1, len(found.bands) + 1))
-        self.source = Source(SOURCE_PATH, layer.name(), bands if bands or is_gapless else used, layer_date(layer))
-        self.grid = found.grid
-        self.gsd = _gsd(found.grid)
+        self.source = Source(path, layer.name(), bands if bands or is_gapless else used, layer_date(layer))
+        self.grid = found.grid if window is None else found.grid.crop(window)
+        self.gsd = _gsd(self.grid)
         self.itemsize = np.dtype(dtype).itemsize
         self.count = len(used)
         self.files = found.files
@@ -153,6 +155,7 @@ class Export:
             bands=used,
             dtype=dtype,
             ranges={band: tuple(provider.userNoDataValues(band)) for band in used},
+            window=found.grid.window if window is None else window,
         )
 
     def write(self, folder: str, cancelled: Callable[[], bool]) -> None:
@@ -161,7 +164,7 @@ class Export:
         Raises:
             Problem: SOURCE_UNREADABLE, SOURCE_EMPTY, DISK_FULL or OUTPUT_NOT_WRITABLE.
         """
-        write_source(self._reading, folder, SOURCE_PATH, cancelled)
+        write_source(self._reading, folder, self.source.path, cancelled)
 
 
 def require_kept(files: Sequence[str], targets: Sequence[str]) -> None:

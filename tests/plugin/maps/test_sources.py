@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
 
-from afterimage.engine.contract import ErrorCode
+from afterimage.engine.contract import ErrorCode, Window
 from afterimage.plugin.maps.sources import describe, prepare, require_kept
 from afterimage.plugin.maps.temporal import set_layer_date
 from afterimage.plugin.report import Problem
@@ -377,3 +377,25 @@ def test_a_mosaic_comes_from_the_files_in_it(raster, ramp, tmp_path):
         require_kept(files, (str(tmp_path / "new.tif"), part))
     assert caught.value.failure.code is ErrorCode.OUTPUT_NOT_WRITABLE
     require_kept(files, (str(tmp_path / "new.tif"),))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_part_of_a_layer_is_written_under_its_own_name_on_the_layer_s_pixels(layer, ramp, tmp_path, dtype):
+    values = ramp(bands=4, height=300, dtype=dtype)
+    whole, window = layer(values), Window(3, 7, 290, 20)
+    export = prepare(whole, (3, 1), "inputs/source_2.tif", window)
+    export.write(str(tmp_path / "job"), lambda: False)
+    written = tmp_path / "job" / "inputs" / "source_2.tif"
+    assert export.source.path == "inputs/source_2.tif" and os.listdir(written.parent) == ["source_2.tif"]
+    assert np.array_equal(pixels(written, (3, 1)), values[[2, 0], 3:293, 7:27])
+    assert gdal.Open(str(written)).GetGeoTransform() == (500070, 10, 0, 4999970, 0, -10)
+    assert export.grid == prepare(whole).grid.crop(window) and export.gsd == pytest.approx(10, rel=0.001)
+
+
+def test_a_part_without_data_is_refused_even_where_the_rest_has_some(layer, ramp, tmp_path):
+    values = ramp()
+    values[:, :20] = 0
+    export = prepare(layer(values, nodata=0), window=Window(0, 0, 20, 50))
+    with pytest.raises(Problem) as caught:
+        export.write(str(tmp_path), lambda: False)
+    assert caught.value.failure.code is ErrorCode.SOURCE_EMPTY
