@@ -161,9 +161,10 @@ def read_job(folder: str) -> Job:
 
 
 def input_paths(request: Request) -> Tuple[str, ...]:
-    """What a request reads out of its job folder, relative to that: its raster and its polygons, where it has any."""
-    inputs = (getattr(request, "source", None), getattr(request, "mask", None))
-    return tuple(found.path for found in inputs if found is not None)
+    """What a request reads out of its job folder, relative to that, each once: rasters, polygons, controls."""
+    inputs = [getattr(request, "source", None), getattr(request, "mask", None), *getattr(request, "sources", ())]
+    inputs += [control.source for control in getattr(request, "controls", ())]
+    return tuple(dict.fromkeys(found.path for found in inputs if found is not None))
 
 
 def edit_title(request: Edit) -> str:

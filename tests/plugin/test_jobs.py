@@ -1,15 +1,21 @@
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from afterimage.engine.contract import (
     Cancelled,
+    Control,
+    Edit,
     ErrorCode,
     Failed,
     Failure,
+    Forecast,
     JobState,
+    Mask,
     Previewed,
     Progressed,
+    Source,
     Started,
     WireError,
 )
@@ -141,3 +147,18 @@ def test_removing_keeps_results(tmp_path, draft):
     assert os.listdir(folder) == ["outputs"]
     jobs.remove_folder(folder)
     assert os.listdir(folder) == ["outputs"]
+
+
+def test_what_a_request_reads_is_listed_once_each(request_):
+    roads = Control("roads", Source("inputs/control_roads.tif"))
+    lines = Control("lines", Source("inputs/control_lines.tif"))
+    assert jobs.input_paths(request_) == ()
+    assert jobs.input_paths(replace(request_, controls=(roads, lines))) == (
+        "inputs/control_roads.tif",
+        "inputs/control_lines.tif",
+    )
+    dated = [Source(f"inputs/{year}.tif", date=f"{year}-01-01", gsd=1.0) for year in (2020, 2021)]
+    forecast = Forecast("m", (*dated, dated[0]), 1.0, "2022-01-01", request_.sampling)
+    assert jobs.input_paths(forecast) == ("inputs/2020.tif", "inputs/2021.tif")
+    edit = Edit("m", Source("inputs/source.tif"), 1.0, "forest", request_.sampling, Mask("inputs/mask.geojson"))
+    assert jobs.input_paths(edit) == ("inputs/source.tif", "inputs/mask.geojson")
