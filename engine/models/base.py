@@ -2,12 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ..contract import Generate, ModelCard
+from ..contract import ModelCard
+from ..diffusion.guidance import Predict
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a model is told of a picture, in words and in units of the world; None is unknown.
+
+    Attributes:
+        prompt: what to draw.
+        negative_prompt: what to stay away from.
+        gsd: metres on the ground of one pixel of the picture.
+        longitude: of its centre, degrees east.
+        latitude: of its centre, degrees north.
+        date: ISO 8601.
+        cloud_cover: percent, 0 to 100.
+        image_guidance_scale: how much a model that is shown a picture keeps of it.
+        control_strengths: kind of control -> how much it counts.
+        hints: of the pictures that the model is shown with metadata of their own, each as this; only what is known of
+            the world counts.
+    """
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    gsd: float | None = None
+    longitude: float | None = None
+    latitude: float | None = None
+    date: str | None = None
+    cloud_cover: float | None = None
+    image_guidance_scale: float = 1.0
+    control_strengths: Mapping[str, float] = field(default_factory=dict)
+    hints: tuple[Scene, ...] = ()
+
+
+@dataclass(frozen=True)
+class Given:
+    """The pixels that a batch of windows is drawn from, in 0..1, rows downwards; None where a task has none.
+
+    Attributes:
+        controls: kind of control -> (B, 3, H, W).
+        picture: (B, bands, H, W): what is there before.
+        repaint: (B, 1, H, W): 1 where that is drawn anew, 0 where it stays.
+        frames: (B, bands, T, H, W): the same place on other dates.
+    """
+
+    controls: Mapping[str, Tensor] = field(default_factory=dict)
+    picture: Tensor | None = None
+    repaint: Tensor | None = None
+    frames: Tensor | None = None
 
 
 class GenerateModel(Protocol):
@@ -22,7 +72,8 @@ class GenerateModel(Protocol):
         window: side of the network's window, in latents.
         stride: distance between windows, in latents.
         decode_halo: latents around a block that its decoding depends on; the decoder has no other memory, so that
-            decoding block by block with this halo equals decoding the whole.
+            decoding block by block with this halo equals decoding the whole. None where each pixel depends on the whole
+            window, as with norms and attention over it: then windows are decoded and blended.
         batch: windows in each network call; fixed, because other batch sizes round differently.
     """
 
@@ -33,25 +84,34 @@ class GenerateModel(Protocol):
     channels: int
     window: int
     stride: int
-    decode_halo: int
+    decode_halo: int | None
     batch: int
 
     def scheduler(self, name: str) -> Any:
         """A fresh diffusers scheduler of this name. Raises UnknownScheduler."""
 
-    def condition(self, request: Generate) -> Any:
-        """What the network is told. Raises PromptNotUnderstood, with the list of what the model knows."""
+    def told(self, scene: Scene) -> Any:
+        """What the network is told of a scene, the null condition of guidance included; worked out once for a job.
 
-    def unconditioned(self, request: Generate) -> Any:
-        """The null condition of classifier-free guidance, or the negative prompt's."""
+        Raises:
+            PromptNotUnderstood: for a text that names nothing that the model knows, with the list of what it does.
+            InvalidRequest: for what the model is not told, or cannot be.
+        """
 
-    def predict(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
-        """The network's raw output in the scheduler's prediction type.
+    def remarks(self, scene: Scene) -> tuple[str, ...]:
+        """What the person should know of a scene: sentences, none in most cases."""
+
+    def predictor(self, told: Any, guidance_scale: float, given: Given) -> Predict:
+        """The guided prediction for one batch of windows.
 
         Args:
-            x: (B, channels, window, window) float32, already scaled by ``scheduler.scale_model_input``.
-            t: scalar timestep of the scheduler.
-            condition: of ``condition`` or ``unconditioned``, the same for the whole batch.
+            told: of ``told``.
+            guidance_scale: of classifier-free guidance; 1 turns it off.
+            given: what the windows are drawn from.
+
+        Returns:
+            Of x (B, channels, window, window) float32, scaled by ``scheduler.scale_model_input``, and a scalar
+            timestep: the network's raw output in the scheduler's prediction type.
         """
 
     def decode(self, z: Tensor) -> Tensor:
@@ -59,24 +119,33 @@ class GenerateModel(Protocol):
 
 
 class EditModel(GenerateModel, Protocol):
-    """A ``GenerateModel`` that can also start from pixels, in blocks of ``scale`` that do not overlap."""
+    """A ``GenerateModel`` that can also start from pixels, in blocks of ``scale``.
 
-    def colors(self) -> tuple[Tensor, Tensor]:
-        """Mean (bands,) and covariance (bands, bands) of the pixels that it was trained on, in 0..1."""
+    Attributes:
+        holds: whether the latents of known pixels are set on the way (``holder``), because the network itself is not
+            shown what stays.
+    """
+
+    holds: bool
+
+    def colors(self) -> tuple[Tensor, Tensor] | None:
+        """Mean (bands,) and covariance (bands, bands) of the pixels that it was trained on, in 0..1.
+
+        None where they are not known: then a layer's own colours are taken as they are.
+        """
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, bands, H, W) in about 0..1, sides multiples of ``scale`` -> latents (B, channels, h, w)."""
 
-    def hold(self, z: Tensor, pixels: Tensor, known: Tensor) -> Tensor:
-        """Latents whose known pixels are those given; blocks without any stay what they are.
+    def holder(self, pixels: Tensor, known: Tensor) -> Callable[[Tensor], Tensor]:
+        """What sets the known part of latents (B, channels, h, w); blocks without known pixels stay what they are.
 
         Args:
-            z: (B, channels, h, w).
             pixels: (B, bands, h * scale, w * scale) in about 0..1.
             known: (B, 1, h * scale, w * scale) bool.
 
         Returns:
-            Like ``z``: the code of ``pixels`` in blocks that are known wholly, and as near to it as the code allows in
+            Of latents: the code of ``pixels`` in blocks that are known wholly, and as near to it as the code allows in
             the known part of others.
         """
 

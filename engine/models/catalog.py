@@ -19,6 +19,17 @@ log = logging.getLogger(__name__)
 CARD = "card.json"
 #: Family on a card -> the file beside this one that loads it.
 FAMILIES = ("eo_latent", "eo_residual", "ddpm")
+#: Families of published models, in their authors' layouts: ``published`` opens them all, ``picture`` fits them in.
+PUBLISHED = (
+    "diffusionsat",
+    "diffusionsat_control",
+    "diffusionsat_temporal",
+    "text2earth",
+    "crs_diff",
+    "rsedit",
+    "stable_diffusion",
+    "stable_diffusion_control",
+)
 
 _TINY = (
     ModelCard(
@@ -102,10 +113,14 @@ def load(model_id: str, settings: Settings) -> GenerateModel | SuperResolveModel
     if model_id not in rows:
         raise UnknownModel(f"There is no model {model_id[:60]!r} here.")
     card, folder = rows[model_id]
+    device = torch_device(settings)
+    if card.family in PUBLISHED and folder is not None:
+        from .picture import load_model
+
+        return load_model(card, folder, device)
     if card.family not in FAMILIES:
         raise UnknownModel(f"The model {card.name} is of the family {card.family!r}, which this version cannot run.")
     family = importlib.import_module(f".{card.family}", __package__)
-    device = torch_device(settings)
     model: GenerateModel | SuperResolveModel = (
         family.make_tiny(card, device) if folder is None else family.load_model(card, folder, device)
     )

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from ..errors import InvalidRequest, WeightsDamaged
 from . import ldm
+from .base import Given, Scene
 from .latent_diffusion import Branch, Parts, two_branches
 from .layout import Layout, found
 from .local_adapter import ContentTokens, LocalAdapter, adapter_key
-from .metadata import UNKNOWN, told_vector
+from .metadata import UNKNOWN, date_fields, told_vector
 from .stable_diffusion import StockUNet
 from .statedict import build, described, fill, read_tensors, renamed, without
 from .text import TextEncoder, load_tokenizer, make_tower
@@ -30,6 +31,10 @@ from .weights import read_json
 
 #: The maps in the order in which the network takes them, three channels each.
 MAPS = ("mlsd", "hed", "sketch", "road", "depth", "segmentation")
+#: Kind of a control -> the map that it is here.
+CONTROLS = dict(zip(("lines", "edges", "sketch", "roads", "depth", "land_use"), MAPS))
+#: What the official demo and script put behind every prompt.
+QUALITY = "best quality, extremely detailed"
 #: Field -> values that are mapped to 0 and 1, in the network's order. gsd in metres, cloud cover in percent, degrees.
 FIELDS: dict[str, tuple[float, float]] = {
     "year": (1980.0, 2024.0),
@@ -149,6 +154,22 @@ class CrsDiff(StockUNet):
         super().__init__(parts, unet)
         self.adapter, self.tokens, self.embedding = adapter, tokens, embedding
         self.networks = (*self.networks, adapter, tokens, embedding)
+
+    def asked(self, scene: Scene) -> dict[str, Any]:
+        """See ``LatentDiffusion``; the words that its authors put behind every prompt are put behind it."""
+        metadata = metadata_vector(
+            **date_fields(scene.date),
+            gsd=scene.gsd,
+            cloud_cover=scene.cloud_cover,
+            latitude=scene.latitude,
+            longitude=scene.longitude,
+        )
+        prompt = ", ".join(filter(None, (scene.prompt, QUALITY)))
+        return {"prompt": prompt, "negative_prompt": scene.negative_prompt, "metadata": metadata}
+
+    def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
+        """See ``LatentDiffusion``: the maps of the controls, the others black."""
+        return {"maps": {CONTROLS[kind]: picture for kind, picture in given.controls.items()}, "size": size}
 
     def scheduler(self) -> ldm.LdmDDIMScheduler:
         """DDIM at the timesteps of the code that this model comes from."""

@@ -14,8 +14,10 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from ..contract import Generate, ModelCard
+from ..contract import ModelCard
+from ..diffusion.guidance import Predict
 from ..errors import WeightsDamaged
+from .base import Given, Scene
 from .schedulers import make_scheduler
 from .weights import load_network, read_json
 
@@ -52,7 +54,7 @@ class PixelModel:
     dtype = torch.float32
     scale = 1
     channels = BANDS
-    decode_halo = 0
+    decode_halo: int | None = 0
     batch = 8
 
     def __init__(
@@ -68,14 +70,19 @@ class PixelModel:
         scheduler = make_scheduler(name, self.card.schedulers, self._schedule)
         return type(scheduler).from_config(scheduler.config, **BOUNDED[name])
 
-    def condition(self, request: Generate) -> None:
+    def told(self, scene: Scene) -> None:
         """Nothing: it is told nothing."""
 
-    def unconditioned(self, request: Generate) -> None:
+    def remarks(self, scene: Scene) -> tuple[str, ...]:
         """Nothing, too."""
+        return ()
 
-    def predict(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        """See ``GenerateModel``; ``t`` may be (B,) as well."""
+    def predictor(self, told: None, guidance_scale: float, given: Given) -> Predict:
+        """See ``GenerateModel``; there is nothing to be guided by."""
+        return self.predict
+
+    def predict(self, x: Tensor, t: Tensor) -> Tensor:
+        """The noise in x; ``t`` may be (B,) as well."""
         return predict_noise(self._network, x, t, self.fold)
 
     def decode(self, z: Tensor) -> Tensor:

@@ -16,9 +16,10 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import Tensor, nn
 
 from ..errors import InvalidRequest, WeightsDamaged
+from .base import Scene
 from .latent_diffusion import Branch, Parts, load_parts, two_branches
 from .layout import Layout, found
-from .metadata import UNKNOWN, told_vector
+from .metadata import UNKNOWN, date_fields, told_vector
 from .stable_diffusion import StockUNet
 from .statedict import build, component_tensors, described, fill, without
 from .weights import read_json
@@ -48,6 +49,17 @@ def metadata_vector(**known: float | None) -> Tensor:
         InvalidRequest: for a name that is not one of them.
     """
     return told_vector(known, FIELDS, "DiffusionSat", lambda value, offset, span: (value + offset) / span * 1000)
+
+
+def metadata_of(scene: Scene) -> Tensor:
+    """What the network is told (7,) of a scene."""
+    return metadata_vector(
+        longitude=scene.longitude,
+        latitude=scene.latitude,
+        gsd=scene.gsd,
+        cloud_cover=None if scene.cloud_cover is None else scene.cloud_cover / 100,
+        **date_fields(scene.date),
+    )
 
 
 class MetadataEmbedding(nn.ModuleList):
@@ -89,6 +101,10 @@ class DiffusionSat(StockUNet):
         super().__init__(parts, unet)
         self.embedding = embedding
         self.networks = (*self.networks, embedding)
+
+    def asked(self, scene: Scene) -> dict[str, Any]:
+        """See ``LatentDiffusion``: everything that is known of the world."""
+        return {**super().asked(scene), "metadata": metadata_of(scene)}
 
     def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
         """One call of the network: its raw output (B, 4, h, w) float32.

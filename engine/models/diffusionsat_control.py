@@ -14,7 +14,8 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..errors import InvalidRequest, WeightsDamaged
-from .diffusionsat import DiffusionSat, MetadataEmbedding, checked_parts, load_unet, split_embedding
+from .base import Given, Scene
+from .diffusionsat import DiffusionSat, MetadataEmbedding, checked_parts, load_unet, metadata_of, split_embedding
 from .latent_diffusion import Branch, Parts
 from .layout import Layout, found
 from .metadata import UNKNOWN
@@ -50,6 +51,15 @@ class ControlledDiffusionSat(DiffusionSat):
         super().__init__(parts, unet, embedding)
         self.control, self.control_embedding = control, control_embedding
         self.networks = (*self.networks, control, control_embedding)
+
+    def asked(self, scene: Scene) -> dict[str, Any]:
+        """See ``LatentDiffusion``: the scene's metadata, and those of the picture that it is drawn from."""
+        told = super().asked(scene)
+        return {**told, "hint_metadata": metadata_of(scene.hints[0])} if scene.hints else told
+
+    def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
+        """See ``LatentDiffusion``: the bands, ``hint_scale`` of their pixels a latent."""
+        return {"hint": given.picture}
 
     @property
     def hint_channels(self) -> int:

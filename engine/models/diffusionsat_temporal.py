@@ -16,7 +16,8 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from torch import Tensor, nn
 
 from ..errors import InvalidRequest
-from .diffusionsat import checked_parts, load_unet, split_embedding
+from .base import Given, Scene
+from .diffusionsat import checked_parts, load_unet, metadata_of, split_embedding
 from .diffusionsat_control import OWN, ControlledDiffusionSat, stock_options
 from .layout import Layout, found
 from .metadata import UNKNOWN
@@ -102,6 +103,15 @@ class TemporalDiffusionSat(ControlledDiffusionSat):
     """DiffusionSat steered by several dated pictures: ``control`` is a ``TemporalControlNet``."""
 
     title = "DiffusionSat with a temporal ControlNet"
+
+    def asked(self, scene: Scene) -> dict[str, Any]:
+        """See ``LatentDiffusion``: the scene's metadata, and those of each frame."""
+        told = super().asked(scene)
+        return {**told, "hint_metadata": torch.stack([metadata_of(frame) for frame in scene.hints], dim=1)}
+
+    def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
+        """See ``LatentDiffusion``: the frames."""
+        return {"hint": given.frames}
 
     @torch.inference_mode()
     def residuals(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from ..contract import Generate, ModelCard
+from ..contract import ModelCard
+from ..diffusion.guidance import Predict, classifier_free
 from .autoencoder import TileableAutoencoder
+from .base import Given, Scene
 from .caption import FIELDS, CaptionTokens
 from .schedulers import SCHEDULE, make_scheduler
 from .vocabulary import Vocabulary
@@ -34,6 +36,7 @@ class LatentModel:
 
     dtype = torch.float32
     batch = 8
+    holds = True
 
     def __init__(
         self,
@@ -48,7 +51,7 @@ class LatentModel:
         self.scale = autoencoder.scale
         self.channels = int(autoencoder.config.latent_channels)
         self.window, self.stride = card.window // self.scale, card.stride // self.scale
-        self.decode_halo = autoencoder.decode_halo
+        self.decode_halo: int | None = autoencoder.decode_halo
         self._denoiser, self._caption = denoiser.to(device), caption.to(device)
         self._autoencoder = autoencoder.to(device)
         self._schedule = dict(schedule)
@@ -58,18 +61,30 @@ class LatentModel:
         """See ``GenerateModel``."""
         return make_scheduler(name, self.card.schedulers, self._schedule)
 
-    def condition(self, request: Generate) -> Tensor:
-        """Tokens (1, count, width) of the prompt and of the metadata that the card says are used."""
-        return self._tokens(self.vocabulary.weights(request.prompt), request)
+    def told(self, scene: Scene) -> tuple[Tensor, Tensor]:
+        """Tokens (1, count, width) of the prompt, and of the negative prompt or no text; with the same metadata.
 
-    def unconditioned(self, request: Generate) -> Tensor:
-        """Tokens without text, or of the negative prompt, with the same metadata."""
-        if request.negative_prompt:
-            return self._tokens(self.vocabulary.weights(request.negative_prompt), request)
-        return self._tokens([0.0] * len(self.vocabulary.classes), request)
+        Raises:
+            PromptNotUnderstood: see ``GenerateModel``.
+        """
+        null = [0.0] * len(self.vocabulary.classes)
+        if scene.negative_prompt:
+            null = self.vocabulary.weights(scene.negative_prompt)
+        return self._tokens(self.vocabulary.weights(scene.prompt), scene), self._tokens(null, scene)
+
+    def remarks(self, scene: Scene) -> tuple[str, ...]:
+        """Nothing: the vocabulary refuses what it does not know."""
+        return ()
+
+    def predictor(self, told: tuple[Tensor, Tensor], guidance_scale: float, given: Given) -> Predict:
+        """See ``GenerateModel``; of what is given it uses nothing."""
+        condition, null = told
+        return classifier_free(
+            lambda x, t: self.predict(x, t, condition), lambda x, t: self.predict(x, t, null), guidance_scale
+        )
 
     def predict(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """See ``GenerateModel``."""
+        """One call of the network with the tokens of one condition."""
         tokens = condition.expand(len(x), -1, -1)
         return self._denoiser(x, t, encoder_hidden_states=tokens, return_dict=False)[0]
 
@@ -88,8 +103,12 @@ class LatentModel:
         """Pixels (B, bands, H, W) in 0..1, sides multiples of ``scale`` -> latents (B, channels, h, w)."""
         return self._autoencoder.encode(pixels)
 
-    def hold(self, z: Tensor, pixels: Tensor, known: Tensor) -> Tensor:
-        """See ``EditModel``: whole blocks become the code of their pixels, and parts of blocks by the linear transform.
+    def holder(self, pixels: Tensor, known: Tensor) -> Callable[[Tensor], Tensor]:
+        """See ``EditModel``."""
+        return lambda z: self._hold(z, pixels, known)
+
+    def _hold(self, z: Tensor, pixels: Tensor, known: Tensor) -> Tensor:
+        """Whole blocks become the code of their pixels, and parts of blocks are changed by the linear transform.
 
         The transform's analysis is the transpose of its synthesis, so what is added to a block that is known in part
         is the nearest change of its latent to the known pixels.
@@ -101,19 +120,19 @@ class LatentModel:
         return torch.where(share == 1, self.encode(pixels), z + change)
 
     @torch.inference_mode()
-    def _tokens(self, weights: list[float], request: Generate) -> Tensor:
-        metadata = metadata_of(request, self.card)
+    def _tokens(self, weights: list[float], scene: Scene) -> Tensor:
+        metadata = metadata_of(scene, self.card)
         return self._caption(torch.tensor([weights], device=self.device), torch.tensor([metadata], device=self.device))
 
 
-def metadata_of(request: Generate, card: ModelCard) -> list[float]:
-    """The metadata fields of a request, in the order of ``FIELDS``, NaN where unknown or not used by the model."""
+def metadata_of(scene: Scene, card: ModelCard) -> list[float]:
+    """The metadata of a scene in the order of ``FIELDS``, NaN where unknown or not used by the model."""
     finest, coarsest = card.gsd
-    known = {"gsd": math.log2(min(max(request.gsd, finest), coarsest))}
-    if "place" in card.uses and request.longitude is not None and request.latitude is not None:
-        known |= {"longitude": request.longitude, "latitude": request.latitude}
-    if "date" in card.uses and request.date is not None:
-        date = datetime.date.fromisoformat(request.date)
+    known = {} if scene.gsd is None else {"gsd": math.log2(min(max(scene.gsd, finest), coarsest))}
+    if "place" in card.uses and scene.longitude is not None and scene.latitude is not None:
+        known |= {"longitude": scene.longitude, "latitude": scene.latitude}
+    if "date" in card.uses and scene.date is not None:
+        date = datetime.date.fromisoformat(scene.date)
         known |= {"year": float(date.year), "month": date.month + (date.day - 1) / 31}
     return [known.get(name, math.nan) for name in FIELDS]
 

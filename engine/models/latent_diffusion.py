@@ -16,6 +16,7 @@ from ..diffusion import stochastic
 from ..diffusion.guidance import Predict
 from ..diffusion.loop import sample
 from ..errors import InvalidRequest, UnknownScheduler, WeightsMissing
+from .base import Given, Scene
 from .layout import Layout
 from .statedict import described
 from .text import TextEncoder, load_text
@@ -112,6 +113,23 @@ class LatentDiffusion(ABC):
     @abstractmethod
     def branches(self, batch: int, **asked: Any) -> list[Branch]:
         """What guidance asks the network; ``asked`` are the keywords of ``predictor``. Families say which."""
+
+    def asked(self, scene: Scene) -> dict[str, Any]:
+        """The keywords of ``branches`` that say what a picture shows, of real-world units.
+
+        Raises:
+            InvalidRequest: for what this model cannot be told.
+        """
+        return {"prompt": scene.prompt, "negative_prompt": scene.negative_prompt}
+
+    def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
+        """The keywords of ``branches`` for the pixels that windows are drawn from.
+
+        Args:
+            given: for a batch of windows.
+            size: of a window in pixels, (height, width).
+        """
+        return {}
 
     def predictor(self, batch: int, **asked: Any) -> Predict:
         """The guided prediction for a batch of samples.

@@ -15,6 +15,10 @@ from .weights import read_json
 CONTROL_BASE = "checkpoint-100000"
 #: How far above a component its pipeline is looked for: ``pipeline/checkpoint-150000/unet`` is two below.
 LEVELS = 3
+#: Endings of single files with everything in them: as Lightning writes them, and as they are kept once imported.
+SINGLE = (".ckpt", ".safetensors")
+#: Name that a single file is kept under.
+KEPT = "last.safetensors"
 #: What the networks of a ControlNet and of its base must agree in, or their skips do not add up.
 SHARED = (
     "in_channels",
@@ -61,7 +65,8 @@ def recognise(path: Path, base: Path | None = None) -> Layout:
     """Which family lies in a folder or a file.
 
     Args:
-        path: a pipeline folder, one of its components, a training checkpoint, a ControlNet, or a ``.ckpt``.
+        path: a pipeline folder, one of its components, a training checkpoint, a ControlNet, or a single file, ``.ckpt``
+            or the same as ``.safetensors``.
         base: for a ControlNet without a pipeline around it: where its base is; None looks in the folders above.
 
     Raises:
@@ -70,7 +75,7 @@ def recognise(path: Path, base: Path | None = None) -> Layout:
         WeightsDamaged: its parts contradict each other, as a ControlNet does on another base than its own.
     """
     if path.is_file():
-        if path.suffix != ".ckpt":
+        if path.suffix not in SINGLE:
             raise UnknownModel(
                 f"{path.name} is neither a folder of weights nor a .ckpt file.", "Name the model's folder instead."
             )
@@ -89,11 +94,11 @@ def recognise(path: Path, base: Path | None = None) -> Layout:
     trained = sorted(path.glob("checkpoint-*/unet/config.json"), key=_steps_trained)
     if trained:
         return _with_unet(trained[-1].parent)  # a single image is drawn with the latest
-    checkpoints = sorted(path.glob("*.ckpt"))
+    checkpoints = sorted(path.glob("*.ckpt")) or sorted(path.glob(KEPT))
     if len(checkpoints) == 1:
         return _checkpoint(checkpoints[0])
     if checkpoints:
-        raise UnknownModel("There are several .ckpt files in this folder.", "Name one of them.")
+        raise UnknownModel("There are several checkpoints in this folder.", "Name one of them.")
     raise UnknownModel(
         "There is no model in this folder: neither unet/config.json nor controlnet/config.json nor a .ckpt file.",
         "Name the folder that holds model_index.json, a ControlNet's folder, or a .ckpt file.",

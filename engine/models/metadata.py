@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping
 
 import torch
@@ -12,6 +13,14 @@ from ..errors import InvalidRequest
 #: What a number is where it is unknown, as in the training of every family that is told any. It is also a value that a
 #: field may have, as longitude -180 and no clouds in DiffusionSat: the models cannot tell the two apart.
 UNKNOWN = 0.0
+
+
+def date_fields(date: str | None) -> dict[str, float]:
+    """Year, month and day of an ISO 8601 date; nothing where it is unknown."""
+    if date is None:
+        return {}
+    day = datetime.date.fromisoformat(date)
+    return {"year": float(day.year), "month": float(day.month), "day": float(day.day)}
 
 
 def told_vector(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidRequest
+from .base import Given, Scene
 from .latent_diffusion import Branch, load_parts
 from .layout import Layout
 from .stable_diffusion import StockUNet, load_unet
@@ -23,6 +24,14 @@ class InstructedEdit(StockUNet):
     title = "RSEdit (InstructPix2Pix)"
     conditioning = ("prompt", "negative_prompt", "picture")
     mended: ClassVar[Mapping[str, Any]] = {}
+
+    def asked(self, scene: Scene) -> dict[str, Any]:
+        """See ``LatentDiffusion``."""
+        return {**super().asked(scene), "image_guidance_scale": scene.image_guidance_scale}
+
+    def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
+        """See ``LatentDiffusion``: the picture before."""
+        return {"picture": given.picture}
 
     def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
         """One call of the network: its raw output (B, 4, h, w) float32.

@@ -10,6 +10,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ..errors import InvalidRequest
+from .base import Given
 from .latent_diffusion import Branch, LatentDiffusion, Parts, load_parts, two_branches
 from .layout import Layout, found
 from .statedict import build, component_tensors, fill
@@ -33,6 +34,10 @@ class StockUNet(LatentDiffusion):
         self.is_inpainting = int(unet.config.in_channels) == 9
         if self.is_inpainting:
             self.conditioning = (*self.conditioning, "picture", "repaint")
+
+    def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
+        """See ``LatentDiffusion``: an inpainting network sees the picture and where to repaint it."""
+        return {"picture": given.picture, "repaint": given.repaint} if self.is_inpainting else {}
 
     def repainting(self, picture: Tensor | None, repaint: Tensor | None) -> dict[str, Tensor]:
         """The further input channels of inpainting, by their keyword of ``forward``; none for other networks.

@@ -10,6 +10,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
 from ..errors import InvalidRequest
+from .base import Given, Scene
 from .latent_diffusion import Branch, Parts, load_parts, two_branches
 from .layout import Layout, found
 from .stable_diffusion import StockUNet, load_unet
@@ -34,6 +35,15 @@ class ControlledStableDiffusion(StockUNet):
         super().__init__(parts, unet)
         self.control = control
         self.networks = (*self.networks, control)
+
+    def asked(self, scene: Scene) -> dict[str, Any]:
+        """See ``LatentDiffusion``: the strength is that of the one control."""
+        strengths = list(scene.control_strengths.values())
+        return {**super().asked(scene), "hint_scale": strengths[0] if strengths else 1.0}
+
+    def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
+        """See ``LatentDiffusion``: the one control."""
+        return {"hint": next(iter(given.controls.values()), None)}
 
     def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
         """One call of the networks: raw output (B, 4, h, w) float32.

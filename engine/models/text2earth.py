@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .base import Scene
 from .latent_diffusion import Branch, load_parts, make_sampler, two_branches
 from .layout import Layout
 from .stable_diffusion import StockUNet, load_unet
@@ -34,6 +35,11 @@ class Text2Earth(StockUNet):
     def scheduler(self) -> Any:
         """Euler's method over the folder's schedule, as its authors sample; ``model_index.json`` names another."""
         return make_sampler("EulerDiscreteScheduler", self.schedule)
+
+    def asked(self, scene: Scene) -> dict[str, Any]:
+        """See ``LatentDiffusion``: the level of a prompt in the authors' spelling, else that of the resolution."""
+        level = None if _PREFIX.match(scene.prompt) else NO_LEVEL if scene.gsd is None else level_of(scene.gsd)
+        return {**super().asked(scene), "level": level}
 
     def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
         """One call of the network: its raw output (B, 4, h, w) float32.

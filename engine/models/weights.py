@@ -75,6 +75,23 @@ def digest(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
+def check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    """See that the files below a folder are those that a card names; they may be larger than memory.
+
+    Raises:
+        WeightsMissing: one is not there.
+        WeightsDamaged: one has other bytes.
+    """
+    for name, expected in digests.items():
+        try:
+            with open(folder / name, "rb") as file:
+                found = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError as error:
+            raise WeightsMissing(f"The model's file {name} is not there.") from error
+        if found != expected:
+            raise WeightsDamaged(f"The model's file {name} is not the one that its card names.")
+
+
 def digests(folder: Path) -> dict[str, str]:
     """The hash of every file of weights below a model's folder, as its card records them."""
     files = sorted(folder.rglob("*.safetensors"))

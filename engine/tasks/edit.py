@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..context import JobContext
-from ..contract import CHUNK, PIXELS_LIMIT, Edit, Generate, Input, ModelCard, Window
+from ..contract import CHUNK, PIXELS_LIMIT, Edit, Input, ModelCard, Window
 from ..diffusion import constraints
 from ..diffusion.cache import TileCache
-from ..diffusion.guidance import Predict, classifier_free
+from ..diffusion.guidance import Predict
 from ..diffusion.windows import Index, Lattice, blend, squares
 from ..errors import ExtentTooLarge, MaskEmpty, UnsupportedRaster
 from ..journal import JobFolder
-from ..models.base import EditModel
+from ..models.base import EditModel, Given, Scene
 from ..radiometry import Radiometry, fitted, measure
 from ..raster import Polygons, Raster, SourceRaster, check_grid, lonlat
 from . import gaps
@@ -26,7 +26,7 @@ from .base import Work
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
 from .denoising import REMEMBERED, check_steps, denoise, noise_of
-from .knowledge import trained_gsd, unused_notices
+from .knowledge import told_gsd, trained_gsd, unused_notices
 
 #: Side in pixels of the squares that are decoded at once, on absolute multiples of it.
 BLOCK = CHUNK // 2
@@ -68,8 +68,11 @@ def plan(request: Edit, folder: JobFolder, model: EditModel, ctx: JobContext) ->
             raise ExtentTooLarge(f"The raster has {source.grid.pixels:,} pixels.", "Cut out the part that you need.")
         sampled = source.sample(ctx.check)
         own = measure(sampled, source.profile)
-        usual, covariance = (statistic.cpu().numpy() for statistic in model.colors())
-        radiometry = fitted(own, _mean(sampled, own), usual, covariance)
+        colors = model.colors()
+        radiometry = own
+        if colors is not None:
+            usual, covariance = (statistic.cpu().numpy() for statistic in colors)
+            radiometry = fitted(own, _mean(sampled, own), usual, covariance)
         polygons = None if request.mask is None else Polygons(folder.path, request.mask, source.grid)
         drawing = _Drawing(
             request, folder, model, source, _Scene(radiometry, _mean(sampled, radiometry), polygons), gsd
@@ -144,12 +147,8 @@ class _Drawing:
         self._cache = TileCache(REMEMBERED)
         self._canvas = Canvas(self._grid, len(source.profile.bands), source.profile.dtype)
         self._levels = model.scheduler(request.sampling.scheduler)
-        told = _told(request, source, gsd)
-        condition = model.condition(told)
-        scale = request.sampling.guidance_scale
-        null = model.unconditioned(told) if scale != 1 else condition
-        self._predict: Predict = classifier_free(
-            lambda x, t: model.predict(x, t, condition), lambda x, t: model.predict(x, t, null), scale
+        self._predict: Predict = model.predictor(
+            model.told(_scene(request, source, gsd)), request.sampling.guidance_scale, Given()
         )
 
     def changes(self, window: Window) -> bool:
@@ -204,7 +203,7 @@ class _Drawing:
     def _region(self, block: Window) -> Window:
         """The absolute pixels that decide those of the square that a block is part of: always the same number."""
         model = self._model
-        halo = model.decode_halo * model.scale + _up(constraints.JOIN_REACH, model.scale)
+        halo = (model.decode_halo or 0) * model.scale + _up(constraints.JOIN_REACH, model.scale)
         return Window(block.row // BLOCK * BLOCK, block.col // BLOCK * BLOCK, BLOCK, BLOCK).pad(halo)
 
     def _latents(self, window: Window) -> Window:
@@ -240,7 +239,7 @@ class _Drawing:
 
         def predict(batch: list[Key]) -> Predict:
             pixels, known = stacked(batch)
-            return constraints.with_known(self._predict, self._levels, lambda z: model.hold(z, pixels, known))
+            return constraints.with_known(self._predict, self._levels, model.holder(pixels, known))
 
         return denoise(
             keys,
@@ -270,8 +269,8 @@ class _Drawing:
         given = patch.unit[None].to(model.device)
         known = torch.from_numpy(patch.known)[None, None].to(model.device)
         with torch.inference_mode():
-            decoded = model.decode(model.hold(z, given, known))
-            edge = model.decode_halo * model.scale  # whose pixels depend on latents beyond
+            decoded = model.decode(model.holder(given, known)(z))
+            edge = (model.decode_halo or 0) * model.scale  # whose pixels depend on latents beyond
             inner = slice(edge, -edge)
             drawn, around, outside = (part[..., inner, inner] for part in (decoded, given, known))
             joined = constraints.join(drawn, around, outside)[0].clamp(0, 1)
@@ -306,20 +305,18 @@ def _mean(sampled: Raster, radiometry: Radiometry) -> NDArray[np.float32]:
     return np.array([band[sampled.valid].mean(dtype=np.float64) for band in unit], np.float32)
 
 
-def _told(request: Edit, source: SourceRaster, gsd: float) -> Generate:
+def _scene(request: Edit, source: SourceRaster, gsd: float) -> Scene:
     """What the model is told: imagery of this place, on the date that is asked for or else that of the source."""
     longitude, latitude = lonlat(source.grid)
-    return Generate(
-        model=request.model,
-        grid=source.grid,
-        lattice=source.grid,
-        gsd=gsd,
+    return Scene(
         prompt=request.prompt,
-        sampling=request.sampling,
         negative_prompt=request.negative_prompt,
-        date=request.date or request.source.date,
+        gsd=told_gsd(request.told_gsd, gsd),
         longitude=longitude,
         latitude=latitude,
+        date=request.date or request.source.date,
+        cloud_cover=request.cloud_cover,
+        image_guidance_scale=request.image_guidance_scale,
     )
 
 

@@ -28,6 +28,16 @@ def trained_gsd(gsd: float, card: ModelCard, refusal: Callable[[str, str], tuple
     return gsd if math.isclose(gsd, nearest, rel_tol=1e-3) else nearest
 
 
+def told_gsd(asked: float | None, drawn: float) -> float | None:
+    """The ground resolution that a model is told, metres per pixel; None leaves it unknown.
+
+    Args:
+        asked: of the request: None for what is drawn, 0 for unknown.
+        drawn: metres per pixel of what is drawn.
+    """
+    return drawn if asked is None else asked or None
+
+
 def unused_notices(given: Mapping[str, bool], card: ModelCard) -> list[str]:
     """The sentence that names what is given and not used, if there is such a thing.
 

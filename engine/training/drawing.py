@@ -8,12 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..contract import GeoBox, Sampling, Window
-from ..contract.requests import Generate
+from ..contract import Sampling, Window
 from ..diffusion import noise
-from ..diffusion.guidance import classifier_free
 from ..diffusion.loop import sample
-from ..models.base import GenerateModel
+from ..models.base import GenerateModel, Given, Scene
 from ..models.eo_latent import LatentModel
 from .captions import write_caption
 from .datasets import Chips
@@ -42,13 +40,8 @@ def draw_windows(
     """
     card, side = model.card, window or model.window
     sampling = sampling or card_sampling(model)
-    metres = side * model.scale * card.gsd[0]
-    grid = GeoBox.from_bounds("EPSG:32632", (0.0, 0.0, metres, metres), card.gsd[0])
-    request = Generate(card.id, grid, grid, card.gsd[0], prompt, sampling)
-    cond, uncond = model.condition(request), model.unconditioned(request)
-    predict = classifier_free(
-        lambda x, t: model.predict(x, t, cond), lambda x, t: model.predict(x, t, uncond), sampling.guidance_scale
-    )
+    told = model.told(Scene(prompt, gsd=card.gsd[0]))
+    predict = model.predictor(told, sampling.guidance_scale, Given())
     place = Window(0, 0, side, side)
     drawn = []
     for start in range(0, count, BATCH):

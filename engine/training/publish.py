@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..contract import Measure, ModelCard, Sampling, WireError, dumps, loads
-from ..contract.requests import Generate
+from ..contract import Measure, ModelCard, WireError, dumps, loads
 from ..models import catalog, ddpm, eo_latent, eo_residual
+from ..models.base import Scene
 from ..models.eo_latent import LatentModel
 from ..models.vocabulary import spelled
 from ..models.weights import digests
@@ -97,7 +97,7 @@ def _with_costs(card: ModelCard, folder: Path) -> ModelCard:
     card = replace(
         card,
         vocabulary=tuple(map(spelled, latent.vocabulary.classes)),
-        halo=latent.decode_halo * latent.scale,
+        halo=(latent.decode_halo or 0) * latent.scale,
         parameters=count(folder),
         memory_mb=700,
     )
@@ -110,12 +110,7 @@ def _with_costs(card: ModelCard, folder: Path) -> ModelCard:
 
 
 def _tokens(model: LatentModel) -> Any:
-    from ..contract import GeoBox
-
-    card, gsd = model.card, model.card.gsd[0]
-    grid = GeoBox.from_bounds("EPSG:32632", (0.0, 0.0, card.window * gsd, card.window * gsd), gsd)
-    sampling = Sampling(0, 1, card.schedulers[0])
-    return model.condition(Generate(card.id, grid, grid, gsd, spelled(model.vocabulary.classes[0]), sampling))
+    return model.told(Scene(spelled(model.vocabulary.classes[0]), gsd=model.card.gsd[0]))[0]
 
 
 def gflop(call: Callable[[], Any]) -> float:

@@ -17,7 +17,7 @@ from afterimage.engine.models import catalog
 from afterimage.engine.output import frame_date
 from afterimage.engine.runner import run
 from afterimage.engine.settings import Settings
-from afterimage.engine.tasks import generate
+from afterimage.engine.tasks import generate, picture
 from afterimage.engine.tasks.trajectory import kept_states
 
 SETTINGS = Settings(device="cpu", threads=1)
@@ -184,11 +184,11 @@ def bench_latents(tmp_path):
     class Latent:
         card, device, dtype, batch = pixels.card, torch.device("cpu"), torch.float32, 3
         scale, channels, window, stride, decode_halo = 8, 3, 8, 6, 0
-        scheduler, condition, unconditioned = pixels.scheduler, pixels.condition, pixels.unconditioned
+        scheduler, told, remarks = pixels.scheduler, pixels.told, pixels.remarks
 
-        def predict(self, x, t, condition):
+        def predictor(self, told, guidance_scale, given):
             """The noise of a picture that is one grey."""
-            return (x - 0.4 * alphas[t] ** 0.5) / (1 - alphas[t]) ** 0.5
+            return lambda x, t: (x - 0.4 * alphas[t] ** 0.5) / (1 - alphas[t]) ** 0.5
 
         def decode(self, z):
             return nn.functional.interpolate(torch.sigmoid(z), scale_factor=8.0)
@@ -231,7 +231,7 @@ def test_no_more_is_held_in_memory_than_the_estimate_counts(start, make_job, mon
             held.append(2 * sum(tile.nbytes for tile in tiles.values()))
             return tiles
 
-    monkeypatch.setattr(generate, "TileCache", Watched)
+    monkeypatch.setattr(picture, "TileCache", Watched)
     for number in (0, 4):
         start(make_job(str(number), request=request(number)))
     assert limits[1] == FRAMES_MEMORY > limits[0]

@@ -6,20 +6,19 @@ import sys
 
 import pytest
 import torch
-from afterimage.engine.contract import GeoBox, Sampling, Window
-from afterimage.engine.contract.requests import Generate
+from afterimage.engine.contract import Window
 from afterimage.engine.diffusion import noise
 from afterimage.engine.diffusion.loop import sample
 from afterimage.engine.errors import PromptNotUnderstood, UnknownModel, UnknownScheduler, WeightsMissing
 from afterimage.engine.models import catalog
+from afterimage.engine.models.base import Given, Scene
 from afterimage.engine.settings import MODELS_FOLDER, Settings
 
 SETTINGS = Settings(device="cpu", threads=1)
 
 
-def request(prompt="forest", negative="", **changes):
-    grid = GeoBox.from_bounds("EPSG:32632", (0.0, 0.0, 640.0, 640.0), 10.0)
-    return Generate("m", grid, grid, 10.0, prompt, Sampling(1, 2, "DDIM"), negative_prompt=negative, **changes)
+def scene(prompt="forest", negative="", **changes):
+    return Scene(prompt, negative, 10.0, **changes)
 
 
 def test_cards_are_listed_without_torch(root):
@@ -73,11 +72,10 @@ def super_resolve_ids():
 @pytest.mark.parametrize("model_id", generate_ids())
 def test_a_generate_model_does_what_its_protocol_says(model_id):
     model = catalog.load(model_id, SETTINGS)
-    condition, null = model.condition(request()), model.unconditioned(request())
+    predict = model.predictor(model.told(scene()), 1.0, Given())
     x = torch.randn(2, model.channels, model.window, model.window, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        first = model.predict(x, torch.tensor(500), condition)
-        again = model.predict(x, torch.tensor(500), condition)
+        first, again = predict(x, torch.tensor(500)), predict(x, torch.tensor(500))
         pixels = model.decode(x)
     assert first.shape == x.shape and torch.equal(first, again)
     assert torch.isfinite(first).all()
@@ -85,22 +83,20 @@ def test_a_generate_model_does_what_its_protocol_says(model_id):
     assert pixels.min() >= 0 and pixels.max() <= 1 and pixels.std() > 0
     if "prompt" not in model.card.uses:
         return
-    assert not torch.allclose(first, model.predict(x, torch.tensor(500), null))
-    assert torch.equal(model.unconditioned(request(negative="river")), model.condition(request("a river")))
-    for words in ("a spaceship", ""):
+    assert not torch.allclose(first, model.predictor(model.told(scene()), 0.0, Given())(x, torch.tensor(500)))
+    assert torch.equal(model.told(scene(negative="river"))[1], model.told(scene("a river"))[0])
+    for words in (scene("a spaceship"), scene(""), scene(negative="a spaceship")):
         with pytest.raises(PromptNotUnderstood):
-            model.condition(request(words))
-    with pytest.raises(PromptNotUnderstood):
-        model.unconditioned(request(negative="a spaceship"))
+            model.told(words)
 
 
 @pytest.mark.parametrize("model_id", generate_ids())
 def test_what_the_card_calls_unused_does_not_change_the_picture(model_id):
     model = catalog.load(model_id, SETTINGS)
-    plain = model.condition(request())
+    plain = model.told(scene())
     for name, changes in (("date", {"date": "2020-05-01"}), ("place", {"longitude": 8.0, "latitude": 50.0})):
-        told = model.condition(request(**changes))
-        changed = plain is not told and not torch.equal(plain, told)
+        told = model.told(scene(**changes))
+        changed = plain is not None and not torch.equal(plain[0], told[0])
         assert changed == (name in model.card.uses)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from afterimage.engine.context import JobContext
 from afterimage.engine.contract import Job, ModelCard, Window, dumps
+from afterimage.engine.diffusion.guidance import classifier_free
 from afterimage.engine.errors import UnknownScheduler
 from afterimage.engine.journal import JobFolder
 from torch import nn
@@ -58,11 +59,16 @@ class StubGenerate(_Stub):
         self.picture = nn.Conv2d(4, 3, 3, padding=1)
         self.calls = 0
 
-    def condition(self, request):
-        return 0.1 * len(request.prompt)
+    def told(self, scene):
+        return 0.1 * len(scene.prompt), -0.1 * len(scene.negative_prompt)
 
-    def unconditioned(self, request):
-        return -0.1 * len(request.negative_prompt)
+    def remarks(self, scene):
+        return ()
+
+    def predictor(self, told, guidance_scale, given):
+        return classifier_free(
+            lambda x, t: self.predict(x, t, told[0]), lambda x, t: self.predict(x, t, told[1]), guidance_scale
+        )
 
     def predict(self, x, t, condition):
         assert x.shape == (self.batch, self.channels, self.window, self.window)
@@ -76,6 +82,8 @@ class StubGenerate(_Stub):
 class StubEdit(StubGenerate):
     """The same, with a code of pixels: the mean colour of a block, held as a whole."""
 
+    holds = True
+
     def colors(self):
         return torch.full((3,), 0.5), 0.07 * torch.eye(3)
 
@@ -83,9 +91,9 @@ class StubEdit(StubGenerate):
         means = nn.functional.avg_pool2d(pixels, 8)
         return torch.cat([means, means[:, :1] - means[:, 1:2]], dim=1) * 4 - 2
 
-    def hold(self, z, pixels, known):
+    def holder(self, pixels, known):
         whole = nn.functional.avg_pool2d(known.float(), 8) == 1
-        return torch.where(whole, self.encode(pixels), z)
+        return lambda z: torch.where(whole, self.encode(pixels), z)
 
     def decode(self, z):
         colors = (z[:, :3] + 2) / 4 + 0.02 * self.picture(z)

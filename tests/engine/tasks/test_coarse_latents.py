@@ -63,7 +63,8 @@ def test_one_window_is_what_the_network_draws_there(bench, aerial):
 
 def test_words_are_those_of_its_own_data_set(aerial):
     from afterimage.engine.errors import PromptNotUnderstood
+    from afterimage.engine.models.base import Scene
 
     with pytest.raises(PromptNotUnderstood, match="nothing that this model") as refused:
-        aerial.condition(asked(0, 0, 9, 9, "annual crop under a glacier"))
+        aerial.told(Scene("annual crop under a glacier"))
     assert "storage tanks" in refused.value.hint

@@ -13,7 +13,7 @@ from afterimage.engine.errors import (
     UnknownScheduler,
     UnsupportedResolution,
 )
-from afterimage.engine.tasks import generate
+from afterimage.engine.tasks import generate, picture
 
 
 def grid(row, col, height, width, resolution=10.0, crs="EPSG:32633"):
@@ -43,7 +43,7 @@ def test_two_overlapping_extents_share_their_pixels(bench, generate_model, sched
 def test_the_order_of_chunks_and_a_forgetful_cache_change_nothing(bench, generate_model, monkeypatch):
     asked = request(grid(ROW, COL, 520, 530))
     expected = bench.make(generate, asked, generate_model)[0]
-    monkeypatch.setattr(generate, "REMEMBERED", 3 * 4 * 16 * 16 * 4)
+    monkeypatch.setattr(picture, "REMEMBERED", 3 * 4 * 16 * 16 * 4)
 
     def shuffled(chunks):
         return random.Random(1).sample(chunks, len(chunks))
