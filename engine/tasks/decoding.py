@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -34,17 +34,19 @@ class BlockDecoding:
         """The latents that decide the pixels of an area of absolute pixels."""
         return [self._square(block) for block in squares(area, BLOCK)]
 
-    def pixels(self, area: Window, sample: int, tiles: Mapping[Index, Tensor]) -> Tensor:
+    def pixels(self, area: Window, sample: int, tiles: Mapping[Index, Tensor], check: Callable[[], None]) -> Tensor:
         """Pixels (bands, height, width) in 0..1 of an area of absolute pixels, on the CPU.
 
         Args:
             area: any.
             sample: number of the sample, or of the frame on its way: what is remembered is its own.
             tiles: windows that touch ``latents(area)``.
+            check: called before each piece of work; may raise to end it.
         """
         model = self._model
         out = torch.empty(len(model.card.bands), area.height, area.width)
         for block in squares(area, BLOCK):
+            check()
             latents = self._square(block)  # always the same number of them: one shape, one rounding
             z = blend(self._lattice, tiles, latents, model.channels)
             with torch.inference_mode():
@@ -78,17 +80,18 @@ class WindowDecoding:
         """See ``BlockDecoding``."""
         return [self._lattice.window(index) for index in self._pixels.touching(area)]
 
-    def pixels(self, area: Window, sample: int, tiles: Mapping[Index, Tensor]) -> Tensor:
+    def pixels(self, area: Window, sample: int, tiles: Mapping[Index, Tensor], check: Callable[[], None]) -> Tensor:
         """See ``BlockDecoding``."""
         keys = [(sample, index) for index in self._pixels.touching(area)]
-        decoded = self._cache.get(keys, lambda missing: [self._decode(index, tiles) for _, index in missing])
+        decoded = self._cache.get(keys, lambda missing: [self._decode(index, tiles, check) for _, index in missing])
         return blend(self._pixels, {key[1]: decoded[key] for key in keys}, area, self._bands)
 
     @property
     def _bands(self) -> int:
         return len(self._model.card.bands)
 
-    def _decode(self, index: Index, tiles: Mapping[Index, Tensor]) -> Tensor:
+    def _decode(self, index: Index, tiles: Mapping[Index, Tensor], check: Callable[[], None]) -> Tensor:
+        check()
         z = blend(self._lattice, tiles, self._lattice.window(index), self._model.channels)
         with torch.inference_mode():
             return self._model.decode(z[None].to(self._model.device))[0].float().cpu()

@@ -82,10 +82,9 @@ class Picture:
         tiles = self._cache.get(keys, lambda missing: self._denoise(missing, ctx))
         valid = np.ones((chunk.height, chunk.width), np.bool_)
         for frame in range(self._frames):
-            ctx.check()
             first, last = frame * self._model.channels, (frame + 1) * self._model.channels
             by_index = {index: tile[first:last] for (_, index), tile in tiles.items()}
-            pixels = to_bytes(self._decoding.pixels(area, sample * self._frames + frame, by_index))
+            pixels = to_bytes(self._decoding.pixels(area, sample * self._frames + frame, by_index, ctx.check))
             if frame + 1 == self._frames:
                 self._canvas.paint(pixels, valid, chunk)
                 self._canvas.show(ctx)

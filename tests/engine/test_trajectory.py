@@ -221,7 +221,7 @@ def test_a_date_at_the_beginning_of_the_calendar_is_refused_before_any_work(star
 def test_no_more_is_held_in_memory_than_the_estimate_counts(start, make_job, monkeypatch):
     limits, held = [], []
 
-    class Watched(generate.TileCache):
+    class Watched(picture.TileCache):
         def __init__(self, limit):
             limits.append(limit)
             super().__init__(limit)
