@@ -3,6 +3,7 @@
 The only room that imports rasterio and pyproj; it knows no tensors.
 """
 
+from .aligned import AlignedRaster
 from .cog import Pending, prepare, publish
 from .crs import check_grid, footprint, gsd, lonlat, to_pyproj, to_rasterio
 from .mask import Polygons
@@ -11,6 +12,7 @@ from .preview import write_preview
 from .source import SourceRaster
 
 __all__ = [
+    "AlignedRaster",
     "Pending",
     "Polygons",
     "Profile",
