@@ -14,6 +14,7 @@ from . import faults
 from .contract import dumps
 from .device import prepare_environment
 from .settings import Settings
+from .store.command import add as add_actions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_once(options.folder, settings, options.watch_stdin)
     if options.command == "models" and options.action == "check":
         return _check(options.folder, options.base)
+    if options.command == "models" and options.action:
+        from .store import command
+
+        return command.run(options, settings)
     if options.command == "models":
         from .models import catalog
 
@@ -64,8 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run or resume a job folder")
     run.add_argument("folder", type=Path)
     run.add_argument("--watch-stdin", action="store_true", help="the end of standard input cancels")
-    models = commands.add_parser("models", help="list the installed models as JSON, or check a folder of weights")
+    models = commands.add_parser("models", help="list the installed models as JSON; fetch, import, remove or check one")
     actions = models.add_subparsers(dest="action")
+    add_actions(actions)
     check = actions.add_parser("check", help="load a published model and say what it is, as JSON")
     check.add_argument("folder", type=Path, help="a folder in its authors' layout, or a .ckpt file")
     check.add_argument("--base", type=Path, help="folder of the base, for a ControlNet that lies elsewhere")

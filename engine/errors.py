@@ -18,7 +18,8 @@
     │   ├── PromptTooLong                    PROMPT_TOO_LONG
     │   ├── PromptNotUnderstood              PROMPT_NOT_UNDERSTOOD
     │   ├── UnknownModel                     UNKNOWN_MODEL
-    │   └── UnknownScheduler                 UNKNOWN_SCHEDULER
+    │   ├── UnknownScheduler                 UNKNOWN_SCHEDULER
+    │   └── LicenceNotAccepted               LICENCE_NOT_ACCEPTED
     └── ResourceError                        INTERNAL: this machine cannot do it now
         ├── WeightsMissing                   WEIGHTS_MISSING
         ├── WeightsDamaged                   WEIGHTS_DAMAGED
@@ -27,7 +28,9 @@
         ├── OutputNotWritable(OSError)       OUTPUT_NOT_WRITABLE
         ├── OutputDamaged                    OUTPUT_DAMAGED
         ├── JobFolderDamaged                 JOB_FOLDER_DAMAGED
-        └── JobFolderBusy                    JOB_FOLDER_BUSY
+        ├── JobFolderBusy                    JOB_FOLDER_BUSY
+        ├── DownloadFailed(OSError)          DOWNLOAD_FAILED
+        └── DownloadDamaged                  DOWNLOAD_DAMAGED
     JobCancelled                             apart on purpose: not an error
 
 Raise where the fact is known, with the values in the sentence; ``runner.py`` alone turns them into a ``Failure``. The
@@ -177,6 +180,13 @@ class UnknownScheduler(RequestError):
     hint = "Choose a scheduler from the model's list."
 
 
+class LicenceNotAccepted(RequestError):
+    """A model is to be fetched whose terms were not accepted, or have changed since."""
+
+    code = ErrorCode.LICENCE_NOT_ACCEPTED
+    hint = "Read the terms of the model and accept them, then fetch it."
+
+
 class ResourceError(EngineError):
     """This machine cannot do it now."""
 
@@ -241,6 +251,22 @@ class JobFolderBusy(ResourceError):
 
     code = ErrorCode.JOB_FOLDER_BUSY
     hint = "Wait for the other run to end, or cancel it."
+    resumable = True
+
+
+class DownloadFailed(ResourceError, OSError):
+    """A model's files cannot be had from their host now; what has arrived is kept."""
+
+    code = ErrorCode.DOWNLOAD_FAILED
+    hint = "Check the connection and the proxy, then fetch the model again: what has arrived is kept."
+    resumable = True
+
+
+class DownloadDamaged(ResourceError):
+    """What arrived is not what the host's own record says; it was thrown away."""
+
+    code = ErrorCode.DOWNLOAD_DAMAGED
+    hint = "Fetch the model again. If it happens again, the files at the host or something on the way changes them."
     resumable = True
 
 

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 #: Where the models that ship with the plugin lie.
 MODELS_FOLDER = Path(__file__).resolve().parent.parent / "resources" / "models"
+
+
+def default_store(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """Where fetched and imported models lie if nobody says: this person's data folder on this system.
+
+    Sources: XDG Base Directory Specification 0.8; on Windows ``%LOCALAPPDATA%``, which no roaming profile copies.
+    """
+    home = Path(environment.get("USERPROFILE" if platform == "win32" else "HOME") or Path.home())
+    if platform == "win32":
+        data = Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif platform == "darwin":
+        data = home / "Library" / "Application Support"
+    else:
+        named = Path(environment.get("XDG_DATA_HOME") or "")
+        data = named if named.is_absolute() else home / ".local" / "share"
+    return data / "afterimage" / "models"
 
 
 @dataclass(frozen=True)
@@ -20,6 +37,7 @@ class Settings:
         threads: of torch; 0 lets the engine choose.
         models: folder with one folder for each model, card.json in it.
         more_models: further folders of the same kind.
+        store: the folder of the same kind that public models are fetched and imported into.
         keep_tiles: leave the tiles in the job folder after success.
         log_level: name of a level of ``logging``.
         fault: a fault point that tests break the engine at, "" in real use; see ``faults``.
@@ -29,6 +47,7 @@ class Settings:
     threads: int = 0
     models: Path = MODELS_FOLDER
     more_models: tuple[Path, ...] = ()
+    store: Path = field(default_factory=default_store)
     keep_tiles: bool = False
     log_level: str = "INFO"
     fault: str = ""
@@ -40,11 +59,12 @@ class Settings:
         Raises:
             ValueError: for a number of threads that is not one.
         """
-        more = environment.get("AFTERIMAGE_MODELS", "")
+        more, store = environment.get("AFTERIMAGE_MODELS", ""), environment.get("AFTERIMAGE_STORE", "")
         return cls(
             device=environment.get("AFTERIMAGE_DEVICE", cls.device),
             threads=int(environment.get("AFTERIMAGE_THREADS", cls.threads)),
             more_models=tuple(Path(folder) for folder in more.split(os.pathsep) if folder),
+            store=Path(store) if store else default_store(environment),
             keep_tiles=environment.get("AFTERIMAGE_KEEP_TILES", "") == "1",
             log_level=environment.get("AFTERIMAGE_LOG", cls.log_level).upper(),
             fault=environment.get("AFTERIMAGE_FAULT", ""),

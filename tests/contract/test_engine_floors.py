@@ -20,7 +20,7 @@ ENGINE_FLOORS = (
     ("radiometry", "context", "journal", "provenance", "models"),
     ("tasks",),
     ("output",),
-    ("runner", "training", "doctor"),
+    ("runner", "training", "doctor", "store"),
     ("server",),
     ("__main__", "launch"),
 )

@@ -1,0 +1,170 @@
+"""``models offers``, ``files``, ``get``, ``import``, ``remove``: one process each, one line of JSON for each notice."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..contract import ErrorCode, Failure, Notice, Offers, Refused, Removed, dumps
+from ..errors import EngineError, InvalidRequest, UnknownModel
+from ..settings import Settings
+from . import catalogue, places
+
+if TYPE_CHECKING:
+    from ..contract import Offer
+
+log = logging.getLogger(__name__)
+
+#: Names of the sub-commands that this file runs.
+ACTIONS = ("offers", "files", "get", "import", "remove")
+
+
+def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-commands of ``models``."""
+    actions.add_parser("offers", help="list the public models that can be fetched; asks no network")
+    files = actions.add_parser("files", help="ask a public model's host for its files, their sizes and the commit")
+    files.add_argument("id")
+    get = actions.add_parser("get", help="fetch a public model, or go on with it, and install it")
+    get.add_argument("id")
+    get.add_argument(
+        "--accept-terms", default="", metavar="SHA256", help="hash of the terms that the person has accepted"
+    )
+    bring = actions.add_parser("import", help="install a folder of weights or a .ckpt that is on this machine")
+    bring.add_argument("path", type=Path)
+    bring.add_argument("--id", default="", help="what requests and scripts call it")
+    bring.add_argument("--name", default="", help="what people see")
+    bring.add_argument("--base", type=Path, help="for a ControlNet: the folder of its base")
+    bring.add_argument("--offer", default="", help="id of the public model that it is")
+    bring.add_argument("--control", default="", help="for a stock ControlNet: the kind of layer that it is shown")
+    bring.add_argument("--window", type=int, default=0, help="side of a window in pixels")
+    remove = actions.add_parser("remove", help="take a model and what was fetched of it away")
+    remove.add_argument("id")
+    convert = actions.add_parser("convert")  # the process that import and get start for pickles
+    convert.add_argument("paths", type=Path, nargs="+", help="a pickle and the safetensors that it becomes, in turn")
+    for command in (files, get, bring, remove):
+        command.add_argument("--watch-stdin", action="store_true", help="the end of standard input cancels")
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    """Run one of ``ACTIONS``, telling notices on standard output; 0 when it went well, 1 when it was refused."""
+    if options.action == "convert":
+        from .convert import convert_here
+
+        return convert_here(list(zip(options.paths[::2], options.paths[1::2])))
+    if getattr(options, "watch_stdin", False):
+        threading.Thread(target=_end_with_input, name="stdin", daemon=True).start()
+    model_id = str(getattr(options, "id", "") or "") or None
+    try:
+        _COMMANDS[options.action](options, settings)
+        return 0
+    except EngineError as error:
+        failure = error.failure()
+    except BrokenPipeError:
+        return 2
+    except Exception as error:  # as in runner.py: whoever reads the lines is told in any case
+        log.exception("%s failed", options.action)
+        failure = Failure(
+            ErrorCode.INTERNAL,
+            "Something went wrong in the engine that should not.",
+            "Try again; if it fails again, send the log as a bug report.",
+            f"{type(error).__name__}: {error}",
+        )
+    _tell(Refused(failure, model_id))
+    return 1
+
+
+def terms_digest(offer: Offer) -> str:
+    """What ``--accept-terms`` must be: the SHA-256 of the terms in UTF-8, in hexadecimal."""
+    return hashlib.sha256(offer.terms.encode()).hexdigest()
+
+
+def _offers(options: argparse.Namespace, settings: Settings) -> None:
+    _tell(Offers(catalogue.offers(settings.store)))
+
+
+def _files(options: argparse.Namespace, settings: Settings) -> None:
+    from . import get
+
+    _tell(get.files(options.id, settings.store))
+
+
+def _get(options: argparse.Namespace, settings: Settings) -> None:
+    from . import get
+
+    get.get(options.id, options.accept_terms, settings, _tell)
+
+
+def _import(options: argparse.Namespace, settings: Settings) -> None:
+    from ..contract import Installed
+    from .install import Wish, install
+
+    offer = catalogue.find(options.offer) if options.offer else None
+    base = options.base or (needed(offer, settings.store) if offer else None)
+    own = options.id or (offer.card.id if offer else places.id_of(_name(options.path.resolve())))
+    check_free(places.check_id(own), settings)
+    wish = Wish(own, options.name, options.control, options.window, offer)
+    _tell(Installed(install(options.path, base, wish, places.make(settings.store), _tell)))
+
+
+def _remove(options: argparse.Namespace, settings: Settings) -> None:
+    from ..models.catalog import CARD
+
+    own, store = places.check_id(options.id), settings.store
+    folder, partial = store / own, store / places.PARTIAL / own
+    if not folder.is_dir() and not partial.is_dir():
+        raise UnknownModel(f"There is no model {own} in the folder of the models.")
+    (folder / CARD).unlink(missing_ok=True)  # first, so that half a model is never listed
+    places.discard(folder, store)
+    places.discard(partial, store)
+    _tell(Removed(own))
+
+
+def needed(offer: Offer, store: Path) -> Path | None:
+    """The folder of the base that an offer needs; None where it needs none or it is not installed."""
+    for base in offer.needs:
+        if catalogue.state(base, store) == "installed":
+            return store / base
+    return None
+
+
+def check_free(model_id: str, settings: Settings) -> None:
+    """See that no model that is listed has this id. Raises InvalidRequest."""
+    from ..models import catalog
+
+    if any(card.id == model_id for card in catalog.cards(settings)):
+        raise InvalidRequest(f"There is already a model {model_id}.", "Remove it first, or give another id.")
+
+
+def _name(path: Path) -> str:
+    """What a folder or a file is called, and "crs-diff" for the file that every CRS-Diff is in."""
+    if path.is_dir():
+        return path.name
+    return "crs-diff" if path.stem == "last" else path.stem
+
+
+def _tell(notice: Notice) -> None:
+    sys.stdout.write(dumps(notice) + "\n")
+    sys.stdout.flush()
+
+
+def _end_with_input() -> None:
+    """End this process with its input: what it has written can be gone on with at any moment."""
+    while os.read(0, 4096):
+        continue
+    os._exit(2)
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Settings], None]] = {
+    "offers": _offers,
+    "files": _files,
+    "get": _get,
+    "import": _import,
+    "remove": _remove,
+}

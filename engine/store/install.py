@@ -1,0 +1,329 @@
+"""A folder of published weights becomes an installed model: safetensors only, loaded once strictly, its card last."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import durable
+from ..contract import Fetching, ModelCard, Notice, Offer, dumps
+from ..errors import DiskFull, EngineError, InvalidRequest, OutOfMemory, OutputNotWritable, WeightsMissing
+from ..models.catalog import CARD
+from ..models.layout import KEPT, SINGLE, Layout, recognise
+from ..models.published import open_model
+from ..models.statedict import FILES
+from ..models.weights import read_json
+from . import abilities, places
+from .convert import convert
+from .hashing import digest_of
+from .measure import measure
+
+#: Files of a pipeline that are kept beside the weights, by folder. Nothing else is copied, and no code.
+SMALL = {
+    "": ("model_index.json",),
+    "scheduler": ("scheduler_config.json",),
+    "tokenizer": (
+        "vocab.json",
+        "merges.txt",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "added_tokens.json",
+    ),
+    "vae": ("config.json",),
+    "text_encoder": ("config.json",),
+    "unet": ("config.json",),
+    "controlnet": ("config.json",),
+}
+#: The training checkpoint whose U-Net the authors of DiffusionSat draw single images with; another one at the
+#: pipeline's root is left. Source: the official single-image notebook.
+DRAWS = "checkpoint-150000"
+#: The one that its ControlNets need, kept for them.
+STEERS = "checkpoint-100000"
+#: What was accepted and where everything came from, beside the card.
+RECORD = "origin.json"
+#: Largest configuration or vocabulary that is copied, bytes.
+SMALL_LIMIT = 64 * 1024 * 1024
+#: Largest window, pixels.
+WINDOW_LIMIT = 4096
+
+Tell = Callable[[Notice], None]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person says of a model that is installed.
+
+    Attributes:
+        id: of the model.
+        name: for people, "" for that of its kind.
+        control: what a stock ControlNet is shown.
+        window: side in pixels, 0 for the size that it was trained on.
+        offer: the public model that it is; None for any other.
+        origin: where it came from.
+        record: further facts that are kept beside the card.
+    """
+
+    id: str
+    name: str = ""
+    control: str = ""
+    window: int = 0
+    offer: Offer | None = None
+    origin: str = "imported"
+    record: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Move:
+    """One file on its way into the new folder."""
+
+    source: Path
+    target: str
+    is_pickle: bool = False
+
+
+def install(path: Path, base: Path | None, wish: Wish, store: Path, tell: Tell) -> ModelCard:
+    """Put a model together in the store.
+
+    Args:
+        path: a pipeline folder, a ControlNet or a checkpoint, as ``layout.recognise`` takes it.
+        base: for a ControlNet: the folder of its base; None looks in the folders above.
+        wish: what it is called.
+        store: folder of the models.
+        tell: takes notices of how far it is.
+
+    Raises:
+        InvalidRequest: a model of this id is there, or no task can run it.
+        DiskFull: there is not enough space.
+        OutOfMemory: there is not enough for its weights.
+        EngineError: as ``published.open_model``.
+    """
+    places.check_id(wish.id)
+    target = store / wish.id
+    if (target / CARD).exists():
+        raise InvalidRequest(
+            f"There is already a model {wish.id} in the folder of the models.", "Remove it first, or give another id."
+        )
+    layout = recognise(_drawing(path), base)
+    moves = list(_moves(layout))
+    total = sum(move.source.stat().st_size for move in moves)
+    places.check_space(store, total)
+    work = places.make(store / places.WORK) / f"{wish.id}-{os.getpid()}"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        with _disk():
+            _build(moves, work, wish, total, tell)
+            card = _card(work, wish, total, tell)
+            durable.write(work / RECORD, _record(wish, path), "record")
+            places.discard(target, store)  # what is left of a model whose card was never written
+            durable.replace(work, target)
+            durable.write(target / CARD, dumps(card).encode(), "card")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return card
+
+
+def _drawing(path: Path) -> Path:
+    """The part of a pipeline folder that draws: DiffusionSat's archive holds several U-Nets."""
+    return path / DRAWS if (path / DRAWS / "unet" / "config.json").is_file() else path
+
+
+def _moves(layout: Layout) -> Iterator[_Move]:
+    """Every file of the new folder and where it comes from."""
+    if layout.checkpoint is not None:
+        folder = layout.checkpoint.parent
+        yield _Move(layout.checkpoint, KEPT, is_pickle=layout.checkpoint.suffix != SINGLE[1])
+        yield from _small(folder / "tokenizer", "tokenizer")
+        if (folder / "config.json").is_file():
+            yield _Move(folder / "config.json", "config.json")
+        return
+    if layout.pipeline is None or layout.unet is None:
+        raise WeightsMissing(
+            "There is a network here, and no pipeline around it: vae/, text_encoder/, tokenizer/ and scheduler/.",
+            "Put the folder where it was in its archive, or name the pipeline's folder with --base.",
+        )
+    yield from _small(layout.pipeline, "")
+    for part in ("scheduler", "tokenizer"):
+        yield from _small(layout.pipeline / part, part)
+    for part in ("vae", "text_encoder"):
+        yield from _network(layout.pipeline / part, part, part)
+    yield from _network(layout.unet, "unet", "unet")
+    if layout.controlnet is not None:
+        yield from _network(layout.controlnet, "controlnet", "controlnet")
+    steers = layout.pipeline / STEERS / "unet"
+    if layout.family == "diffusionsat" and steers != layout.unet and (steers / "config.json").is_file():
+        yield from _network(steers, f"{STEERS}/unet", "unet")
+
+
+def _small(folder: Path, part: str, target: str | None = None) -> Iterator[_Move]:
+    for name in SMALL[part]:
+        if (folder / name).is_file():
+            if (folder / name).stat().st_size > SMALL_LIMIT:
+                raise InvalidRequest(f"The file {part}/{name} is larger than any of its kind.", "Check the folder.")
+            below = part if target is None else target
+            yield _Move(folder / name, f"{below}/{name}" if below else name)
+
+
+def _network(folder: Path, target: str, part: str) -> Iterator[_Move]:
+    """The configuration of a network and the one file of its weights that would be loaded."""
+    yield from _small(folder, part, target)
+    name = next((name for name in FILES if (folder / name).is_file()), None)
+    if name is None:
+        raise WeightsMissing(
+            f"The folder {folder.name} has no weights that can be imported.", f"Put one of {', '.join(FILES)} into it."
+        )
+    is_pickle = not name.endswith(".safetensors")
+    kept = name if not is_pickle else FILES[1] if part == "text_encoder" else FILES[0]
+    yield _Move(folder / name, f"{target}/{kept}", is_pickle)
+
+
+def _build(moves: list[_Move], work: Path, wish: Wish, total: int, tell: Tell) -> None:
+    done = 0
+    for move in moves:
+        (work / move.target).parent.mkdir(parents=True, exist_ok=True)
+        if move.is_pickle:
+            continue
+        tell(Fetching(wish.id, "installing", move.target, done, total))
+        _copy(move.source, work / move.target, links=wish.origin != "imported")
+        done += move.source.stat().st_size
+    pickles = [move for move in moves if move.is_pickle]
+    if pickles:
+        tell(Fetching(wish.id, "converting", pickles[0].target, done, total))
+        convert([(move.source, work / move.target) for move in pickles])
+    for move in moves:
+        durable.sync(work / move.target)
+
+
+def _copy(source: Path, target: Path, links: bool) -> None:
+    """A copy; or, of a file that nobody else will change, another name of it where the disk can do that."""
+    if links:
+        try:
+            os.link(source.resolve(), target)
+            return
+        except OSError:  # another disk, or one without links
+            pass
+    shutil.copyfile(source, target)  # not its mode: what is read-only there is ours here
+
+
+def _card(work: Path, wish: Wish, total: int, tell: Tell) -> ModelCard:
+    """The card of a folder, having loaded all of it strictly."""
+    tell(Fetching(wish.id, "checking", "", total, total))
+    layout = recognise(work)
+    try:
+        model = open_model(work)
+        scheduler = type(model.scheduler()).__name__
+    except MemoryError as error:
+        raise OutOfMemory("There is not enough memory for the weights of this model.") from error
+    found = abilities.ability(layout, model)
+    window = _window(wish.window or found.window, layout, model.codec.scale)
+    stride = window * 3 // 4 // model.codec.scale * model.codec.scale
+    guides = abilities.controls(layout, found, wish.control or _offered_control(wish.offer))
+    card = ModelCard(
+        id=wish.id,
+        name=wish.name or found.name,
+        summary=found.summary,
+        family=layout.family,
+        version="1.0.0",
+        tasks=found.tasks,
+        bands=("red", "green", "blue"),
+        gsd=found.gsd,
+        window=window,
+        stride=stride,
+        schedulers=abilities.schedulers(found.own, scheduler),
+        steps=found.steps,
+        guidance_scale=found.guidance_scale,
+        factors=found.factors,
+        uses=found.uses,
+        controls=guides,
+        required=guides if layout.family == "stable_diffusion_control" else (),
+        palettes={kind: dict(colours) for kind, colours in found.palettes.items()},
+        frames=found.frames,
+        source_bands=found.source_bands,
+        whole=True,
+        tokens=model.text.length,
+        licence=found.licence,
+        origin=wish.origin,
+        citation=found.citation,
+        limitations=found.limitations,
+    )
+    if wish.offer is not None:
+        card = _offered(card, wish.offer.card, wish)
+    cost = measure(model, layout.family, window, max(1, found.frames))
+    weights = {file: digest_of(work / file) for file in sorted(_weights(work))}
+    return dataclasses.replace(card, **dataclasses.asdict(cost), weights=weights)
+
+
+def _offered(card: ModelCard, offer: ModelCard, wish: Wish) -> ModelCard:
+    """The card that was offered, with what only this folder tells.
+
+    Raises:
+        InvalidRequest: the folder holds another kind of model.
+    """
+    if (offer.family, offer.tasks) != (card.family, card.tasks):
+        raise InvalidRequest(
+            f"This folder holds no {offer.name}: it is of the family {card.family} and does {', '.join(card.tasks)}.",
+            "Leave the offer out, or name another folder.",
+        )
+    return dataclasses.replace(
+        offer,
+        id=card.id,
+        name=wish.name or offer.name,
+        window=card.window if wish.window else offer.window,
+        stride=card.stride if wish.window else offer.stride,
+        schedulers=offer.schedulers,
+        tokens=card.tokens,
+        origin=card.origin,
+    )
+
+
+def _offered_control(offer: Offer | None) -> str:
+    if offer is None or offer.card.family != "stable_diffusion_control":
+        return ""
+    return offer.card.controls[0]
+
+
+def _window(asked: int, layout: Layout, scale: int) -> int:
+    """The side of the window. Raises InvalidRequest where the network cannot halve it often enough."""
+    if layout.unet is not None:
+        unit = least = scale * 2 ** (len(read_json(layout.unet / "config.json")["block_out_channels"]) - 1)
+    else:
+        unit, least = 8 * scale, 16 * scale  # CRS-Diff's norms over its smallest feature map need more than one pixel
+    if asked < least or asked % unit or asked > WINDOW_LIMIT:
+        raise InvalidRequest(
+            f"A window of {asked} pixels does not suit this network.",
+            f"Use a multiple of {unit} from {least} to {WINDOW_LIMIT}.",
+        )
+    return asked
+
+
+def _weights(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*.safetensors"):
+        yield path.relative_to(folder).as_posix()
+
+
+def _record(wish: Wish, path: Path) -> bytes:
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    told = {"origin": wish.origin, "name": path.name, "installed": now, **wish.record}
+    return json.dumps(told, ensure_ascii=False, indent=1).encode()
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    """Around writing: what the disk says, in our words."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except OSError as error:
+        if error.errno in (28, 122, 27):  # ENOSPC, EDQUOT, EFBIG
+            raise DiskFull("The disk is full.", "Free some space, then try again.") from error
+        raise OutputNotWritable(
+            "A file of the model cannot be read or written.", "Check the folder of the models, then try again."
+        ) from error
