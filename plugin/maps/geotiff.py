@@ -3,20 +3,24 @@
 import os
 import secrets
 import shutil
-from typing import Callable, Optional
+from contextlib import contextmanager
+from typing import Callable, Iterator, Optional
 
 import numpy as np
 from osgeo import gdal
 from qgis.core import QgsCoordinateReferenceSystem
 
-from ...engine.contract import ErrorCode, Window
+from ...engine.contract import ErrorCode, GeoBox, Window
 from ..report import Problem, tr
+from .crs import crs_of
 from .gdaloption import gdal_option
 from .native import GDAL_TYPES
 from .reading import Pixels, Reading
 
 #: Columns and rows that are read at once: some megabytes, so that cancelling is prompt.
 _COLUMNS, _ROWS = 4096, 256
+#: Side of the squares in which a picture is painted.
+_SQUARE = 2048
 #: Bytes that stay free on the disk.
 _SPARE = 10_000_000
 _OPTIONS = (
@@ -24,6 +28,7 @@ _OPTIONS = (
     *("PHOTOMETRIC=MINISBLACK", "ALPHA=NO"),  # else the fourth of four 8-bit bands would count as alpha
 )
 
+_WKT = QgsCoordinateReferenceSystem.WktVariant.WKT2_2018
 _COLOURS = {"red": gdal.GCI_RedBand, "green": gdal.GCI_GreenBand, "blue": gdal.GCI_BlueBand}
 
 
@@ -33,26 +38,77 @@ def write_source(reading: Reading, folder: str, path: str, cancelled: Callable[[
     Raises:
         Problem: SOURCE_UNREADABLE, SOURCE_EMPTY, DISK_FULL or OUTPUT_NOT_WRITABLE.
     """
-    target = os.path.join(folder, *path.split("/"))
-    # A name of its own: after a cancel and a retry, the writer before may still be at its last block.
-    part = f"{target[: -len('.tif')]}.{secrets.token_hex(4)}.part.tif"
     box = reading.native.grid.crop(reading.window)
-    try:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        needed = box.pixels * len(reading.bands) * np.dtype(reading.dtype).itemsize
-        if shutil.disk_usage(folder).free < needed + _SPARE:
-            raise _disk_full(folder)
+    needed = box.pixels * len(reading.bands) * np.dtype(reading.dtype).itemsize
+    with _replaced(folder, path, needed) as part:
         has_data = _write(reading, part, cancelled)
-        if cancelled():
-            return
-        if not has_data:
+        if not has_data and not cancelled():
             raise Problem(
                 ErrorCode.SOURCE_EMPTY,
                 tr("The layer '{}' holds no data: every pixel is empty.").format(reading.name),
                 tr("Choose another layer, other bands, or check its 'no data' value in the layer properties."),
             )
-        os.replace(part, target)
-        _meet_crs(target)
+        if cancelled():
+            os.remove(part)
+
+
+def write_colours(
+    paint: Callable[[GeoBox], np.ndarray], grid: GeoBox, folder: str, path: str, cancelled: Callable[[], bool]
+) -> None:
+    """Write a picture of red, green and blue block by block; leaves nothing behind where that fails or is cancelled.
+
+    Args:
+        paint: grid of a block -> 8-bit colours, shape (3, height, width).
+        grid: of the picture.
+        folder: the job folder.
+        path: below it.
+        cancelled: whether to stop.
+
+    Raises:
+        Problem: what ``paint`` raises, DISK_FULL or OUTPUT_NOT_WRITABLE.
+    """
+    with _replaced(folder, path, 3 * grid.pixels) as part:
+        dataset = _new(part, grid, 3, gdal.GDT_Byte, crs_of(grid.crs).toWkt(_WKT))
+        try:
+            for band, name in enumerate(_COLOURS, 1):
+                dataset.GetRasterBand(band).SetDescription(name)
+                dataset.GetRasterBand(band).SetColorInterpretation(_COLOURS[name])
+            for row in range(0, grid.height, _SQUARE):
+                for col in range(0, grid.width, _SQUARE):
+                    block = Window(row, col, min(_SQUARE, grid.height - row), min(_SQUARE, grid.width - col))
+                    if not cancelled():
+                        for band, values in enumerate(paint(grid.crop(block)), 1):
+                            _put(dataset.GetRasterBand(band), block, values)
+            _flush(dataset, part)
+        finally:
+            dataset = None  # closes the file
+        if cancelled():
+            os.remove(part)
+
+
+@contextmanager
+def _replaced(folder: str, path: str, needed: int) -> Iterator[str]:
+    """The name of a file to write; at the end it takes the place of the one that is meant, if it is there.
+
+    Args:
+        folder: the job folder.
+        path: below it.
+        needed: bytes, at most.
+
+    Raises:
+        Problem: DISK_FULL or OUTPUT_NOT_WRITABLE.
+    """
+    target = os.path.join(folder, *path.split("/"))
+    # A name of its own: after a cancel and a retry, the writer before may still be at its last block.
+    part = f"{target[: -len('.tif')]}.{secrets.token_hex(4)}.part.tif"
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if shutil.disk_usage(folder).free < needed + _SPARE:
+            raise _disk_full(folder)
+        yield part
+        if os.path.exists(part):
+            os.replace(part, target)
+            _meet_crs(target)
     except OSError as error:
         if shutil.disk_usage(os.path.dirname(folder) or os.curdir).free < _SPARE:
             raise _disk_full(folder) from error
@@ -102,18 +158,7 @@ def _write(reading: Reading, path: str, cancelled: Callable[[], bool]) -> bool:
 def _create(reading: Reading, path: str) -> gdal.Dataset:
     box, found = reading.native.grid.crop(reading.window), reading.native
     kind = next(key for key, name in GDAL_TYPES.items() if name == reading.dtype)
-    try:
-        dataset = gdal.GetDriverByName("GTiff").Create(
-            path, box.width, box.height, max(found.bands), kind, list(_OPTIONS)
-        )
-    except RuntimeError as error:
-        raise OSError(str(error)) from error
-    if dataset is None:
-        raise OSError(gdal.GetLastErrorMsg())
-    a, b, c, d, e, f = box.transform
-    dataset.SetGeoTransform((c, a, b, f, d, e))  # GDAL's order
-    dataset.SetProjection(reading.crs)
-    dataset.SetMetadataItem("AREA_OR_POINT", "Area")
+    dataset = _new(path, box, max(found.bands), kind, reading.crs)
     for band, scale, name in zip(found.bands, found.scales, found.names):
         written = dataset.GetRasterBand(band)
         written.SetDescription(name)
@@ -123,6 +168,20 @@ def _create(reading: Reading, path: str) -> gdal.Dataset:
             written.SetOffset(scale[1])
     if reading.nodata is not None:
         dataset.GetRasterBand(1).SetNoDataValue(reading.nodata)
+    return dataset
+
+
+def _new(path: str, box: GeoBox, bands: int, kind: int, crs: str) -> gdal.Dataset:
+    try:
+        dataset = gdal.GetDriverByName("GTiff").Create(path, box.width, box.height, bands, kind, list(_OPTIONS))
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+    if dataset is None:
+        raise OSError(gdal.GetLastErrorMsg())
+    a, b, c, d, e, f = box.transform
+    dataset.SetGeoTransform((c, a, b, f, d, e))  # GDAL's order
+    dataset.SetProjection(crs)
+    dataset.SetMetadataItem("AREA_OR_POINT", "Area")
     return dataset
 
 

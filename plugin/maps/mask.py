@@ -26,6 +26,7 @@ from ...engine.contract import ErrorCode, GeoBox, Mask, Window
 from ..report import Problem, tr
 from .crs import Projection, crs_of
 from .outline import extent_in
+from .reach import reaches, turned
 
 #: Where the engine finds the polygons, relative to the job folder.
 MASK_PATH = "inputs/mask.geojson"
@@ -33,8 +34,6 @@ MASK_PATH = "inputs/mask.geojson"
 _TOLERANCE = 0.05
 #: Halvings of an edge at most: one edge becomes at most 1024.
 _HALVINGS = 10
-#: Polygons are cut off so far outside of the raster, as a share of its size.
-_MARGIN = 0.05
 _POLYGON = QgsWkbTypes.GeometryType.PolygonGeometry
 Ring = List[QgsPointXY]
 
@@ -100,8 +99,8 @@ def source_polygons(
         context,
         source.sourceName(),
     )
-    reaches = _reaches(named, grid) if named.crs.isValid() else []
-    found = [[QgsFeature(feature) for feature in named.features(_request(reach))] for reach in reaches]
+    around = reaches(grid, named.crs, named.context) if named.crs.isValid() else []
+    found = [[QgsFeature(feature) for feature in named.features(_request(reach))] for reach in around]
     near = {feature.id(): feature for features in found for feature in features}
     return replace(named, features=lambda _: near.values())
 
@@ -131,11 +130,11 @@ def mask_window(polygons: Polygons, grid: GeoBox) -> Window:
             tr("The layer '{}' has no polygons.").format(polygons.name),
             tr("Draw some in it, or choose another layer."),
         )
-    for reach in _reaches(polygons, grid):
+    for reach in reaches(grid, polygons.crs, polygons.context):
         common = reach.intersect(polygons.extent)
         if common.width() > 0 and common.height() > 0:
             there = extent_in(common, polygons.crs, crs_of(grid.crs), polygons.context)
-            window = _pixels(_turned(there, _turn(there.center().x(), _middle(grid))), grid)
+            window = _pixels(turned(there, _turn(there.center().x(), _middle(grid))), grid)
             if window is not None:
                 return window
     raise _apart(polygons)
@@ -221,25 +220,6 @@ def _apart(polygons: Polygons) -> Problem:
     )
 
 
-def _reaches(polygons: Polygons, grid: GeoBox) -> List[QgsRectangle]:
-    """The raster's ground in the CRS of the polygons: one rectangle, in degrees also a turn of the earth away."""
-    bounds = QgsRectangle(*grid.bounds)
-    try:
-        ground = extent_in(bounds, crs_of(grid.crs), polygons.crs, polygons.context)
-    except Problem:  # nothing in that CRS can be where the raster is
-        return []
-    ground.grow(_MARGIN * max(ground.width(), ground.height()))
-    turns = (0.0, -360.0, 360.0) if polygons.crs.isGeographic() else (0.0,)
-    return [_turned(ground, turn) for turn in turns]
-
-
-def _turned(rectangle: QgsRectangle, turn: float) -> QgsRectangle:
-    """A rectangle so many degrees further east."""
-    return QgsRectangle(
-        rectangle.xMinimum() + turn, rectangle.yMinimum(), rectangle.xMaximum() + turn, rectangle.yMaximum()
-    )
-
-
 def _middle(grid: GeoBox) -> Optional[float]:
     """Longitude in the middle of a grid in degrees, None for one in metres."""
     left, _, right, _ = grid.bounds
@@ -267,7 +247,7 @@ def _pixels(extent: QgsRectangle, grid: GeoBox) -> Optional[Window]:
 def _placed(polygons: Polygons, grid: GeoBox) -> Iterator[dict]:
     """Each polygon that reaches the raster as a GeoJSON geometry in the raster's CRS."""
     way = _Way(polygons, grid)
-    for reach in _reaches(polygons, grid):
+    for reach in reaches(grid, polygons.crs, polygons.context):
         for feature in polygons.features(_request(reach)):
             found: List[List[Ring]] = []
             for part in _parts(_cut(feature.geometry(), reach)):
