@@ -18,6 +18,7 @@ from ..engine.contract import (
     Event,
     Failed,
     Failure,
+    Forecast,
     Job,
     JobState,
     Previewed,
@@ -70,7 +71,7 @@ class JobRecord:
     Attributes:
         id: its name.
         title: what the list calls it.
-        task: name of the request's type ("Generate", "SuperResolve", "Edit").
+        task: name of the request's type ("Generate", "SuperResolve", "Edit", "Forecast").
         folder: absolute path of the job folder.
         state: queued, running, succeeded, failed or cancelled.
         stage: a word for what is being done.
@@ -174,6 +175,11 @@ def edit_title(request: Edit) -> str:
         return tr("{what}, {layer}").format(what=what, layer=layer)
     where = request.mask.name or tr("a drawn polygon")
     return tr("{what} in {where}, {layer}").format(what=what, where=where, layer=layer)
+
+
+def forecast_title(request: Forecast) -> str:
+    """What the job list calls it: the place, by the layer that gives the grid, and the date."""
+    return tr("{layer} on {date}").format(layer=request.sources[0].name, date=request.date)
 
 
 def write_outcome(folder: str, event: _Outcome) -> None:

@@ -73,7 +73,7 @@ def native(layer) -> Native:
     """
     _require_raster(layer)
     provider = layer.dataProvider()
-    dataset = _open(layer)
+    dataset = open_local(layer)
     bands, alpha = _bands(layer)
     scales = tuple((provider.bandScale(band) or 1.0, provider.bandOffset(band)) for band in bands)
     is_scaled = any(scale != (1.0, 0.0) for scale in scales)
@@ -118,7 +118,7 @@ def _require_raster(layer) -> None:
         )
 
 
-def _open(layer: QgsRasterLayer) -> Optional[gdal.Dataset]:
+def open_local(layer: QgsRasterLayer) -> Optional[gdal.Dataset]:
     """GDAL's own view of a layer that is a local file, None for any other."""
     if layer.dataProvider().name() != "gdal":
         return None

@@ -6,7 +6,7 @@ from typing import Any, Dict, Optional
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRectangle
 
-from ...engine.contract import Edit, Generate, GeoBox, Job, Sampling, Source, SuperResolve
+from ...engine.contract import Edit, Forecast, Generate, GeoBox, Job, Sampling, Source, SuperResolve
 from ..jobs import read_job
 from ..maps.grid import crs_of, place
 from ..report import Problem
@@ -41,6 +41,8 @@ def command_of(job: Job, folder: str = "") -> str:
             values["CRS"] = crs
     elif isinstance(request, SuperResolve):
         values = _super_resolve(request, folder)
+    elif isinstance(request, Forecast):
+        values = _forecast(request, folder)
     else:
         values = _edit(request, folder)
     values["OUTPUT"] = "TEMPORARY_OUTPUT"
@@ -48,7 +50,12 @@ def command_of(job: Job, folder: str = "") -> str:
     return "\n".join([f"processing.run({_ID[type(request)]!r}, {{", *lines, "})"])
 
 
-_ID = {Generate: "afterimage:generate", SuperResolve: "afterimage:superresolve", Edit: "afterimage:edit"}
+_ID = {
+    Generate: "afterimage:generate",
+    SuperResolve: "afterimage:superresolve",
+    Edit: "afterimage:edit",
+    Forecast: "afterimage:forecast",
+}
 
 
 class _Code(str):
@@ -100,6 +107,24 @@ def _edit(request: Edit, folder: str) -> Dict[str, Any]:
         "STRENGTH": request.strength,
         "DATE": request.date,
         "BANDS": list(request.source.bands) or None,
+        "MODEL": request.model,
+        **_sampling(request.sampling),
+        "GUIDANCE": request.sampling.guidance_scale,
+    }
+
+
+def _forecast(request: Forecast, folder: str) -> Dict[str, Any]:
+    covers = ["" if source.cloud_cover is None else f"{source.cloud_cover:g}" for source in request.sources]
+    return {
+        "INPUTS": [_input(source, folder) for source in request.sources],
+        "DATES": ";".join(source.date or "" for source in request.sources),
+        "DATE": request.date,
+        "PROMPT": request.prompt,
+        "NEGATIVE_PROMPT": request.negative_prompt or None,
+        "CLOUD_COVER": request.cloud_cover,
+        "CLOUD_COVERS": ";".join(covers) if any(covers) else None,
+        "KEEP_ORDER": True,
+        "BANDS": ";".join(",".join(map(str, source.bands or (1, 2, 3))) for source in request.sources),
         "MODEL": request.model,
         **_sampling(request.sampling),
         "GUIDANCE": request.sampling.guidance_scale,

@@ -6,6 +6,7 @@ from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
 from .edit import EditAlgorithm
+from .forecast import ForecastAlgorithm
 from .generate import GenerateAlgorithm
 from .super_resolve import SuperResolveAlgorithm
 
@@ -33,7 +34,7 @@ class AfterimageProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:  # noqa: N802
         """One of each task."""
-        for algorithm in (GenerateAlgorithm, SuperResolveAlgorithm, EditAlgorithm):
+        for algorithm in (GenerateAlgorithm, SuperResolveAlgorithm, EditAlgorithm, ForecastAlgorithm):
             self.addAlgorithm(algorithm())
 
     def supportedOutputRasterLayerExtensions(self):  # noqa: N802

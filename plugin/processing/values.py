@@ -112,7 +112,15 @@ def date(
         value = value.date()
     elif not isinstance(value, (str, QDate, datetime.date)):
         value = algorithm.parameterAsDateTime(parameters, name, context).date()
-    text = value.toString(Qt.DateFormat.ISODate) if isinstance(value, QDate) else str(value).strip()
+    return iso_date(value.toString(Qt.DateFormat.ISODate) if isinstance(value, QDate) else str(value).strip())
+
+
+def iso_date(text: str) -> str:
+    """The day of an ISO 8601 date or time.
+
+    Raises:
+        Problem: INVALID_REQUEST for what is no day of the calendar.
+    """
     try:
         return datetime.date.fromisoformat(text[:10]).isoformat()
     except ValueError:
