@@ -7,6 +7,7 @@ from typing import Tuple
 from qgis.core import Qgis
 
 from ..engine.contract import ErrorCode, ModelCard, WireError, loads
+from . import settings
 from .report import Problem, log, tr
 
 #: Where the models that ship with the plugin lie.
@@ -18,9 +19,9 @@ TESTS = "AFTERIMAGE_TEST_MODELS"
 
 
 def installed() -> Tuple[ModelCard, ...]:
-    """The models that a person may pick, those that ship first, by id."""
+    """The models that a person may pick, those that ship first, then those that were fetched, by id."""
     found = {}
-    for root in (MODELS, *(Path(folder) for folder in os.environ.get(MORE, "").split(os.pathsep) if folder)):
+    for root in roots():
         for path in sorted(root.glob("*/card.json")):
             try:
                 card = loads(ModelCard, path.read_bytes())
@@ -31,6 +32,18 @@ def installed() -> Tuple[ModelCard, ...]:
     return tuple(card for card in found.values() if card.pickable)
 
 
+def roots() -> Tuple[Path, ...]:
+    """The folders with a folder for each model, as the engine looks through them; the first of two of an id counts."""
+    more = [Path(folder) for folder in os.environ.get(MORE, "").split(os.pathsep) if folder]
+    return (MODELS, Path(settings.models_folder()), *more)
+
+
+def home(model: str) -> Path:
+    """The root below which a model was found; that of fetched models where it was found nowhere."""
+    fetched = Path(settings.models_folder())
+    return next((root for root in roots() if (root / model / "card.json").is_file()), fetched)
+
+
 def cards(task: str) -> Tuple[ModelCard, ...]:
     """The models that can do a task; the first is the default.
 
@@ -38,7 +51,7 @@ def cards(task: str) -> Tuple[ModelCard, ...]:
         task: name of the request's type.
     """
     offered = [card for card in installed() if task in card.tasks]
-    if os.environ.get(TESTS) == "1":
+    if os.environ.get(TESTS) == "1" and task in _tiny(task).tasks:
         offered.append(_tiny(task))
     return tuple(offered)
 

@@ -31,6 +31,7 @@ from .link.client import EngineClient
 from .link.environment import EngineInstaller, engine_failure
 from .qgis_task import JobTask
 from .report import Problem, log, log_failure, tr
+from .store import Store
 
 #: Jobs of earlier sessions that are listed.
 HISTORY = 200
@@ -47,6 +48,9 @@ class Session(QObject):
         result_ready(str, object): a job of this session ended well, with its ``Result``.
         preview_ready(str, str): id, and path of a small georeferenced GeoTIFF.
         problem(object): a ``Failure`` to show.
+
+    Attributes:
+        store: the public models: which there are, and the one that is being fetched.
     """
 
     cards_changed = pyqtSignal()
@@ -86,6 +90,10 @@ class Session(QObject):
         if open_channel is None:
             self._client.lack(engine_failure())
         self._cards = installed()
+        self.store = Store(self)
+        self.store.installed.connect(self._read_cards)
+        self.store.removed.connect(self._read_cards)
+        self.store.failed.connect(lambda _, failure: self.problem.emit(failure))
         self._load_history()
 
     # what widgets read
@@ -260,6 +268,34 @@ class Session(QObject):
         if self._installer is not None:
             self._installer.cancel()
 
+    def remove_model(self, model: str) -> None:
+        """Take a model that was fetched or imported off the disk; ``store.removed`` follows.
+
+        Raises:
+            Problem: while a job waits for it or draws with it.
+        """
+        for record in self.jobs:
+            try:
+                is_used = not record.is_over and folders.read_job(record.folder).request.model == model
+            except (OSError, WireError):  # it cannot be run either
+                continue
+            if is_used:
+                message = tr("The job '{}' needs this model.").format(record.title)
+                raise Problem(ErrorCode.JOB_FOLDER_BUSY, message, tr("Wait for its end, or cancel it."))
+        self.store.remove(model)
+
+    def set_models_folder(self, folder: str) -> None:
+        """Put models into another folder from now on; those in the old one stay there, and are no longer offered.
+
+        A running engine is started anew, because it was told of the old one; its jobs go on there.
+        """
+        is_default = os.path.abspath(folder) == settings.default_models_folder()
+        settings.write("models/folder", "" if is_default else folder)
+        if self._client.state in ("starting", "ready"):
+            self._client.renew()
+        self._read_cards()
+        self.store.refresh()
+
     def stop(self) -> None:
         """End everything because the plugin or QGIS ends. Unfinished jobs can be resumed later."""
         if self._installer is not None:
@@ -269,6 +305,7 @@ class Session(QObject):
         for task in list(self._tasks.values()):
             task.release()
         self._tasks.clear()
+        self.store.stop()
         self._client.stop()
 
     # the life of a job
@@ -379,6 +416,9 @@ class Session(QObject):
             log_failure(failure)
             self.problem.emit(failure)
         self.engine_changed.emit(self.engine_state)
+
+    def _read_cards(self, *_: object) -> None:
+        self._set_cards(installed())
 
     def _set_cards(self, cards: Tuple[ModelCard, ...]) -> None:
         if cards and cards != self._cards:

@@ -15,6 +15,8 @@ from ..engine.contract import DEFAULT_GFLOPS
 PREFIX = "afterimage/"
 #: Names the engine's Python for tests, scripts and people who manage it themselves.
 PYTHON_VARIABLE = "AFTERIMAGE_ENGINE_PYTHON"
+#: Names the folder of fetched models, here and to the engine.
+MODELS_VARIABLE = "AFTERIMAGE_STORE"
 #: In the engine folder: which of its environments is in use.
 CURRENT = "current.json"
 
@@ -33,12 +35,14 @@ TABLE: Dict[str, Setting] = {
     "engine/base_python": Setting(str, "", "Python 3.11 to 3.13 to make the engine's environment from; empty: look"),
     "engine/package_index": Setting(str, "", "address of one more package index for installing; empty: pip's own"),
     "engine/gflops": Setting(float, DEFAULT_GFLOPS, "rate of this machine, from finished jobs"),
+    "models/folder": Setting(str, "", "where fetched models are put; empty: beside the engine"),
     "dock/task": Setting(str, "", "panel that was shown last"),
     "generate/model": Setting(str, "", "model that was picked last"),
     "superresolve/model": Setting(str, "", "model that was picked last"),
     "generate/form": Setting(str, "", "what the form held last, as JSON"),
     "superresolve/form": Setting(str, "", "what the form held last, as JSON"),
     "edit/form": Setting(str, "", "what the form held last, as JSON"),
+    "forecast/form": Setting(str, "", "what the form held last, as JSON"),
 }
 
 
@@ -73,6 +77,17 @@ def jobs_folder() -> str:
 def engine_folder() -> str:
     """Where the engine's environments are made."""
     return os.path.join(profile_folder(), "engine")
+
+
+def models_folder() -> str:
+    """Where fetched and imported models lie: as the environment variable says, the setting, or beside the engine."""
+    chosen = os.environ.get(MODELS_VARIABLE) or read("models/folder")
+    return os.path.abspath(os.path.expanduser(chosen)) if chosen else default_models_folder()
+
+
+def default_models_folder() -> str:
+    """Where fetched and imported models lie unless somebody chose another folder."""
+    return os.path.join(profile_folder(), "models")
 
 
 def environment_python(folder: str) -> str:

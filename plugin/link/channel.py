@@ -3,12 +3,13 @@
 import os
 from collections import deque
 from pathlib import Path
-from typing import Deque, List
+from typing import Deque, List, Optional
 
 from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QObject, QProcess, QProcessEnvironment, pyqtSignal
 
 from ...engine.contract import LINE_LIMIT
+from .. import settings
 from ..report import tr
 
 LAUNCH = str(Path(__file__).resolve().parents[2] / "engine" / "launch.py")
@@ -57,6 +58,13 @@ def clean_environment() -> QProcessEnvironment:
         kept = [folder for folder in folders if not os.path.normcase(folder).startswith(inside)]
         environment.insert("PATH", os.pathsep.join(kept))
     environment.insert("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow each other down on busy cores
+    return environment
+
+
+def engine_environment() -> QProcessEnvironment:
+    """The environment for the engine: told where fetched models lie."""
+    environment = clean_environment()
+    environment.insert(settings.MODELS_VARIABLE, settings.models_folder())
     return environment
 
 
@@ -129,8 +137,14 @@ class Channel(QObject):
 class ProcessChannel(Channel):
     """The engine as a child process, over its stdin and stdout."""
 
-    def __init__(self, python: str, words: tuple = ("serve",), parent: QObject = None):
-        """Prepare ``python -I -u launch.py serve``."""
+    def __init__(
+        self,
+        python: str,
+        words: tuple = ("serve",),
+        parent: QObject = None,
+        environment: Optional[QProcessEnvironment] = None,
+    ):
+        """Prepare ``python -I -u launch.py serve``, in ``engine_environment()`` if no other is given."""
         super().__init__(parent)
         self._python = python
         self._words = words
@@ -140,7 +154,7 @@ class ProcessChannel(Channel):
         self._is_over = False
         self._reason = ""
         self._process = QProcess(self)
-        self._process.setProcessEnvironment(clean_environment())
+        self._process.setProcessEnvironment(engine_environment() if environment is None else environment)
         self._process.setProcessChannelMode(QProcess.ProcessChannelMode.SeparateChannels)
         self._process.readyReadStandardOutput.connect(self._read_lines)
         self._process.readyReadStandardError.connect(self._read_notes)

@@ -29,7 +29,7 @@ from qgis.PyQt.QtCore import (
 from ...engine.contract import ErrorCode, Failure
 from .. import settings
 from ..report import log, tr
-from .channel import LAUNCH, clean_environment, launch_arguments
+from .channel import LAUNCH, clean_environment, engine_environment, launch_arguments
 from .pip import pip_environment
 
 REQUIREMENTS = Path(LAUNCH).with_name("requirements.txt")
@@ -238,7 +238,7 @@ class EngineInstaller(QObject):
         if code == 0:
             self._say(tr("Checking the engine"))
             python = settings.environment_python(self._folder)
-            self._run(python, launch_arguments("doctor"), self._checked, clean_environment())
+            self._run(python, launch_arguments("doctor"), self._checked, engine_environment())
             return
         text = "\n".join(self._tail)
         if "No space left" in text or "[Errno 28]" in text:

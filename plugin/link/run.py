@@ -22,7 +22,7 @@ from ...engine.contract import (
 )
 from .. import settings
 from ..report import Problem, log, tr
-from .channel import NOTES, LineBuffer, clean_environment, launch_arguments
+from .channel import NOTES, LineBuffer, engine_environment, launch_arguments
 from .environment import engine_failure
 
 #: Seconds between a cancel and the kill.
@@ -71,7 +71,7 @@ class _Run:
 
     def wait(self, python: str) -> Result:
         process = QProcess()
-        process.setProcessEnvironment(clean_environment())
+        process.setProcessEnvironment(engine_environment())
         process.start(python, launch_arguments("run", self._folder, "--watch-stdin"))
         if not process.waitForStarted(30000):
             message = tr("The engine could not be started: {}.").format(process.errorString())

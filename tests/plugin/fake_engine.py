@@ -136,5 +136,10 @@ if __name__ == "__main__":
         serve()
     elif "run" in sys.argv:
         run(sys.argv[sys.argv.index("run") + 1])
+    elif "models" in sys.argv:
+        sys.path.insert(0, str(Path(__file__).resolve().parent))
+        import fake_store
+
+        fake_store.run(sys.argv[sys.argv.index("models") + 1 :])
     elif sys.argv[-1] == "doctor":
         print("all is well")

@@ -11,19 +11,13 @@ def test_pip_installs_into_the_environment_only(qgis_app, monkeypatch):
     assert not made.contains("PIP_TARGET") and not made.contains("PYTHONPATH")
 
 
-def test_the_proxy_of_qgis_is_used(qgis_app):
+def test_pip_goes_through_the_proxy_of_qgis(qgis_app):
     stored = QgsSettings()
     values = {"proxyEnabled": True, "proxyType": "HttpProxy", "proxyHost": "proxy.example", "proxyPort": "8080"}
-    values.update({"proxyUser": "a b", "proxyPassword": "p@ss/word"})  # pragma: allowlist secret
     for key, value in values.items():
         stored.setValue(f"proxy/{key}", value)
     try:
-        assert pip.proxy_address() == "http://a%20b:p%40ss%2Fword@proxy.example:8080"
-        stored.setValue("proxy/proxyType", "Socks5Proxy")
-        assert pip.proxy_address() == ""
-        stored.setValue("proxy/proxyType", "HttpProxy")
-        stored.setValue("proxy/proxyEnabled", False)
-        assert pip.proxy_address() == ""
+        assert pip.pip_environment().value("https_proxy") == "http://proxy.example:8080"
     finally:
         for key in values:
             stored.remove(f"proxy/{key}")
