@@ -1,4 +1,4 @@
-"""The engine's command line: serve, run, models, train, doctor."""
+"""The engine's command line: serve, run, controls, models, train, doctor."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .server import run_once
 
         return run_once(options.folder, settings, options.watch_stdin)
+    if options.command == "controls":
+        return _controls(options.folder, options.out, settings)
     if options.command == "models" and options.action == "check":
         return _check(options.folder, options.base)
     if options.command == "models" and options.action:
@@ -69,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run or resume a job folder")
     run.add_argument("folder", type=Path)
     run.add_argument("--watch-stdin", action="store_true", help="the end of standard input cancels")
+    controls = commands.add_parser("controls", help="show what a model will see of the layers that guide a job")
+    controls.add_argument("folder", type=Path, help="a job folder with a Generate request")
+    controls.add_argument("--out", type=Path, required=True, help="folder for a GeoTIFF of each")
     models = commands.add_parser("models", help="list the installed models as JSON; fetch, import, remove or check one")
     actions = models.add_subparsers(dest="action")
     add_actions(actions)
@@ -79,6 +84,40 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("evaluate", help="measure a model", add_help=False)
     commands.add_parser("doctor", help="examine this installation, as JSON")
     return parser
+
+
+def _controls(folder: Path, out: Path, settings: Settings) -> int:
+    """Write each control of a job as the model will see it, and print a line of JSON for each; the exit status.
+
+    Lines are ``{"kind": ..., "path": ...}``. Where it cannot be, the last one has ``"ok": false`` and ``code``,
+    ``message`` and ``hint`` of the failure.
+    """
+    from .contract import Generate
+    from .controls import ControlMaps, write_previews
+    from .errors import EngineError, InvalidRequest
+    from .journal import JobFolder
+    from .models import catalog
+    from .raster import check_grid
+    from .runner import check_card, failure_of
+
+    try:
+        with JobFolder(folder) as job:
+            request = job.job.request
+            if not isinstance(request, Generate):
+                raise InvalidRequest("Only a Generate is guided by layers.", "Choose another job.")
+            card = check_card(request, catalog.cards(settings))
+            check_grid(request.lattice)
+            maps = ControlMaps(job.path, request.controls, request.lattice, card)
+            for kind, path in write_previews(maps, request.lattice, out.resolve()):
+                sys.stdout.write(json.dumps({"kind": kind, "path": str(path)}, ensure_ascii=False) + "\n")
+                sys.stdout.flush()
+    except (EngineError, OSError, MemoryError, ImportError) as error:
+        failure = failure_of(error)
+        logging.getLogger(__name__).debug("%s", failure.detail)
+        report = {"ok": False, "code": failure.code.value, "message": failure.message, "hint": failure.hint}
+        sys.stdout.write(json.dumps(report, ensure_ascii=False) + "\n")
+        return 1
+    return 0
 
 
 def _check(folder: Path, base: Path | None) -> int:

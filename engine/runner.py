@@ -89,7 +89,7 @@ def run(
     except JobCancelled:
         return Cancelled(job_id)
     except Exception as error:
-        failure = _failure(error)
+        failure = failure_of(error)
         log.warning("job failed: %s", failure.code.value)
         log.debug("%s", failure.detail)
         return Failed(job_id, failure)
@@ -207,7 +207,7 @@ def _tasks() -> Mapping[type, Plan]:
     return TASKS
 
 
-def _failure(error: Exception) -> Failure:
+def failure_of(error: Exception) -> Failure:
     """What the person is told about an exception; its trace goes to the log only, without the home folder's name."""
     trace = "".join(traceback.format_exception(error))
     home = os.path.expanduser("~")  # itself where there is none; in a container it may be "/"

@@ -17,7 +17,7 @@ ENGINE_FLOORS = (
     ("errors", "faults", "settings", "version"),
     ("durable", "device", "diffusion"),
     ("raster",),
-    ("radiometry", "context", "journal", "provenance", "models"),
+    ("radiometry", "context", "journal", "provenance", "models", "controls"),
     ("tasks",),
     ("output",),
     ("runner", "training", "doctor", "store"),

@@ -16,6 +16,7 @@ CLOSED = {
     "engine/diffusion": ("engine/raster", "engine/radiometry", "engine/models", "engine/tasks", "engine/training"),
     "engine/raster": ("engine/diffusion", "engine/models", "engine/tasks", "engine/training"),
     "engine/models": ("engine/raster", "engine/tasks", "engine/training"),
+    "engine/controls": ("engine/diffusion", "engine/models", "engine/tasks", "engine/training"),
     "engine/tasks": ("engine/server", "engine/runner", "engine/training"),
     "plugin": ("engine",),
     "plugin/link": ("plugin/session", "plugin/panels", "plugin/widgets", "plugin/processing", "plugin/dock"),
@@ -32,6 +33,7 @@ FOREIGN = {
     "engine/models": ("rasterio", "pyproj"),
     "engine/tasks": ("rasterio", "pyproj"),
     "engine/raster": ("torch", "diffusers"),
+    "engine/controls": ("rasterio", "pyproj", "torch", "diffusers"),
     "plugin": ("torch", "diffusers", "rasterio", "pyproj", "safetensors", "PyQt5", "PyQt6"),
     "plugin/link": ("qgis.gui",),
 }
