@@ -4,7 +4,7 @@ from typing import Optional
 
 from qgis.core import QgsBox3d, QgsLayerMetadata, QgsRasterLayer
 
-from ...engine.contract import Edit, Job, Output, Provenance, Role, WireError, dumps, loads
+from ...engine.contract import Edit, Forecast, Job, Output, Provenance, Request, Role, WireError, dumps, loads
 from ..report import log, tr
 from .temporal import set_layer_date
 
@@ -70,7 +70,8 @@ def _box(layer: QgsRasterLayer) -> QgsBox3d:
 
 
 def _abstract(output: Output, provenance: Provenance) -> str:
-    edit = _edit(provenance)
+    request = _request(provenance)
+    edit = request if isinstance(request, Edit) else None
     if output.role is Role.SPREAD:
         what = tr("AI-generated: how much samples of a generative model differ in each pixel (standard deviation).")
     elif output.role is Role.TRAJECTORY:
@@ -95,18 +96,20 @@ def _abstract(output: Output, provenance: Provenance) -> str:
             where = edit.mask.name or tr("a drawn polygon")
             lines.append(tr("Changed inside: {}. Elsewhere the values are those of the source.").format(where))
         lines.append(tr("Made from: {}").format(edit.source.name))
+    elif isinstance(request, Forecast):
+        dated = ", ".join(f"{source.name} ({source.date})" for source in request.sources)
+        lines.append(tr("Made from: {}").format(dated))
     elif provenance.inputs:
         lines.append(tr("Made from: {}").format(", ".join(source.name for source in provenance.inputs)))
     return "\n".join(lines)
 
 
-def _edit(provenance: Provenance) -> Optional[Edit]:
-    """What was asked, where that was an edit and can still be read."""
+def _request(provenance: Provenance) -> Optional[Request]:
+    """What was asked, where that can still be read."""
     try:
-        request = loads(Job, provenance.job).request
+        return loads(Job, provenance.job).request
     except WireError:
         return None
-    return request if isinstance(request, Edit) else None
 
 
 def _history(provenance: Provenance) -> list:

@@ -145,6 +145,8 @@ class ForecastAlgorithm(AfterimageAlgorithm):
             Problem: as ``describe``, SOURCE_UNREADABLE, or INVALID_REQUEST for lists of another length or kind.
         """
         layers = self._layers(parameters, context)
+        if not layers:
+            return ()
         dates = [_date(text) for text in _texts(parameters, "DATES", len(layers))]
         covers = [_percent(text) for text in _texts(parameters, "CLOUD_COVERS", len(layers))]
         bands = [_bands(text) for text in _texts(parameters, "BANDS", len(layers))]
