@@ -186,6 +186,9 @@ class ForecastPanel(Panel):
             return
         if self.prompt.is_used:
             self.fields.note(self.prompt, self.prompt.remark())
+        if self.negative.is_used:
+            is_idle = self.negative.edit.toPlainText().strip() and self.sampling.guidance.value() <= 1
+            self.more.note(self.negative, tr("Counts only with a guidance above 1.") if is_idle else "")
         is_short = 0 < len(members) < card.frames
         filled = tr("This model takes {number} layers: the first stands in for those that are missing.")
         self.fields.note(self.series, filled.format(number=card.frames) if is_short else "")

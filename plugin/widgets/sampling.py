@@ -94,7 +94,7 @@ class SamplingInput(QWidget):
         self.guidance.setClearValue(card.guidance_scale)
         self.guidance.setValue(card.guidance_scale)
         if self._guided:
-            has_guidance = card.guidance_scale != 1
+            has_guidance = card.guidance_scale != 1 or "negative_prompt" in card.uses  # which is drawn away from
             self.fields.set_used(self.guidance, has_guidance, tr("Not used by this model."))
         self._announce()
 

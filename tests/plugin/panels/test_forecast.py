@@ -1,16 +1,19 @@
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from afterimage.engine.contract import ErrorCode, Forecast, Offer, dumps
 from afterimage.plugin import catalogue
-from afterimage.plugin.jobs import Copy, create_folder, input_paths
+from afterimage.plugin.jobs import read_job
+from afterimage.plugin.link.channel import ProcessChannel
 from afterimage.plugin.maps.acquisition import Acquisition, acquisition
 from afterimage.plugin.maps.series import Member, shared_window
 from afterimage.plugin.maps.sources import describe
 from afterimage.plugin.maps.temporal import layer_date, set_layer_date
 from afterimage.plugin.panels import ForecastPanel
 from afterimage.plugin.report import Problem
+from afterimage.plugin.session import Session
 from osgeo import gdal, osr
 from qgis.core import (
     QgsDateTimeRange,
@@ -379,15 +382,32 @@ def test_the_estimate_is_that_of_the_first_layer(pair, make):
     assert panel.estimate().windows == 2 * found.windows
 
 
-def test_its_job_runs_again_with_all_of_its_layers(pair, make, tmp_path):
-    draft = make(*pair).draft()
-    _, folder = create_folder(str(tmp_path / "jobs"), draft)
-    for export in draft.exports:
-        export.write(folder, lambda: False)
-    assert input_paths(draft.request) == ("inputs/source_1.tif", "inputs/source_2.tif")
-    for path in input_paths(draft.request):
-        Copy(folder, path).write(str(tmp_path / "again"), lambda: False)
-        assert os.path.getsize(tmp_path / "again" / path) == os.path.getsize(os.path.join(folder, path))
+def test_its_job_runs_again_with_all_of_its_layers(pair, make, tmp_path, fake_python, qtbot):
+    session = Session(root=str(tmp_path / "jobs"), open_channel=lambda: ProcessChannel(fake_python))
+    with qtbot.waitSignal(session.result_ready, timeout=20000):
+        first = session.submit(make(*pair).draft())
+    pair[0].setName("another")
+    with qtbot.waitSignal(session.result_ready, timeout=20000):
+        second = session.again(first, new_seed=True)
+    old, new = (read_job(session.job(id).folder).request for id in (first, second))
+    assert new == replace(old, sampling=replace(old.sampling, seed=new.sampling.seed)) and new != old
+    for source in new.sources:
+        made = [gdal.Open(os.path.join(session.job(id).folder, source.path)) for id in (first, second)]
+        assert made[0].GetGeoTransform() == made[1].GetGeoTransform()
+        assert (made[0].ReadAsArray() == made[1].ReadAsArray()).all()
+    session.stop()
+    later = Session(root=str(tmp_path / "jobs"), open_channel=lambda: ProcessChannel(fake_python))
+    assert {(job.task, job.title) for job in later.jobs} == {("Forecast", "fine on 2030-06-01")}
+    later.stop()
+
+
+def test_a_negative_prompt_needs_guidance(pair, make):
+    panel = make(*pair, card=forecaster(guidance_scale=1.0))
+    panel.negative.set_text("clouds")
+    assert "guidance above 1" in panel.more.note_text(panel.negative)
+    panel.sampling.guidance.setValue(3.0)
+    assert panel.more.note_text(panel.negative) == ""
+    assert panel.draft().request.sampling.guidance_scale == 3.0
 
 
 def test_tab_goes_through_the_layers_as_they_stand(pair, make):
