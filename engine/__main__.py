@@ -94,18 +94,20 @@ def _controls(folder: Path, out: Path, settings: Settings) -> int:
     """
     from .contract import Generate
     from .controls import ControlMaps, write_previews
-    from .errors import EngineError, InvalidRequest
+    from .errors import EngineError, InvalidRequest, UnknownModel, failure_of
     from .journal import JobFolder
     from .models import catalog
     from .raster import check_grid
-    from .runner import check_card, failure_of
 
     try:
         with JobFolder(folder) as job:
             request = job.job.request
             if not isinstance(request, Generate):
                 raise InvalidRequest("Only a Generate is guided by layers.", "Choose another job.")
-            card = check_card(request, catalog.cards(settings))
+            # not by the runner's own check, which would bring torch along: a preview should be quick
+            card = next((card for card in catalog.cards(settings) if card.id == request.model), None)
+            if card is None:
+                raise UnknownModel(f"The model {request.model[:80]!r} is not installed.")
             check_grid(request.lattice)
             maps = ControlMaps(job.path, request.controls, request.lattice, card)
             for kind, path in write_previews(maps, request.lattice, out.resolve()):

@@ -33,15 +33,21 @@
         └── DownloadDamaged                  DOWNLOAD_DAMAGED
     JobCancelled                             apart on purpose: not an error
 
-Raise where the fact is known, with the values in the sentence; ``runner.py`` alone turns them into a ``Failure``. The
+Raise where the fact is known, with the values in the sentence; who answers a person turns them into a ``Failure``. The
 message and the hint are shown to the person: no paths, no prompt.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import traceback
 from typing import ClassVar
 
 from .contract import ErrorCode, Failure
+
+#: What a system calls a full disk, a full quota, and a file that may not grow.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class EngineError(Exception):
@@ -272,3 +278,21 @@ class DownloadDamaged(ResourceError):
 
 class JobCancelled(Exception):  # noqa: N818 (not an error, so no handler of errors swallows it)
     """The person stopped the job."""
+
+
+def failure_of(error: Exception) -> Failure:
+    """What the person is told about an exception; its trace goes to the log only, without the home folder's name."""
+    trace = "".join(traceback.format_exception(error))
+    home = os.path.expanduser("~")  # itself where there is none; in a container it may be "/"
+    if len(home) > 1:
+        trace = trace.replace(home, "~")
+    if isinstance(error, EngineError):
+        return error.failure(trace)
+    # torch's error for a full device is no MemoryError, and its class is not imported here
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OutOfMemory("There is not enough memory for this model.").failure(trace)
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return DiskFull("The disk is full.").failure(trace)
+    if isinstance(error, ImportError):
+        return Failure(ErrorCode.ENGINE_MISSING, "A part of the engine is missing.", "Install the engine again.", trace)
+    return Failure(ErrorCode.INTERNAL, "The engine met an error of its own.", EngineError.hint, trace, resumable=True)

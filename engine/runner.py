@@ -1,17 +1,14 @@
 """One job, from its folder to its result: checked, drawn tile by tile, assembled, published.
 
-The only place where an exception becomes a ``Failure``.
+The only place where any exception at all becomes a ``Failure``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import logging
-import os
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,9 +16,7 @@ from typing import Any, Protocol
 from .context import Emit, JobContext
 from .contract import (
     Cancelled,
-    ErrorCode,
     Failed,
-    Failure,
     Job,
     ModelCard,
     Request,
@@ -32,7 +27,7 @@ from .contract import (
     dumps,
 )
 from .device import choose, is_available, libraries, threads
-from .errors import DiskFull, EngineError, JobCancelled, OutOfMemory, PromptTooLong, UnknownModel, UnknownScheduler
+from .errors import JobCancelled, PromptTooLong, UnknownModel, UnknownScheduler, failure_of
 from .journal import JobFolder
 from .output import Finished, OutputPlan
 from .settings import Settings
@@ -43,9 +38,6 @@ log = logging.getLogger(__name__)
 
 #: Shares of a job's progress: loading the model, drawing, and the rest is writing.
 _LOADED, _DRAWN = 0.03, 0.92
-
-#: What a system calls a full disk, a full quota, and a file that may not grow.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Plan = Callable[[Any, JobFolder, Any, JobContext], Work]
 
@@ -205,21 +197,3 @@ def _tasks() -> Mapping[type, Plan]:
     from .tasks import TASKS
 
     return TASKS
-
-
-def failure_of(error: Exception) -> Failure:
-    """What the person is told about an exception; its trace goes to the log only, without the home folder's name."""
-    trace = "".join(traceback.format_exception(error))
-    home = os.path.expanduser("~")  # itself where there is none; in a container it may be "/"
-    if len(home) > 1:
-        trace = trace.replace(home, "~")
-    if isinstance(error, EngineError):
-        return error.failure(trace)
-    # torch's error for a full device is no MemoryError, and its class is not imported here
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return OutOfMemory("There is not enough memory for this model.").failure(trace)
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return DiskFull("The disk is full.").failure(trace)
-    if isinstance(error, ImportError):
-        return Failure(ErrorCode.ENGINE_MISSING, "A part of the engine is missing.", "Install the engine again.", trace)
-    return Failure(ErrorCode.INTERNAL, "The engine met an error of its own.", EngineError.hint, trace, resumable=True)

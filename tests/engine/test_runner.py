@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from afterimage.engine import faults, output, runner
+from afterimage.engine import errors, faults, output, runner
 from afterimage.engine.contract import ErrorCode, Generate, GeoBox, Sampling, Source, SuperResolve
 from afterimage.engine.device import is_available
 from afterimage.engine.runner import run
@@ -496,7 +496,7 @@ def test_a_home_that_is_none_hides_nothing(start, make_job, monkeypatch):
         raise ValueError("a/b")
 
     start.on_draw = broken
-    monkeypatch.setattr(runner.os.path, "expanduser", lambda path: "/")
+    monkeypatch.setattr(errors.os.path, "expanduser", lambda path: "/")
     assert "a/b" in start(make_job()).failure.detail
 
 

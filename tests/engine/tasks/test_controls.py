@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -326,6 +328,18 @@ def test_what_the_model_will_see_is_written_as_pictures(job, make_raster, tmp_pa
             assert np.array_equal(file.read(), np.rint(seen[line["kind"]].numpy() * 255))
             assert (file.read_masks(1) == 255).all()
     assert {path.name for path in (tmp_path / "shown").iterdir()} == {"lines.tif", "roads.tif"}
+
+
+def test_a_preview_needs_no_torch(job, make_raster, tmp_path, root):
+    make_raster(roof(), folder=tmp_path / "job", **PLACE)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import launch; from pathlib import Path;"
+        "launch.register(Path(sys.argv[1]).parent); from afterimage.engine.__main__ import main;"
+        "assert main(sys.argv[2:]) == 0; assert 'torch' not in sys.modules"
+    )
+    arguments = job(Control("edges", Source("source.tif"), "edges"))
+    subprocess.run([sys.executable, "-c", code, str(root / "engine"), *arguments], check=True, timeout=120)
+    assert (tmp_path / "shown" / "edges.tif").is_file()
 
 
 def _any_card():
