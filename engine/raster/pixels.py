@@ -36,6 +36,11 @@ class Raster:
         if self.valid.dtype != np.bool_:
             raise ValueError(f"valid must be bool, not {self.valid.dtype}")
 
+    @property
+    def known(self) -> NDArray[np.generic]:
+        """The pixels, 0 where there is no data: what stands there may be too large for any arithmetic."""
+        return np.where(self.valid, self.pixels, self.pixels.dtype.type(0))
+
 
 @dataclass(frozen=True)
 class Profile:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +32,23 @@ def filled(pixels: NDArray[np.float32], valid: NDArray[np.bool_], mean: NDArray[
         values = np.where(rim, total / np.maximum(count, 1), values)
         known = np.where(rim, np.float32(1), known)
     return np.where(known > 0, values, mean[:, None, None]).astype(np.float32)
+
+
+def closed(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where data lies, and gaps in it that are no wider than twice ``REACH``; its outline does not grow.
+
+    Args:
+        valid: (height, width) with a margin of twice ``REACH`` on each side, which the result does not have.
+    """
+    grown = _over(valid, np.any)
+    return _over(grown, np.all)
+
+
+def _over(valid: NDArray[np.bool_], either: Callable[..., Any]) -> NDArray[np.bool_]:
+    """Whether any, or all, of the pixels up to ``REACH`` away hold data; without the margin."""
+    for axis in (0, 1):
+        valid = either(np.lib.stride_tricks.sliding_window_view(valid, 2 * REACH + 1, axis), axis=-1)
+    return valid
 
 
 def _around(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -25,6 +25,8 @@ from .trajectory import Recorder, kept_states
 
 #: A window of the latents: sample from 1, index in the lattice.
 Key = tuple[int, Index]
+#: Pixels (bands, h, w) float32 in 0..1 of a window of the grid, which may reach beyond it -> as they are published.
+Finish = Callable[[Tensor, Window], Raster]
 
 
 class Picture:
@@ -41,6 +43,8 @@ class Picture:
         scene: what the model is told.
         given: windows, in pixels of ``grid`` counted from its first -> what they are drawn from.
         trajectory: pictures to keep of each sample on its way, itself among them; 0 for none.
+        finish: makes what is published of pixels; None for 8 bits a band, all valid.
+        dtype: numpy name of the pixel type that ``finish`` makes.
 
     Raises:
         PromptNotUnderstood: see ``GenerateModel.told``.
@@ -55,18 +59,21 @@ class Picture:
         scene: Scene,
         given: Callable[[Sequence[Window]], Given] = lambda windows: Given(),
         trajectory: int = 0,
+        finish: Finish | None = None,
+        dtype: str = "uint8",
     ) -> None:
         self._grid, self._model, self._sampling, self._given = grid, model, sampling, given
+        self._finish = finish or self._in_bytes
         self._lattice, self._origin = place_windows(grid, model)
         # windows are larger by the pictures of their way: neighbours still find those that they share
         self._cache = TileCache(FRAMES_MEMORY if trajectory else REMEMBERED)
         self._frames = max(1, trajectory)
-        self._canvas = Canvas(grid, len(model.card.bands), "uint8")
+        self._canvas = Canvas(grid, len(model.card.bands), dtype)
         self._decoding = make_decoding(model, self._lattice)
         self._told: Any = model.told(scene)
 
     def draw(self, chunk: Window, sample: int, ctx: JobContext) -> Raster:
-        """The pixels of a chunk (bands, height, width) uint8, all valid."""
+        """The pixels of a chunk (bands, height, width)."""
         for raster in self.draw_frames(chunk, sample, ctx):
             last = raster
         return last
@@ -80,15 +87,15 @@ class Picture:
         parts = self._decoding.latents(area)
         keys = sorted({(sample, index) for part in parts for index in self._lattice.touching(part)})
         tiles = self._cache.get(keys, lambda missing: self._denoise(missing, ctx))
-        valid = np.ones((chunk.height, chunk.width), np.bool_)
         for frame in range(self._frames):
             first, last = frame * self._model.channels, (frame + 1) * self._model.channels
             by_index = {index: tile[first:last] for (_, index), tile in tiles.items()}
-            pixels = to_bytes(self._decoding.pixels(area, sample * self._frames + frame, by_index, ctx.check))
+            pixels = self._decoding.pixels(area, sample * self._frames + frame, by_index, ctx.check)
+            raster = self._finish(pixels, chunk)
             if frame + 1 == self._frames:
-                self._canvas.paint(pixels, valid, chunk)
+                self._canvas.paint(raster.pixels, raster.valid, chunk)
                 self._canvas.show(ctx)
-            yield Raster(pixels, valid, self._grid.crop(chunk))
+            yield raster
 
     def _denoise(self, keys: list[Key], ctx: JobContext) -> list[Tensor]:
         """The windows, (frames * channels, h, w): the states that are kept, then the clean sample."""
@@ -133,10 +140,13 @@ class Picture:
         if not self._canvas.is_due():
             return
         for (_, index), picture in zip(keys, self._model.decode(denoised)):
-            pixels = to_bytes(picture)
             place = relative(self._pixels(index), self._origin)
-            self._canvas.paint(pixels, np.ones(pixels.shape[1:], np.bool_), place)
+            raster = self._finish(picture.float().cpu(), place)
+            self._canvas.paint(raster.pixels, raster.valid, place)
         self._canvas.show(ctx)
+
+    def _in_bytes(self, pixels: Tensor, window: Window) -> Raster:
+        return Raster(to_bytes(pixels), np.ones((window.height, window.width), np.bool_), self._grid.crop(window))
 
 
 def place_windows(grid: GeoBox, model: GenerateModel) -> tuple[Lattice, tuple[int, int]]:
