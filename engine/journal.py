@@ -81,7 +81,7 @@ class JobFolder:
         except PermissionError as error:
             raise JobFolderDamaged("The job folder cannot be written to.") from error
         try:
-            _take(file)
+            lock(file)
             file.seek(0)
             file.truncate()
             file.write(f"{os.getpid()}\n".encode())
@@ -255,7 +255,8 @@ def _key(sample: int, window: Window, frame: int) -> str:
 if os.name == "nt":  # pragma: no cover - the other branch is tested here
     import msvcrt
 
-    def _take(file: IO[bytes]) -> None:
+    def lock(file: IO[bytes]) -> None:
+        """Hold a file until it is closed. Raises OSError where another process holds it."""
         # a byte far behind the content, since Windows locks against reading too
         file.seek(1024)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
@@ -263,7 +264,8 @@ if os.name == "nt":  # pragma: no cover - the other branch is tested here
 else:
     import fcntl
 
-    def _take(file: IO[bytes]) -> None:
+    def lock(file: IO[bytes]) -> None:
+        """Hold a file until it is closed. Raises BlockingIOError where another process holds it."""
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -22,6 +22,7 @@ NAMES = {
     "PNDMScheduler": "PNDM",
     "UniPCMultistepScheduler": "UniPC",
     "DDPMScheduler": "DDPM",
+    "LdmDDIMScheduler": "DDIM",
 }
 #: What models are told by the place and the date that they draw.
 WORLD = ("gsd", "date", "place", "cloud_cover")
@@ -45,17 +46,13 @@ CRS_PALETTES = {
 
 @dataclass(frozen=True)
 class Ability:
-    """The fields of a card that are the same for all weights of a kind; see ``ModelCard``.
-
-    ``own`` is the scheduler that the authors sampled with, "" for the one that its configuration names.
-    """
+    """The fields of a card that are the same for all weights of a kind; see ``ModelCard``."""
 
     name: str
     summary: str
     tasks: tuple[str, ...]
     gsd: tuple[float, float]
     window: int
-    own: str
     steps: int
     guidance_scale: float
     uses: tuple[str, ...] = TEXT
@@ -83,7 +80,6 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         tasks=("Generate", "Edit"),
         gsd=(0.3, 10.0),
         window=512,
-        own="DDIM",
         steps=20,
         guidance_scale=7.5,
         uses=(*TEXT, *WORLD, "strength"),
@@ -97,7 +93,6 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         tasks=("SuperResolve",),
         gsd=(0.3, 5.0),
         window=512,
-        own="DDIM",
         steps=50,
         guidance_scale=5.0,
         uses=(*TEXT, *WORLD),
@@ -113,7 +108,6 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         tasks=("Forecast",),
         gsd=(1.0, 10.0),
         window=256,
-        own="DDIM",
         steps=50,
         guidance_scale=1.0,
         uses=(*TEXT, *WORLD),
@@ -128,7 +122,6 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         tasks=("Generate", "Edit"),
         gsd=(0.5, 128.0),
         window=256,
-        own="Euler",
         steps=50,
         guidance_scale=4.0,
         uses=(*TEXT, "gsd", "strength"),
@@ -142,7 +135,6 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         tasks=("Edit",),
         gsd=(0.5, 128.0),
         window=256,
-        own="Euler",
         steps=50,
         guidance_scale=3.5,
         uses=(*TEXT, "gsd", "mask", "margin"),
@@ -156,7 +148,6 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         tasks=("Edit",),
         gsd=(0.3, 1.0),
         window=512,
-        own="",
         steps=50,
         guidance_scale=7.5,
         uses=(*TEXT, "image_guidance"),
@@ -169,7 +160,6 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         tasks=("Generate",),
         gsd=(0.3, 5.0),
         window=512,
-        own="DDIM",
         steps=50,
         guidance_scale=7.5,
         uses=(*TEXT, *WORLD),
@@ -186,7 +176,6 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         tasks=("Generate", "Edit"),
         gsd=(0.1, 100.0),
         window=512,
-        own="",
         steps=50,
         guidance_scale=7.5,
         uses=(*TEXT, "strength"),
@@ -199,7 +188,6 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         tasks=("Edit",),
         gsd=(0.1, 100.0),
         window=512,
-        own="",
         steps=50,
         guidance_scale=7.5,
         uses=(*TEXT, "mask", "margin"),
@@ -212,7 +200,6 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         tasks=("Generate",),
         gsd=(0.1, 100.0),
         window=512,
-        own="",
         steps=50,
         guidance_scale=7.5,
         uses=TEXT,
@@ -243,15 +230,14 @@ def ability(layout: Layout, model: Any) -> Ability:
     return found
 
 
-def schedulers(own: str, configured: str) -> tuple[str, ...]:
-    """Names of the schedulers of a model, its authors' first.
+def schedulers(own: str) -> tuple[str, ...]:
+    """Names of the schedulers of a model, its own recipe first.
 
     Args:
-        own: what they sampled with, or "".
-        configured: the class that its configuration names.
+        own: class of the scheduler that the model makes by itself.
     """
-    first = own or NAMES.get(configured, "DDIM")
-    return (first, *(name for name in NAMES.values() if name != first))
+    first = NAMES.get(own, own.removesuffix("Scheduler"))
+    return (first, *dict.fromkeys(name for name in NAMES.values() if name != first))
 
 
 def controls(layout: Layout, found: Ability, named: str) -> tuple[str, ...]:

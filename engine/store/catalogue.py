@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -61,6 +62,16 @@ def find(offer_id: str) -> Offer:
 def parts(offer_id: str) -> tuple[Part, ...]:
     """Where the files of an offer are. Raises UnknownModel."""
     return _row(offer_id)[1]
+
+
+def base(offer: Offer, store: Path) -> Path | None:
+    """The folder of the base that an offer needs; None where it needs none, or it is not installed."""
+    return next((store / needed for needed in offer.needs if state(needed, store) == "installed"), None)
+
+
+def terms_digest(offer: Offer) -> str:
+    """The hash of an offer's terms: SHA-256 in hexadecimal of their UTF-8."""
+    return hashlib.sha256(offer.terms.encode()).hexdigest()
 
 
 def state(offer_id: str, store: Path) -> str:

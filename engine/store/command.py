@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..contract import ErrorCode, Failure, Notice, Offers, Refused, Removed, dumps
-from ..errors import EngineError, InvalidRequest, UnknownModel
+from ..errors import EngineError, UnknownModel
 from ..settings import Settings
 from . import catalogue, places
-
-if TYPE_CHECKING:
-    from ..contract import Offer
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +75,6 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     return 1
 
 
-def terms_digest(offer: Offer) -> str:
-    """What ``--accept-terms`` must be: the SHA-256 of the terms in UTF-8, in hexadecimal."""
-    return hashlib.sha256(offer.terms.encode()).hexdigest()
-
-
 def _offers(options: argparse.Namespace, settings: Settings) -> None:
     _tell(Offers(catalogue.offers(settings.store)))
 
@@ -106,40 +96,28 @@ def _import(options: argparse.Namespace, settings: Settings) -> None:
     from .install import Wish, install
 
     offer = catalogue.find(options.offer) if options.offer else None
-    base = options.base or (needed(offer, settings.store) if offer else None)
+    base = options.base or (catalogue.base(offer, settings.store) if offer else None)
     own = options.id or (offer.card.id if offer else places.id_of(_name(options.path.resolve())))
-    check_free(places.check_id(own), settings)
+    places.check_free(places.check_id(own), settings)
     wish = Wish(own, options.name, options.control, options.window, offer)
     _tell(Installed(install(options.path, base, wish, places.make(settings.store), _tell)))
 
 
 def _remove(options: argparse.Namespace, settings: Settings) -> None:
     from ..models.catalog import CARD
+    from .get import alone
 
     own, store = places.check_id(options.id), settings.store
     folder, partial = store / own, store / places.PARTIAL / own
     if not folder.is_dir() and not partial.is_dir():
         raise UnknownModel(f"There is no model {own} in the folder of the models.")
+    if partial.is_dir():
+        with alone(partial):
+            pass  # nobody fetches into it
     (folder / CARD).unlink(missing_ok=True)  # first, so that half a model is never listed
     places.discard(folder, store)
     places.discard(partial, store)
     _tell(Removed(own))
-
-
-def needed(offer: Offer, store: Path) -> Path | None:
-    """The folder of the base that an offer needs; None where it needs none or it is not installed."""
-    for base in offer.needs:
-        if catalogue.state(base, store) == "installed":
-            return store / base
-    return None
-
-
-def check_free(model_id: str, settings: Settings) -> None:
-    """See that no model that is listed has this id. Raises InvalidRequest."""
-    from ..models import catalog
-
-    if any(card.id == model_id for card in catalog.cards(settings)):
-        raise InvalidRequest(f"There is already a model {model_id}.", "Remove it first, or give another id.")
 
 
 def _name(path: Path) -> str:

@@ -236,7 +236,7 @@ def _card(work: Path, wish: Wish, total: int, tell: Tell) -> ModelCard:
         gsd=found.gsd,
         window=window,
         stride=stride,
-        schedulers=abilities.schedulers(found.own, scheduler),
+        schedulers=abilities.schedulers(scheduler),
         steps=found.steps,
         guidance_scale=found.guidance_scale,
         factors=found.factors,
@@ -277,7 +277,7 @@ def _offered(card: ModelCard, offer: ModelCard, wish: Wish) -> ModelCard:
         name=wish.name or offer.name,
         window=card.window if wish.window else offer.window,
         stride=card.stride if wish.window else offer.stride,
-        schedulers=offer.schedulers,
+        schedulers=card.schedulers,
         tokens=card.tokens,
         origin=card.origin,
     )

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from .. import durable
 from ..errors import DiskFull, InvalidRequest, OutputNotWritable
+from ..models import catalog
+from ..settings import Settings
 
 #: What a model's folder may be called.
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
@@ -34,6 +36,13 @@ def check_id(model_id: str) -> str:
 def id_of(name: str) -> str:
     """A name as an id: "Text2Earth v1.0" -> "text2earth-v1-0"."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower(), flags=re.ASCII).strip("-")[:63].strip("-") or "model"
+
+
+def check_free(model_id: str, settings: Settings) -> None:
+    """See that no model that is listed has this id. Raises InvalidRequest."""
+    listed = {card.id for card in catalog.cards(settings)}
+    if model_id in listed or (settings.store / model_id / catalog.CARD).exists():
+        raise InvalidRequest(f"There is already a model {model_id}.", "Remove it first, or give another id.")
 
 
 def make(folder: Path) -> Path:

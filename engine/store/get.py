@@ -1,0 +1,203 @@
+"""Fetch a public model and install it; begun again, it goes on with the same commit where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from .. import durable
+from ..contract import Fetching, Files, Installed, Offer, RemoteFile
+from ..errors import DownloadDamaged, DownloadFailed, InvalidRequest, LicenceNotAccepted
+from ..journal import lock
+from ..settings import Settings
+from . import catalogue, huggingface, places, zenodo
+from .fetch import arrived, fetch, remaining
+from .http import Patience, client
+from .install import Tell, Wish, install
+from .remote import Listing, RemoteItem
+from .unpack import contents, root, unpack
+
+#: In the folder of a download: what was pinned and accepted.
+STATE = "state.json"
+HOSTS = {"huggingface": huggingface.listing, "zenodo": zenodo.listing}
+#: Seconds between two notices of how far a file is.
+INTERVAL = 0.5
+
+
+def files(offer_id: str, store: Path, patience: Patience | None = None) -> Files:
+    """What would be fetched, asked of the host: at the pinned commit where one is pinned."""
+    offer = catalogue.find(offer_id)
+    with client(patience or Patience()) as asker:
+        listings = _listings(asker, offer, _State(store, offer_id).commits)
+    return _told(offer, listings, store)
+
+
+def get(offer_id: str, accepted: str, settings: Settings, tell: Tell, patience: Patience | None = None) -> None:
+    """Fetch and install.
+
+    Args:
+        offer_id: which.
+        accepted: SHA-256 in hexadecimal of the terms that the person has accepted, or these terms themselves.
+        settings: where the store is.
+        tell: takes notices.
+        patience: with the host.
+
+    Raises:
+        LicenceNotAccepted: these are not the terms of the offer.
+        InvalidRequest: it is installed, or needs a base that is not.
+        DownloadFailed: the host cannot be reached or does not have the files.
+        DownloadDamaged: what arrived is not what the host's record says.
+        DiskFull: there is not enough space.
+        EngineError: as ``install``.
+    """
+    offer, store, patience = catalogue.find(offer_id), places.make(settings.store), patience or Patience()
+    if accepted.strip() not in (catalogue.terms_digest(offer), offer.terms.strip()):
+        raise LicenceNotAccepted(f"The terms of {offer.card.name} were not accepted.")
+    places.check_free(offer_id, settings)
+    for base in offer.needs:
+        if catalogue.state(base, store) != "installed":
+            name = catalogue.find(base).card.name
+            raise InvalidRequest(f"{offer.card.name} needs {name}, which is not installed.", f"Fetch {name} first.")
+    state = _State(store, offer_id)
+    with alone(state.folder), client(patience) as asker:
+        listings = _listings(asker, offer, state.commits)
+        state.pin(listings, offer)
+        tell(_told(offer, listings, store))
+        items = [(item, state.folder / "files" / item.path) for listing in listings for item in listing.items]
+        places.check_space(store, _needed_space(items))
+        _fetch_all(asker, items, offer_id, patience, tell)
+    folder = state.folder / "files"
+    if offer.host == "zenodo":
+        folder = _unpacked(items, state.folder / "unpacked", store)
+    wish = Wish(offer_id, offer=offer, origin=_origin(offer, listings), record=state.record())
+    card = install(folder, catalogue.base(offer, store), wish, store, tell)
+    places.discard(state.folder, store)
+    tell(Installed(card))
+
+
+class _State:
+    """What is remembered of a download between two processes."""
+
+    def __init__(self, store: Path, offer_id: str) -> None:
+        self.folder = store / places.PARTIAL / offer_id
+        try:
+            told = json.loads((self.folder / STATE).read_bytes())
+        except (OSError, ValueError):
+            told = {}
+        self._told: dict[str, Any] = told if isinstance(told, dict) else {}
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """Repository -> commit that was pinned."""
+        found = self._told.get("commits")
+        return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+    def pin(self, listings: tuple[Listing, ...], offer: Offer) -> None:
+        """Remember the commits, the hashes at them, and the terms that were accepted, before anything is fetched.
+
+        Raises:
+            DownloadDamaged: the host has other hashes at the same commit than it had.
+        """
+        hashes = {item.path: f"{item.kind}:{item.digest}" for listing in listings for item in listing.items}
+        before = self._told.get("hashes", hashes)
+        changed = sorted(path for path in hashes if before.get(path) != hashes[path])
+        if changed:
+            raise DownloadDamaged(
+                f"The host's record of {changed[0]} is not the one that it was at the same commit.",
+                "Remove what was fetched of this model, then fetch it again, if you trust its host.",
+            )
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self._told = {
+            "commits": {listing.repository: listing.commit for listing in listings},
+            "hashes": hashes,
+            "accepted": offer.terms,
+            "accepted_at": self._told.get("accepted_at", now),
+        }
+        places.make(self.folder)
+        durable.write(self.folder / STATE, json.dumps(self._told, ensure_ascii=False, indent=1).encode(), "state")
+
+    def record(self) -> dict[str, str]:
+        """What is kept beside the card."""
+        commits = ", ".join(f"{repository}@{commit}" for repository, commit in self.commits.items())
+        return {
+            "commits": commits,
+            "accepted": str(self._told["accepted"]),
+            "accepted_at": str(self._told["accepted_at"]),
+        }
+
+
+def _listings(asker: httpx2.Client, offer: Offer, commits: dict[str, str]) -> tuple[Listing, ...]:
+    ask = HOSTS[offer.host]
+    return tuple(
+        ask(asker, part, commits.get(part.repository, ""), offer.card.name) for part in catalogue.parts(offer.card.id)
+    )
+
+
+def _told(offer: Offer, listings: tuple[Listing, ...], store: Path) -> Files:
+    folder = store / places.PARTIAL / offer.card.id / "files"
+    there = tuple(
+        RemoteFile(item.path, item.size, arrived(item, folder / item.path))
+        for listing in listings
+        for item in listing.items
+    )
+    return Files(offer.card.id, listings[0].commit, there, places.free(store))
+
+
+def _needed_space(items: list[tuple[RemoteItem, Path]]) -> int:
+    """Bytes to come, and what becomes of them: pickles are written once more, archives twice."""
+    again = sum(item.size for item, _ in items if item.path.endswith((".bin", ".ckpt")))
+    archives = sum(item.size for item, _ in items if item.path.endswith(".zip"))
+    return remaining(items) + again + 2 * archives
+
+
+def _fetch_all(
+    asker: httpx2.Client, items: list[tuple[RemoteItem, Path]], offer_id: str, patience: Patience, tell: Tell
+) -> None:
+    total, last = sum(item.size for item, _ in items), 0.0
+    others = sum(arrived(item, target) for item, target in items)
+    for item, target in items:
+        others -= arrived(item, target)
+
+        def told(stage: str, done: int, path: str = item.path, before: int = others) -> None:
+            nonlocal last
+            if stage != "fetching" or time.monotonic() - last >= INTERVAL:
+                last = time.monotonic()
+                tell(Fetching(offer_id, stage, path, before + done, total))
+
+        fetch(asker, item, target, patience, told)
+        others += item.size
+    tell(Fetching(offer_id, "fetching", "", total, total))
+
+
+def _unpacked(items: list[tuple[RemoteItem, Path]], folder: Path, store: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)  # a half of before
+    for _, archive in items:
+        places.check_space(store, 2 * sum(entry.file_size for entry in contents(archive)))
+        unpack(archive, folder)
+    return root(folder)
+
+
+def _origin(offer: Offer, listings: tuple[Listing, ...]) -> str:
+    return f"{offer.host}:{offer.repository}@{listings[0].commit}"
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a download's folder against a second process. Raises DownloadFailed."""
+    places.make(folder)
+    with open(folder / "lock", "a+b") as file:
+        try:
+            lock(file)
+        except OSError as error:
+            raise DownloadFailed(
+                "This model is being fetched already.", "Wait for the other download, or cancel it."
+            ) from error
+        yield
