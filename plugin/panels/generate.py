@@ -6,16 +6,30 @@ from qgis.core import QgsProject
 from qgis.gui import QgsDoubleSpinBox, QgsMapCanvas
 from qgis.PyQt.QtWidgets import QWidget
 
-from ...engine.contract import DEFAULT_GFLOPS, FRAMES_LIMIT, Estimate, Failure, Generate, ModelCard, estimate
+from ...engine.contract import (
+    DEFAULT_GFLOPS,
+    FRAMES_LIMIT,
+    Control,
+    Estimate,
+    Failure,
+    Generate,
+    ModelCard,
+    estimate,
+    target_paths,
+)
 from ..jobs import Draft
 from ..maps.grid import Place, crs_of, place
+from ..maps.sources import require_kept
 from ..report import Problem, tr
 from ..widgets.about import gsd_range
+from ..widgets.cloudcover import CloudCoverInput
+from ..widgets.controls import ControlsInput
 from ..widgets.crs import CrsInput
 from ..widgets.dates import DateInput
 from ..widgets.extent import ExtentInput
 from ..widgets.numbers import metres
 from ..widgets.prompt import PromptInput
+from ..widgets.toldgsd import ToldGsdInput
 from ..widgets.trajectory import TrajectoryInput
 from .base import Panel, no_model, out_of_reach, too_large
 
@@ -44,10 +58,15 @@ class GeneratePanel(Panel):
         self.gsd.setDecimals(2)
         self.gsd.setSuffix(tr(" m"))
         self.crs = CrsInput()
+        self.cloud_cover = CloudCoverInput()
+        self.told_gsd = ToldGsdInput()
+        self.controls = ControlsInput()
         self.trajectory = TrajectoryInput()
         self._lay_out()
         self.samples.valueChanged.connect(self.trajectory.follow_samples)  # before any announcement of it
-        self._follow(self.extent, self.date, self.prompt, self.negative)
+        self._follow(
+            *(self.extent, self.date, self.prompt, self.negative, self.cloud_cover, self.told_gsd, self.controls)
+        )
         self.gsd.valueChanged.connect(self._announce)
         self.crs.crsChanged.connect(self._announce)
         self.trajectory.valueChanged.connect(self._announce)
@@ -61,10 +80,15 @@ class GeneratePanel(Panel):
         self._add_samples()
         self._add_seed_and_output()
         self.more.add(tr("Avo&id"), self.negative, self.negative.edit, tr("What the picture should not show"))
+        tip = tr("How much of the picture should be under clouds")
+        self.more.add(tr("Clo&uds"), self.cloud_cover, self.cloud_cover.number, tip)
+        tip = tr("Metres on the ground of one pixel, as the model is told; the picture's own pixels stay as they are")
+        self.more.add(tr("Resolution t&old"), self.told_gsd, self.told_gsd.kind, tip)
         self.more.add(tr("&CRS"), self.crs, self.crs.focusProxy(), tr("Coordinate reference system of the result"))
         kept = tr("Pictures on the way from noise, as a group of layers that the Temporal Controller plays")
         self.more.add(tr("&Keep the steps"), self.trajectory, tip=kept)
         self._stack()
+        self.layout().insertWidget(self.layout().indexOf(self.advanced), self.controls)
 
     @classmethod
     def title(cls) -> str:
@@ -77,7 +101,9 @@ class GeneratePanel(Panel):
         if card is None:
             return [no_model(self.task)]
         wording = [*self.prompt.problems(), *self.negative.problems()]
-        return [*self._ground_problems(card), *wording, *self.output.problems()]
+        ground = self._ground_problems(card)
+        guided = [] if self._lacks_place() else self.controls.problems(self._place())
+        return [*ground, *wording, *guided, *self.output.problems()]
 
     def _ground_problems(self, card: ModelCard) -> List[Failure]:
         reach = out_of_reach(card, self.gsd.value(), tr("Choose {finest} to {coarsest}."))
@@ -92,8 +118,13 @@ class GeneratePanel(Panel):
         found = self.problems()
         if found:
             raise Problem.of(found[0])
-        request = self._request(self._place(), self.seed.next(), self.prompt.value(), self.negative.value())
-        return Draft(request, request.prompt[:60] or self.model.card.name, output=self.output.value())
+        where, output = self._place(), self.output.value()
+        exports = self.controls.exports(where)
+        controls = tuple(export.control for export in exports)
+        request = self._request(where, self.seed.next(), self.prompt.value(), self.negative.value(), controls)
+        for export in exports:
+            require_kept(export.files, target_paths(request, output))
+        return Draft(request, request.prompt[:60] or self.model.card.name, exports=exports, output=output)
 
     def estimate(self, gflops: float = DEFAULT_GFLOPS) -> Optional[Estimate]:
         """What the job would take at a rate of so many GFLOP/s; None while it cannot be told, whatever the prompt."""
@@ -112,6 +143,9 @@ class GeneratePanel(Panel):
             "date": self.date.value() or "",
             "gsd": self.gsd.value(),
             "trajectory": self.trajectory.value(),
+            "cloud_cover": self.cloud_cover.value(),
+            "told_gsd": self.told_gsd.value(),
+            "controls": self.controls.held(),
         }
 
     def hold(self, values: Dict[str, object]) -> None:
@@ -124,8 +158,14 @@ class GeneratePanel(Panel):
         if is_same_model and isinstance(values.get("gsd"), float):
             self.gsd.setValue(values["gsd"])
         self.trajectory.hold(values.get("trajectory"))
+        self.cloud_cover.set_value(values.get("cloud_cover"))
+        self.told_gsd.set_value(values.get("told_gsd"))
+        self.controls.hold(values.get("controls"))
 
-    def _request(self, where: Place, seed: int, prompt: str, negative: str) -> Generate:
+    def _request(
+        self, where: Place, seed: int, prompt: str, negative: str, controls: Tuple[Control, ...] = ()
+    ) -> Generate:
+        uses = self.model.card.uses
         return Generate(
             model=self.model.card.id,
             grid=where.grid,
@@ -138,6 +178,9 @@ class GeneratePanel(Panel):
             latitude=where.latitude,
             sampling=self.sampling.value(seed, self.samples.value()),
             trajectory=self.trajectory.value(),
+            cloud_cover=self.cloud_cover.value() if "cloud_cover" in uses else None,
+            told_gsd=self.told_gsd.value() if "gsd" in uses else None,
+            controls=controls,
         )
 
     def _place(self) -> Place:
@@ -167,6 +210,10 @@ class GeneratePanel(Panel):
             return [problem.failure]
         return too_large(where.lattice) or too_large(where.grid)
 
+    def _lacks_place(self) -> bool:
+        """Whether there is no place yet where something can be drawn."""
+        return bool(self.extent.problems() or self._place_problems())
+
     def _show_card(self, card: ModelCard) -> None:
         unused = tr("Not used by this model.")
         self.prompt.set_card(card)
@@ -175,6 +222,9 @@ class GeneratePanel(Panel):
         self.more.set_used(self.negative, self.negative.is_used, unused)
         dated = tr("Not used by this model; it only dates the layer.")
         self.fields.set_used(self.date, "date" in card.uses, dated, enabled=True)
+        self.more.set_used(self.cloud_cover, "cloud_cover" in card.uses, unused)
+        self.more.set_shown(self.told_gsd, "gsd" in card.uses)
+        self.controls.set_card(card)
         if self.gsd.clearValue() != card.gsd[0]:
             self.gsd.setRange(0.01, 1e5)
             self.gsd.setClearValue(card.gsd[0])
@@ -195,7 +245,10 @@ class GeneratePanel(Panel):
         self.fields.note(self.gsd, trained)
         if self.prompt.is_used:
             self.fields.note(self.prompt, self.prompt.remark())
-        if self.extent.problems() or self._place_problems():
+        self.told_gsd.suggest(self.gsd.value())
+        lacks_place = self._lacks_place()
+        self.controls.show_pictures(None if lacks_place else self._place())
+        if lacks_place:
             self.fields.note(self.extent, "")
             self.more.note(self.crs, "")
             return

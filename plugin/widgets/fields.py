@@ -100,3 +100,8 @@ class Fields(QFormLayout):
         field.setEnabled(can_edit)
         self._labels[field].setEnabled(can_edit)
         self.note(field, "" if used else note)
+
+    def set_shown(self, field: QWidget, is_shown: bool) -> None:
+        """Show an input with its label and remark, or take all of it away."""
+        self._labels[field].setVisible(is_shown)
+        self._notes[field].parentWidget().setVisible(is_shown)
