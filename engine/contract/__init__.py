@@ -1,6 +1,6 @@
 """What the plugin and the engine say to each other. Standard library only, Python 3.9."""
 
-from .estimate import CHUNK, DEFAULT_GFLOPS, FRAMES_MEMORY, PIXELS_LIMIT, Estimate, estimate
+from .estimate import CHUNK, DEFAULT_GFLOPS, FRAMES_MEMORY, PIXELS_LIMIT, Estimate, estimate, is_one_window
 from .geobox import Affine, Bounds, GeoBox, Window
 from .messages import (
     PROTOCOL,
@@ -113,6 +113,7 @@ __all__ = [
     "clean_prompt",
     "dumps",
     "estimate",
+    "is_one_window",
     "loads",
     "target_paths",
 ]

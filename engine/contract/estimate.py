@@ -14,6 +14,8 @@ CHUNK = 256
 FRAMES_MEMORY = 512 * 1024 * 1024
 #: Rate of two ordinary CPU cores, GFLOP/s, until a finished job has told the real one.
 DEFAULT_GFLOPS = 60.0
+#: Share of a window that what is drawn may fill for it to be drawn as one window, with the ground around it in sight.
+FOCUS = 0.75
 #: Largest result, in pixels of one band.
 PIXELS_LIMIT = 4_000_000_000
 
@@ -60,7 +62,7 @@ def estimate(
         bands: bands of the result.
         itemsize: bytes per pixel and band of the result.
         gflops: rate of this machine, GFLOP/s.
-        area: pixels of the source that an edit changes; None for all.
+        area: pixels of the source that an edit changes; None for all, or with a margin for nothing but that.
 
     Raises:
         ValueError: where a task needs a source grid and none was given.
@@ -90,12 +92,14 @@ def estimate(
     else:  # pragma: no cover - Request is a closed union
         raise ValueError("unknown request")
     chunks = math.ceil(drawn[0] / CHUNK) * math.ceil(drawn[1] / CHUNK)
-    changed = drawn if area is None else (area.height, area.width)
-    windows = groups * samples * _windows(changed, card)
+    changed, count = drawn[0] * drawn[1], _windows(drawn, card)
+    if isinstance(request, Edit) and source is not None and (request.margin or area is not None):
+        changed, count = _changed(source.shape, request.margin, area, card)
+    windows = groups * samples * count
     pixels = drawn[0] * drawn[1]
     frames = getattr(request, "trajectory", 0)
     gflop = windows * request.sampling.steps * calls * card.gflop_per_window_step
-    gflop += groups * samples * (1 + frames) * changed[0] * changed[1] / 1e6 * card.gflop_decode_per_megapixel
+    gflop += groups * samples * (1 + frames) * changed / 1e6 * card.gflop_decode_per_megapixel
     # finished tiles, then the assembled file and its overviews beside it (a third more), uncompressed as upper bound
     raw = samples * (1 + frames) * bands * itemsize * (pixels + result[0] * result[1] * 2 * 4 / 3)
     if source is not None:
@@ -125,9 +129,37 @@ def _frames_memory(frames: int, windows: int, card: ModelCard) -> int:
     return min(FRAMES_MEMORY, max(windows, at_work) * window) + 2 * at_work * window
 
 
+def is_one_window(drawn: Tuple[int, int], changed: Tuple[int, int], card: ModelCard) -> bool:
+    """Whether an edit is drawn as one window: all of its raster fits in it, or what changes does with room to spare.
+
+    Args:
+        drawn: (height, width) of the result.
+        changed: (height, width) around all that is drawn anew.
+        card: of the model.
+    """
+    return card.whole and (max(drawn) <= card.window or max(changed) <= FOCUS * card.window)
+
+
+def _changed(source: Tuple[int, int], margin: int, area: Optional[Window], card: ModelCard) -> Tuple[int, int]:
+    """(pixels, windows) that an edit draws anew: inside an area of its source, and a margin around that."""
+    inner = (0, 0) if area is None else (area.height, area.width)
+    outer = (source[0] + 2 * margin, source[1] + 2 * margin)
+    pixels = inner[0] * inner[1] + outer[0] * outer[1] - source[0] * source[1]
+    if is_one_window(outer, outer if margin else inner, card):
+        return pixels, 1
+    windows = 0 if area is None else _touching(inner, card)
+    if margin:  # those that lie within the source draw nothing
+        kept = (max(0, (side - card.window) // card.stride) for side in source)
+        windows += _touching(outer, card) - math.prod(kept)
+    return pixels, windows
+
+
 def _windows(shape: Tuple[int, int], card: ModelCard) -> int:
-    """Windows that touch so many pixels and the halo around them."""
-    if card.whole and max(shape) <= card.window:
-        return 1
+    """Windows that a picture of so many pixels takes."""
+    return 1 if card.whole and max(shape) <= card.window else _touching(shape, card)
+
+
+def _touching(shape: Tuple[int, int], card: ModelCard) -> int:
+    """Windows of the lattice that touch so many pixels and the halo around them."""
     rows, cols = (math.ceil((pixels + card.window + 2 * card.halo) / card.stride) for pixels in shape)
     return rows * cols

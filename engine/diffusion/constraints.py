@@ -46,7 +46,7 @@ def with_known(predict: Predict, scheduler: Any, hold: Callable[[Tensor], Tensor
 
     def held(x: Tensor, t: Tensor) -> Tensor:
         output = predict(x, t)
-        alpha_bar = scheduler.alphas_cumprod[int(t)].to(x.device)
+        alpha_bar = _alpha_bar(scheduler.alphas_cumprod, float(t)).to(x.device)
         alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         if kind == "v_prediction":  # v = alpha * noise - sigma * clean: Salimans & Ho 2022, section 4
             return (alpha * x - hold(alpha * x - sigma * output)) / sigma
@@ -55,6 +55,15 @@ def with_known(predict: Predict, scheduler: Any, hold: Callable[[Tensor], Tensor
         return hold(output)
 
     return held
+
+
+def _alpha_bar(levels: Tensor, t: float) -> Tensor:
+    """Share of the signal at a timestep; between two of those of training as Euler's method in diffusers has it."""
+    below = int(t)
+    if t == below:
+        return levels[below]
+    noise = ((1 - levels[below : below + 2]) / levels[below : below + 2]).sqrt()
+    return 1 / (1 + torch.lerp(noise[0], noise[1], t - below) ** 2)
 
 
 def join(y: Tensor, source: Tensor, known: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,6 +35,13 @@ class _Polygon:
 
     rings: tuple[_Ring, ...]
     bounds: tuple[float, float, float, float]
+
+    @property
+    def window(self) -> Window:
+        """The pixels around it, at least one."""
+        top, bottom, left, right = self.bounds
+        row, col = math.floor(top), math.floor(left)
+        return Window(row, col, max(1, math.ceil(bottom) - row), max(1, math.ceil(right) - col))
 
     def touches(self, window: Window) -> bool:
         top, bottom, left, right = self.bounds
@@ -70,6 +78,15 @@ class Polygons:
             if isinstance(error, MaskUnreadable):
                 raise
             raise MaskUnreadable("The mask is not a GeoJSON collection of polygons.") from error
+
+    def bounds(self, window: Window) -> Window:
+        """The pixels of a window of the grid around all polygons; the window itself where there are none in it."""
+        near = [each.window.intersection(window) for each in self._polygons if each.window.intersects(window)]
+        if not near:
+            return window
+        row, col = min(part.row for part in near), min(part.col for part in near)
+        height, width = max(part.row_end for part in near) - row, max(part.col_end for part in near) - col
+        return Window(row, col, height, width)
 
     def inside(self, window: Window) -> NDArray[np.bool_]:
         """(height, width): whether each pixel of a window of the grid belongs to a polygon."""

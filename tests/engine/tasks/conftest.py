@@ -42,7 +42,7 @@ def _card(**changes):
         schedulers=("DDIM", "DDPM", "DPM++ 2M"),
         steps=4,
         factors=(2, 4),
-        uses=("prompt", "date"),
+        uses=("prompt", "date", "strength"),
     )
     return ModelCard(**{**values, **changes})
 
