@@ -162,11 +162,20 @@ class ForecastPanel(Panel):
 
     def _show_missing(self) -> None:
         """Say below the empty list of models which public ones belong in it: none that can do this ships."""
-        found = () if self.model.card is not None else catalogue.offers(self.task)
-        lines = [tr("Needs public weights, which do not come with the plugin:")] if found else []
-        for offer in found:
-            size = megabytes(offer.size / 1e6)
-            lines.append(tr("\u2022 {name}, about {size}").format(name=offer.card.name, size=size))
+        if self.model.card is not None:
+            self.fields.note(self.model, "")
+            return
+        known = {offer.card.id: offer for offer in catalogue.offers()}
+        able = [offer for offer in known.values() if self.task in offer.card.tasks]
+        lines = [tr("Needs public weights, which do not come with the plugin:")] if able else []
+        for offer in able:
+            line = offer.card.name
+            if offer.size:  # known before anybody asked the host
+                line += tr(", about {size}").format(size=megabytes(offer.size / 1e6))
+            if offer.needs:
+                names = (known[id].card.name if id in known else id for id in offer.needs)
+                line += tr(", made for {names}").format(names=", ".join(names))
+            lines.append("\u2022 " + line)
         self.fields.note(self.model, "\n".join(lines))
 
     def _show_card(self, card: ModelCard) -> None:

@@ -28,8 +28,8 @@ from .dates import DateInput
 from .elided import ElidedLabel
 from .fields import Note
 
-#: Letters that the buttons, arrows and margins of a date and a cloud cover beside each other are wide.
-_FRAMES = 9
+#: Letters that the arrows and margins of a cloud cover are wide.
+_FRAMES = 5
 
 
 class SeriesInput(QWidget):
@@ -226,8 +226,9 @@ class SeriesRow(QFrame):
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802  (Qt's name)
         """Put the cloud cover below the date where both beside each other would be cut off."""
         super().resizeEvent(event)
-        words = self.fontMetrics().horizontalAdvance("2000-00-00" + tr("clouds") + tr("unknown"))
-        fits = self.width() >= words + _FRAMES * self.fontMetrics().averageCharWidth()
+        metrics = self.fontMetrics()
+        half = metrics.horizontalAdvance(tr("clouds") + tr("unknown")) + _FRAMES * metrics.averageCharWidth()
+        fits = self.width() >= 2 * half
         directions = QBoxLayout.Direction
         self._line.setDirection(directions.LeftToRight if fits else directions.TopToBottom)
 
@@ -243,8 +244,8 @@ class SeriesRow(QFrame):
         clouds.addWidget(self.clouds, 1)
         self._line = QHBoxLayout()
         self._line.setSpacing(4)
-        self._line.addWidget(self.date, 3)
-        self._line.addLayout(clouds, 2)
+        self._line.addWidget(self.date, 1)
+        self._line.addLayout(clouds, 1)
         for narrow in (self.date.edit, self.clouds.number):
             narrow.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             narrow.setMinimumWidth(40)

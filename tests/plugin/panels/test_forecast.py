@@ -338,10 +338,9 @@ def test_a_result_is_never_written_over_a_layer_that_it_is_made_from(pair, make)
 def test_without_a_model_it_names_the_public_weights(make, tmp_path, monkeypatch, qtbot):
     offers = tmp_path / "catalogue"
     offers.mkdir()
-    for id, task in (("seer", "Forecast"), ("painter", "Generate")):
-        offer = Offer(
-            forecaster(id=id, name=id.title(), tasks=(task,)), "zenodo", "1", "", "No licence stated.", 5 * 10**9
-        )
+    for id, task, size, needs in (("seer", "Forecast", 5 * 10**9, ("painter",)), ("painter", "Generate", 0, ())):
+        card = forecaster(id=id, name=id.title(), tasks=(task,))
+        offer = Offer(card, "zenodo", "1", "", "No licence stated.", size, needs)
         (offers / f"{id}.json").write_text(dumps(offer))
     (offers / "broken.json").write_text("{")
     monkeypatch.setattr(catalogue, "CATALOGUE", offers)
@@ -350,7 +349,7 @@ def test_without_a_model_it_names_the_public_weights(make, tmp_path, monkeypatch
     panel.set_cards(())
     assert codes(panel) == [ErrorCode.UNKNOWN_MODEL] and panel.estimate() is None
     said = panel.fields.note_text(panel.model)
-    assert "Seer, about 5 GB" in said and "Painter" not in said
+    assert said.endswith("\u2022 Seer, about 5 GB, made for Painter") and said.count("\u2022") == 1
     panel.set_cards((forecaster(),))
     assert panel.fields.note_text(panel.model) == ""
 
@@ -424,3 +423,7 @@ def test_tab_goes_through_the_layers_as_they_stand(pair, make):
     parts = ["up_layer", "down_layer", "remove_layer", "date", "cloud_cover"]
     assert order == [(name, part) for name in ("coarse", "fine") for part in parts]
     assert widget is panel.series.add_button
+
+
+def test_the_catalogue_that_ships_names_weights_for_it():
+    assert "Forecast" in {task for offer in catalogue.offers("Forecast") for task in offer.card.tasks}
