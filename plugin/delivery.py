@@ -6,7 +6,7 @@ from qgis.core import Qgis, QgsProject
 from qgis.gui import QgsMessageBar
 from qgis.PyQt.QtCore import QObject
 
-from ..engine.contract import Failure, JobState, Result
+from ..engine.contract import Failure, JobState, ModelCard, Result
 from .maps import layers
 from .report import TAG, Problem, log_failure, show, tr
 from .session import Session
@@ -31,6 +31,7 @@ class Delivery(QObject):
         session.job_removed.connect(self._remove_preview)
         session.result_ready.connect(self.deliver)
         session.problem.connect(self.refuse)
+        session.store.installed.connect(self._say_installed)
 
     def deliver(self, job: str, result: Result) -> None:
         """Add the layers of a result to the project, and say so."""
@@ -63,6 +64,9 @@ class Delivery(QObject):
     def _say(self, text: str, level: Qgis.MessageLevel) -> None:
         if self._bar is not None:
             self._bar.pushMessage(TAG, text, level, 8)
+
+    def _say_installed(self, card: ModelCard) -> None:
+        self._say(tr("{name} is installed, and can be picked now.").format(name=card.name), Qgis.MessageLevel.Success)
 
     def _preview(self, job: str, path: str) -> None:
         record = self._session.job(job)

@@ -20,6 +20,7 @@ from qgis.PyQt.QtWidgets import (
 
 from ..engine.contract import ErrorCode, Failure
 from . import settings
+from .models import ModelsDialog
 from .panels import PANELS, Panel
 from .report import Problem, sentence, tr
 from .session import Session
@@ -59,6 +60,7 @@ class Dock(QgsDockWidget):
         self.setObjectName("AfterimageDock")
         self._session = session
         self._can_run = False
+        self.models: Optional[ModelsDialog] = None
         self.panels = [make(canvas) for make in PANELS]
         self.tabs = QTabWidget(self)
         self.tabs.setObjectName("tasks")
@@ -102,6 +104,16 @@ class Dock(QgsDockWidget):
         for index, panel in enumerate(self.panels):
             if panel.task == task:
                 self.tabs.setCurrentIndex(index)
+
+    def show_models(self, task: str = "") -> None:
+        """Open the window of the public models, at those that can do a task."""
+        if self.models is None:
+            self.models = ModelsDialog(self._session, self)
+            self.models.finished.connect(self._forget_models)
+        self.models.show_task(task)
+        self.models.show()
+        self.models.raise_()
+        self.models.activateWindow()
 
     def refresh(self) -> None:
         """Show what the form's job would take, or why it cannot start."""
@@ -169,6 +181,7 @@ class Dock(QgsDockWidget):
         session = self._session
         for panel in self.panels:
             panel.changed.connect(self._timer.start)
+            panel.model.models_asked.connect(lambda task=panel.task: self.show_models(task))
         self.tabs.currentChanged.connect(self._follow_task)
         self.run_button.clicked.connect(lambda *_: self.run())
         self.setup.install_asked.connect(lambda: session.install_engine())
@@ -185,6 +198,11 @@ class Dock(QgsDockWidget):
     def _follow_cards(self) -> None:
         for panel in self.panels:
             panel.set_cards(self._session.cards)
+
+    def _forget_models(self, *_: object) -> None:
+        models, self.models = self.models, None
+        if models is not None:
+            models.deleteLater()
 
     def _follow_task(self, *_: object) -> None:
         settings.write("dock/task", self.panel.task)

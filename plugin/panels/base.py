@@ -161,7 +161,7 @@ def no_model(task: str) -> Failure:
     return Failure(
         ErrorCode.UNKNOWN_MODEL,
         tr("No model for this task is installed."),
-        tr("Install the plugin again: it brings one."),
+        tr("Click Models\u2026 to fetch or import one."),
         detail=task,
     )
 

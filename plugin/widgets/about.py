@@ -3,12 +3,13 @@
 from html import escape
 from typing import List, Optional
 
-from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtCore import Qt, QUrl
+from qgis.PyQt.QtGui import QDesktopServices
 from qgis.PyQt.QtWidgets import QDialog, QDialogButtonBox, QTextBrowser, QVBoxLayout, QWidget
 
-from ...engine.contract import Measure, ModelCard
+from ...engine.contract import Measure, ModelCard, Offer
 from ..report import tr
-from .numbers import count, decimal, metres
+from .numbers import count, decimal, megabytes, metres
 
 
 def gsd_range(card: ModelCard) -> str:
@@ -45,6 +46,11 @@ def describe(card: ModelCard) -> str:
         "gsd": tr("ground resolution"),
         "date": tr("date"),
         "place": tr("place"),
+        "cloud_cover": tr("cloud cover"),
+        "mask": tr("polygons"),
+        "strength": tr("strength"),
+        "image_guidance": tr("how much of the source is kept"),
+        "margin": tr("a margin beyond the source"),
     }
     used = [inputs.get(name, name) for name in card.uses]
     parts = [
@@ -54,6 +60,9 @@ def describe(card: ModelCard) -> str:
         _section(tr("What it draws"), [", ".join(card.bands), ", ".join(card.vocabulary)]),
         _section(tr("Ground resolution"), [gsd_range(card)]),
         _section(tr("What changes the picture"), [", ".join(used)]),
+        _section(tr("Layers that can guide it"), [", ".join(control_name(kind) for kind in card.controls)]),
+        _section(tr("What it needs to be given"), _needs(card)),
+        _section(tr("Memory"), [megabytes(card.memory_mb)] if card.memory_mb else []),
         _section(tr("Trained on"), list(card.training_data)),
         _section(tr("Licence"), [card.licence, card.attribution]),
         _section(tr("To cite"), [card.citation]),
@@ -63,10 +72,69 @@ def describe(card: ModelCard) -> str:
                 tr("{id}, version {version}, {parameters} weights").format(
                     id=card.id, version=card.version, parameters=count(card.parameters)
                 )
+                if card.parameters
+                else tr("{id}, version {version}").format(id=card.id, version=card.version),
+                tr("From {origin}").format(origin=card.origin) if card.origin else "",
             ],
         ),
     ]
     return "".join(parts)
+
+
+def describe_offer(offer: Offer) -> str:
+    """All about a public model: its card, where it lives, and what a person accepts by fetching it."""
+    card = offer.card
+    link = '<a href="{address}">{address}</a>'.format(address=escape(offer_page(offer)))
+    parts = [describe(card), "<p><b>" + escape(tr("Where it lives")) + "</b><br>" + link + "</p>", terms(offer)]
+    return "".join(parts)
+
+
+def terms(offer: Offer) -> str:
+    """What a person accepts by fetching a model, as rich text."""
+    text = "<p><b>" + escape(tr("Terms")) + "</b><br>" + escape(offer.terms) + "</p>"
+    if offer.licence_url:
+        text += '<p><a href="{address}">{name}</a></p>'.format(
+            address=escape(offer.licence_url),
+            name=escape(tr("Read the licence: {address}").format(address=offer.licence_url)),
+        )
+    return text
+
+
+def offer_page(offer: Offer) -> str:
+    """The page of a public model at its host."""
+    hosts = {"huggingface": "https://huggingface.co/{}", "zenodo": "https://zenodo.org/records/{}"}
+    return hosts.get(offer.host, offer.host + "/{}").format(offer.repository)
+
+
+def control_name(kind: str) -> str:
+    """A kind of layer that can guide a picture, for people."""
+    known = {
+        "roads": tr("roads"),
+        "land_use": tr("land use"),
+        "lines": tr("lines"),
+        "edges": tr("edges"),
+        "sketch": tr("sketch"),
+        "depth": tr("depth"),
+        "map": tr("map"),
+    }
+    return known.get(kind, kind)
+
+
+def open_page(address: QUrl) -> None:
+    """Open a page of the web in the person's own browser; anything else is no page."""
+    if address.scheme() in ("http", "https"):
+        QDesktopServices.openUrl(address)
+
+
+def _needs(card: ModelCard) -> List[str]:
+    lines = []
+    if card.required:
+        lines.append(", ".join(control_name(kind) for kind in card.required))
+    if card.frames:
+        lines.append(tr("1 to {number} dated layers").format(number=card.frames))
+    if card.source_bands:
+        lines.append(tr("The bands {bands}").format(bands=", ".join(card.source_bands)))
+    return lines
 
 
 class AboutModel(QDialog):

@@ -16,9 +16,11 @@ class ModelInput(QWidget):
 
     Signals:
         changed: another model is picked, or its card is another.
+        models_asked: somebody wants to see which models there are, or to fetch one.
     """
 
     changed = pyqtSignal()
+    models_asked = pyqtSignal()
 
     def __init__(self, task: str, parent: Optional[QWidget] = None) -> None:
         """Make an empty list for a task ("Generate", "SuperResolve")."""
@@ -38,14 +40,24 @@ class ModelInput(QWidget):
         self.about_button.setAutoRaise(True)
         self.about_button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.about_button.setEnabled(False)
+        self.models_button = QToolButton(self)
+        self.models_button.setObjectName("models")
+        self.models_button.setIcon(QgsApplication.getThemeIcon("/downloading_svg.svg"))
+        self.models_button.setText(tr("Models\u2026"))
+        self.models_button.setToolTip(tr("Models: fetch, import or remove"))
+        self.models_button.setAccessibleName(tr("Models: fetch, import or remove"))
+        self.models_button.setAutoRaise(True)
+        self.models_button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(3)
         row.addWidget(self.combo, 1)
         row.addWidget(self.about_button)
+        row.addWidget(self.models_button)
         self.setFocusProxy(self.combo)
         self.combo.currentIndexChanged.connect(self._announce)
         self.about_button.clicked.connect(self.about)
+        self.models_button.clicked.connect(lambda *_: self.models_asked.emit())
 
     @property
     def card(self) -> Optional[ModelCard]:
@@ -57,6 +69,7 @@ class ModelInput(QWidget):
         """Offer those that can do the task; the one that is picked stays picked where it is still there."""
         offered = tuple(card for card in cards if card.pickable and self._task in card.tasks)
         if offered == self._cards:
+            self._show_way()
             return
         picked = self.card
         self.combo.blockSignals(True)
@@ -69,6 +82,7 @@ class ModelInput(QWidget):
             self.pick(picked.id)
         self.combo.blockSignals(False)
         self.combo.setEnabled(bool(offered))
+        self._show_way()
         self._announce()
 
     def pick(self, model: str) -> bool:
@@ -82,6 +96,14 @@ class ModelInput(QWidget):
         """Show the card of the model that is picked."""
         if self.card is not None:
             AboutModel(self.card, self.window()).show()
+
+    def _show_way(self) -> None:
+        """Say in words where a model is to be had, as long as there is none."""
+        style = Qt.ToolButtonStyle.ToolButtonIconOnly if self._cards else Qt.ToolButtonStyle.ToolButtonTextOnly
+        self.models_button.setToolButtonStyle(style)
+        self.models_button.setAutoRaise(bool(self._cards))
+        self.about_button.setVisible(bool(self._cards))
+        self.combo.setMinimumContentsLength(5 if self._cards else 2)
 
     def _announce(self, *_: object) -> None:
         card = self.card
