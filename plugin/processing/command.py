@@ -10,6 +10,7 @@ from ...engine.contract import Edit, Forecast, Generate, GeoBox, Job, Sampling, 
 from ..jobs import read_job
 from ..maps.grid import crs_of, place
 from ..report import Problem
+from .guides import guide_values
 
 
 def command(folder: str) -> str:
@@ -31,7 +32,7 @@ def command_of(job: Job, folder: str = "") -> str:
     """
     request = job.request
     if isinstance(request, Generate):
-        values, crs = _generate(request), _target(request)
+        values, crs = _generate(request, folder), _target(request)
         if "[" in request.grid.crs:  # WKT has brackets and commas of its own: objects instead of text
             values["EXTENT"] = _Code(
                 f"QgsReferencedRectangle(QgsRectangle{_bounds(request.grid)}, {_wkt(request.grid)})"
@@ -67,7 +68,7 @@ class _Code(str):
         return str(self)
 
 
-def _generate(request: Generate) -> Dict[str, Any]:
+def _generate(request: Generate, folder: str) -> Dict[str, Any]:
     left, bottom, right, top = request.grid.bounds
     return {
         "EXTENT": f"{left!r},{right!r},{bottom!r},{top!r} [{request.grid.crs}]",
@@ -80,6 +81,10 @@ def _generate(request: Generate) -> Dict[str, Any]:
         **_sampling(request.sampling),
         "GUIDANCE": request.sampling.guidance_scale,
         "TRAJECTORY": request.trajectory or None,
+        "CLOUD_COVER": request.cloud_cover,
+        "TOLD_GSD": request.told_gsd,
+        # what the model saw, whatever has become of the layer
+        **guide_values(request.controls, lambda source: os.path.join(folder, *source.path.split("/"))),
     }
 
 

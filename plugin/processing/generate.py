@@ -20,6 +20,7 @@ from ..maps.grid import place
 from ..report import Problem, tr
 from . import values
 from .base import AfterimageAlgorithm, require_reach
+from .guides import add_guides, read_guides
 
 
 class GenerateAlgorithm(AfterimageAlgorithm):
@@ -47,6 +48,8 @@ class GenerateAlgorithm(AfterimageAlgorithm):
             "Resolution is in metres on the ground per pixel, in every coordinate reference system. Without a CRS the "
             "result lies on a metric grid that fits the place (UTM, or equal area for large extents). Across the "
             "antimeridian, count longitudes on beyond 180.\n\n"
+            "Models that take them are guided by layers: roads, land use, lines, edges, a sketch, heights, a map. Each "
+            "is drawn on the model's grid as the model was trained to see it.\n\n"
             "The same parameters draw the same picture, and overlapping extents agree where they overlap. With more "
             "than one sample, the others stand beside the output with a number in the name."
         )
@@ -89,9 +92,23 @@ class GenerateAlgorithm(AfterimageAlgorithm):
             0,
             TRAJECTORY_LIMIT,
         )
-        for parameter in (crs, negative, trajectory):
+        double = QgsProcessingParameterNumber.Type.Double
+        clouds = QgsProcessingParameterNumber(
+            "CLOUD_COVER", tr("Cloud cover of the picture in percent (empty: unknown)"), double, None, True, 0, 100
+        )
+        told = QgsProcessingParameterNumber(
+            "TOLD_GSD",
+            tr("Resolution that the model is told, in metres (empty: that of the pixels; 0: unknown)"),
+            double,
+            None,
+            True,
+            0,
+            100000,
+        )
+        for parameter in (crs, negative, trajectory, clouds, told):
             parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
             self.addParameter(parameter)
+        add_guides(self)
         self.add_outputs(tr("Generated imagery"))
         self.addOutput(QgsProcessingOutputMultipleLayers("FRAMES", tr("Pictures on the way from noise")))
 
@@ -100,6 +117,7 @@ class GenerateAlgorithm(AfterimageAlgorithm):
         card = self.read_model(parameters, context)
         where = self._place(parameters, context, card)
         text = self.read_prompt(parameters, context, card)
+        exports = read_guides(self, parameters, context, card, where)
         request = Generate(
             model=card.id,
             grid=where.grid,
@@ -112,8 +130,11 @@ class GenerateAlgorithm(AfterimageAlgorithm):
             latitude=where.latitude,
             sampling=self.read_sampling(parameters, context, card),
             trajectory=values.whole(self, parameters, "TRAJECTORY", context) or 0,
+            cloud_cover=values.number(self, parameters, "CLOUD_COVER", context),
+            told_gsd=values.number(self, parameters, "TOLD_GSD", context),
+            controls=tuple(export.control for export in exports),
         )
-        return Draft(request, text[:60] or self.displayName())
+        return Draft(request, text[:60] or self.displayName(), exports=exports)
 
     def _place(self, parameters: Dict[str, Any], context: QgsProcessingContext, card: ModelCard):
         values.require_upright(parameters.get("EXTENT"))

@@ -60,6 +60,8 @@ def test_a_picture_is_asked_for_again(qgis_app, bounds, target):
         where.longitude,
         where.latitude,
         trajectory=4,
+        cloud_cover=12.5,
+        told_gsd=0.0,
     )
     name, parameters = asked(command_of(Job("j", request)))
     assert name == "afterimage:generate" and parameters["OUTPUT"] == "TEMPORARY_OUTPUT"
@@ -71,6 +73,7 @@ def test_a_picture_is_asked_for_again(qgis_app, bounds, target):
     assert again.grid == request.grid and again.lattice.crs == request.lattice.crs
     assert (again.sampling, again.prompt, again.negative_prompt) == (request.sampling, request.prompt, "clouds")
     assert (again.date, again.trajectory) == ("2024-06-30", 4)
+    assert (again.cloud_cover, again.told_gsd) == (12.5, 0.0)
 
 
 def test_a_finer_layer_is_asked_for_again(qgis_app, tmp_path):
