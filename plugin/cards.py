@@ -7,7 +7,7 @@ from typing import Tuple
 from qgis.core import Qgis
 
 from ..engine.contract import ErrorCode, ModelCard, WireError, loads
-from . import settings
+from . import catalogue, settings
 from .report import Problem, log, tr
 
 #: Where the models that ship with the plugin lie.
@@ -66,11 +66,12 @@ def card(model: str, task: str) -> ModelCard:
     for found in offered:
         if found.id == model:
             return found
-    raise Problem(
-        ErrorCode.UNKNOWN_MODEL,
-        tr("There is no model '{}' for this.").format(model[:60]),
-        tr("Choose one of: {}.").format(", ".join(found.id for found in offered) or tr("none is installed")),
-    )
+    if offered:
+        hint = tr("Choose one of: {}.").format(", ".join(found.id for found in offered))
+    else:
+        names = ", ".join(offer.card.name for offer in catalogue.offers(task)) or tr("none is known")
+        hint = tr("Fetch or import one with Models\u2026 in the Afterimage panel. Public ones: {}.").format(names)
+    raise Problem(ErrorCode.UNKNOWN_MODEL, tr("There is no model '{}' for this.").format(model[:60]), hint)
 
 
 def _tiny(task: str) -> ModelCard:
@@ -90,7 +91,7 @@ def _tiny(task: str) -> ModelCard:
         schedulers=("DPM++ 2M", "DDIM", "DDPM"),
         steps=2,
         factors=(2, 4),
-        uses=("prompt", "negative_prompt"),
+        uses=("prompt", "negative_prompt", *(("strength", "margin") if draws else ())),
         vocabulary=("Forest", "River", "SeaLake") if draws else (),
         pickable=False,
     )
