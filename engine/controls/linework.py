@@ -33,7 +33,7 @@ def straight_lines(picture: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDAr
     """
     gray = _interleaved(_filled(picture, valid))
     if gray.ndim == 3:
-        gray = cv2.cvtColor(gray, cv2.COLOR_RGB2GRAY)
+        gray = np.asarray(cv2.cvtColor(gray, cv2.COLOR_RGB2GRAY), np.uint8)
     lines = np.zeros(gray.shape, np.uint8)
     found = cv2.createLineSegmentDetector(cv2.LSD_REFINE_STD).detect(gray)[0]
     for x0, y0, x1, y1 in np.empty((0, 4)) if found is None else found[:, 0]:
@@ -44,7 +44,8 @@ def straight_lines(picture: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDAr
 
 def edges(picture: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Edges, one pixel wide (Canny 1986, "A Computational Approach to Edge Detection"); arguments as above."""
-    return _without_rims(cv2.Canny(_interleaved(_filled(picture, valid)), *CANNY), valid)
+    found = cv2.Canny(_interleaved(_filled(picture, valid)), *CANNY)
+    return _without_rims(np.asarray(found, np.uint8), valid)
 
 
 def _interleaved(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
