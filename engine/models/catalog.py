@@ -46,7 +46,7 @@ _TINY = (
         schedulers=("DPM++ 2M", "DDIM", "DDPM"),
         steps=4,
         guidance_scale=2.0,
-        uses=("prompt", "negative_prompt"),
+        uses=("prompt", "negative_prompt", "strength", "margin"),
         vocabulary=("forest", "river", "sea lake"),
         parameters=38_000,
         memory_mb=400,
@@ -130,7 +130,7 @@ def load(model_id: str, settings: Settings) -> GenerateModel | SuperResolveModel
 def _rows(settings: Settings) -> dict[str, tuple[ModelCard, Path | None]]:
     """Id -> (card, folder); the first of two with the same id counts."""
     rows: dict[str, tuple[ModelCard, Path | None]] = {}
-    for root in (settings.models, *settings.more_models):
+    for root in (settings.models, settings.store, *settings.more_models):
         for path in sorted(root.glob(f"*/{CARD}")):
             try:
                 card: ModelCard = loads(ModelCard, path.read_bytes())
