@@ -108,9 +108,14 @@ def _controls(folder: Path, out: Path, settings: Settings) -> int:
             card = next((card for card in catalog.cards(settings) if card.id == request.model), None)
             if card is None:
                 raise UnknownModel(f"The model {request.model[:80]!r} is not installed.")
-            check_grid(request.lattice)
-            maps = ControlMaps(job.path, request.controls, request.lattice, card)
-            for kind, path in write_previews(maps, request.lattice, out.resolve()):
+            grid = request.lattice
+            if not card.gsd[0] <= request.gsd <= card.gsd[1]:
+                from .tasks.generate import drawn_grid  # brings torch along
+
+                grid, _ = drawn_grid(request, card)
+            check_grid(grid)
+            maps = ControlMaps(job.path, request.controls, grid, card)
+            for kind, path in write_previews(maps, grid, out.resolve()):
                 sys.stdout.write(json.dumps({"kind": kind, "path": str(path)}, ensure_ascii=False) + "\n")
                 sys.stdout.flush()
     except (EngineError, OSError, MemoryError, ImportError) as error:

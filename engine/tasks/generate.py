@@ -36,17 +36,7 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
         InvalidRequest: for steps that the scheduler cannot do.
     """
     card = model.card
-    gsd = trained_gsd(
-        request.gsd,
-        card,
-        lambda drawn, widest: (
-            f"{request.gsd:.4g} m per pixel was asked for, and the model {card.name} draws {drawn}.",
-            f"Choose {widest}, or another model.",
-        ),
-    )
-    drawn = request.lattice if gsd == request.gsd else _resized(request.lattice, gsd / request.gsd)
-    if max(drawn.pixels, request.grid.pixels) > PIXELS_LIMIT:
-        raise ExtentTooLarge(f"The extent has {max(drawn.pixels, request.grid.pixels):,} pixels.")
+    drawn, gsd = drawn_grid(request, card)
     check_steps(model.scheduler(request.sampling.scheduler), request.sampling)
     colors = tuple(name if name in ("red", "green", "blue") else "undefined" for name in card.bands)
     profile = Profile("uint8", card.bands, colors=colors)
@@ -77,6 +67,27 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
         frames=request.trajectory,
         draw_frames=picture.draw_frames if request.trajectory else None,
     )
+
+
+def drawn_grid(request: Generate, card: ModelCard) -> tuple[GeoBox, float]:
+    """The grid that the model draws on, and its metres per pixel: those asked for, or the nearest that it knows.
+
+    Raises:
+        UnsupportedResolution: for a ground resolution that is further than a factor of 2 from the model's.
+        ExtentTooLarge: for more pixels than a job may have.
+    """
+    gsd = trained_gsd(
+        request.gsd,
+        card,
+        lambda drawn, widest: (
+            f"{request.gsd:.4g} m per pixel was asked for, and the model {card.name} draws {drawn}.",
+            f"Choose {widest}, or another model.",
+        ),
+    )
+    drawn = request.lattice if gsd == request.gsd else _resized(request.lattice, gsd / request.gsd)
+    if max(drawn.pixels, request.grid.pixels) > PIXELS_LIMIT:
+        raise ExtentTooLarge(f"The extent has {max(drawn.pixels, request.grid.pixels):,} pixels.")
+    return drawn, gsd
 
 
 def _scene(request: Generate, gsd: float) -> Scene:

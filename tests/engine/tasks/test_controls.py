@@ -303,7 +303,7 @@ def job(tmp_path, card):
     (models / "card.json").write_text(dumps(guided), encoding="utf-8")
     folder = tmp_path / "job"
     folder.mkdir()
-    request = Generate("guided", GRID, GRID, 2.0, "a town", Sampling(1, 2, "DDIM"))
+    request = Generate("guided", GRID, GRID, 10.0, "a town", Sampling(1, 2, "DDIM"))
 
     def make(*controls, **changes):
         given = dataclasses.replace(request, controls=controls, **changes)
@@ -340,6 +340,17 @@ def test_a_preview_needs_no_torch(job, make_raster, tmp_path, root):
     arguments = job(Control("edges", Source("source.tif"), "edges"))
     subprocess.run([sys.executable, "-c", code, str(root / "engine"), *arguments], check=True, timeout=120)
     assert (tmp_path / "shown" / "edges.tif").is_file()
+
+
+def test_a_preview_lies_on_the_grid_that_the_model_draws_on(job, make_raster, tmp_path, capsys):
+    """The model draws 8 to 12 m per pixel; asked for 6, it draws 8, and that is where it looks for lines."""
+    make_raster(roof(), folder=tmp_path / "job", **PLACE)
+    grid = GeoBox("EPSG:32633", (6.0, 0.0, 500_000.0, 0.0, -6.0, 5_000_000.0), (50, 60))
+    assert main(job(Control("roads", Source("source.tif")), grid=grid, lattice=grid, gsd=6.0)) == 0
+    with rasterio.open(json.loads(capsys.readouterr().out)["path"]) as file:
+        assert file.transform.a == 8.0 and file.width > 60 * 6 / 8
+    assert main(job(Control("roads", Source("source.tif")), grid=grid, lattice=grid, gsd=100.0)) == 1
+    assert json.loads(capsys.readouterr().out)["code"] == "UNSUPPORTED_RESOLUTION"
 
 
 def _any_card():
