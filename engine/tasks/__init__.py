@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..contract import Edit, Generate, SuperResolve
-from . import edit, generate, super_resolve
+from ..contract import Edit, Forecast, Generate, SuperResolve
+from . import edit, forecast, generate, super_resolve
 from .base import Work
 
 #: Type of a request -> (request, job folder, model, context) -> its work.
@@ -14,6 +14,7 @@ TASKS: dict[type, Callable[[Any, Any, Any, Any], Work]] = {
     Generate: generate.plan,
     SuperResolve: super_resolve.plan,
     Edit: edit.plan,
+    Forecast: forecast.plan,
 }
 
 __all__ = ["TASKS", "Work"]

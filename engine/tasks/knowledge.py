@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from ..contract import ModelCard
+from ..contract import ModelCard, Sampling
 from ..errors import UnsupportedResolution
 
 
@@ -50,6 +50,13 @@ def unused_notices(given: Mapping[str, bool], card: ModelCard) -> list[str]:
         return []
     names = " and the ".join([", the ".join(unused[:-1]), unused[-1]] if len(unused) > 1 else unused)
     return [f"Not used by this model: the {names}."]
+
+
+def unguided_notices(negative_prompt: str, sampling: Sampling, card: ModelCard) -> list[str]:
+    """The sentence about a negative prompt that guidance does not read, if there is one that it would read."""
+    if not negative_prompt or "negative_prompt" not in card.uses or sampling.guidance_scale > 1:
+        return []
+    return ["The negative prompt is not used: it counts only with a guidance above 1."]
 
 
 def _range(low: float, high: float) -> str:
