@@ -172,7 +172,7 @@ class ModelsDialog(QDialog):
     def _follow_choice(self, *_: object) -> None:
         """Show what can be done with the model that is chosen."""
         row, lack, is_busy = self.tree.row, self._engine_lack(), self._store.is_busy
-        text = "" if row is None else describe(row.card) if row.offer is None else describe_offer(row.offer)
+        text = "" if row is None else self._describe(row)
         if text != self.about.property("shown"):
             self.about.setProperty("shown", text)
             self.about.setHtml(text)
@@ -196,6 +196,12 @@ class ModelsDialog(QDialog):
         self.reason.setText(reason)
         for button in (self.get_button, self.import_button, self.remove_button):
             button.setAccessibleDescription(reason if not button.isEnabled() else "")
+
+    def _describe(self, row: Row) -> str:
+        if row.offer is None:
+            return describe(row.card)
+        needed = [self._store.offer(id) for id in row.offer.needs]
+        return describe_offer(row.offer, tuple(offer.card.name for offer in needed if offer is not None))
 
     def _engine_lack(self) -> str:
         """Why nothing can be fetched, imported or removed; "" where it can."""

@@ -1,7 +1,7 @@
 """All that a model's card says, for a person to read."""
 
 from html import escape
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 from qgis.PyQt.QtCore import Qt, QUrl
 from qgis.PyQt.QtGui import QDesktopServices
@@ -81,11 +81,21 @@ def describe(card: ModelCard) -> str:
     return "".join(parts)
 
 
-def describe_offer(offer: Offer) -> str:
-    """All about a public model: its card, where it lives, and what a person accepts by fetching it."""
+def describe_offer(offer: Offer, needed: Tuple[str, ...] = ()) -> str:
+    """All about a public model: its card, where it lives, and what a person accepts by fetching it.
+
+    Args:
+        offer: the model.
+        needed: names of the models that it builds on.
+    """
     card = offer.card
     link = '<a href="{address}">{address}</a>'.format(address=escape(offer_page(offer)))
-    parts = [describe(card), "<p><b>" + escape(tr("Where it lives")) + "</b><br>" + link + "</p>", terms(offer)]
+    parts = [
+        describe(card),
+        _section(tr("Builds on"), list(needed)),
+        "<p><b>" + escape(tr("Where it lives")) + "</b><br>" + link + "</p>",
+        terms(offer),
+    ]
     return "".join(parts)
 
 

@@ -67,7 +67,7 @@ def state_text(row: Row) -> str:
     if row.state == "fetching":
         return tr("On its way") if row.percent is None else tr("On its way, {percent} %").format(percent=row.percent)
     return {
-        "shipped": tr("Comes with Afterimage"),
+        "shipped": tr("Built in"),
         "yours": tr("In a folder of yours"),
         "installed": tr("Installed"),
         "partial": tr("Partly fetched"),
@@ -77,10 +77,12 @@ def state_text(row: Row) -> str:
 
 def size_text(row: Row) -> str:
     """How large a model is, and how much of it is here where it is not complete."""
-    total = megabytes(row.size / 1e6) if row.size else ""
-    if row.state == "partial" and row.done < row.size:
-        return tr("{done} of {total}").format(done=megabytes(row.done / 1e6), total=total)
-    return total
+    total = megabytes(row.size / 1e6) if row.size else tr("unknown")
+    if row.state != "partial":
+        return total
+    if not row.size:
+        return tr("{done} so far").format(done=megabytes(row.done / 1e6))
+    return tr("{done} of {total}").format(done=megabytes(row.done / 1e6), total=total)
 
 
 class OfferTree(QTreeWidget):

@@ -73,7 +73,7 @@ def fetch(window, qtbot):
 
 def test_every_model_stands_below_its_tasks_with_its_state(window):
     assert texts(window) == [
-        ["Generate", "Painter", "Comes with Afterimage"],
+        ["Generate", "Painter", "Built in"],
         ["Generate", "Painter-two", "Can be fetched"],
         ["Generate", "Sketcher", "Can be fetched"],
         ["Forecast", "Prophet", "Can be fetched"],
@@ -89,6 +89,8 @@ def test_the_details_name_citation_limits_and_where_it_lives(window):
     for fact in ("Somebody 2025", "No clouds.", "https://huggingface.co/somebody/sketcher", "for research only"):
         assert fact in text
     assert "https://example.org/licence" in window.about.toHtml()
+    choose(window, "Prophet")
+    assert "Builds on\nSketcher" in window.about.toPlainText().replace("\u2028", "\n")
 
 
 def test_nothing_is_fetched_before_the_terms_are_accepted(window, qtbot, session):
