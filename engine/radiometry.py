@@ -70,6 +70,13 @@ def rgb8(bands: int = 3) -> Radiometry:
     return Radiometry("uint8", (0.0,) * bands, (255.0,) * bands)
 
 
+def require_data(raster: Raster) -> None:
+    """See that a decimated read of a whole raster holds data. Raises SourceEmpty for less than 1 % of its pixels."""
+    share = float(raster.valid.mean())
+    if share < VALID_SHARE:
+        raise SourceEmpty(f"Only {share:.1%} of the raster's pixels hold data.")
+
+
 def measure(raster: Raster, profile: Profile) -> Radiometry:
     """The line for a raster, from a decimated read of all of it.
 
@@ -83,9 +90,7 @@ def measure(raster: Raster, profile: Profile) -> Radiometry:
     Raises:
         SourceEmpty: where fewer than 1 % of the pixels hold data.
     """
-    share = float(raster.valid.mean())
-    if share < VALID_SHARE:
-        raise SourceEmpty(f"Only {share:.1%} of the raster's pixels hold data.")
+    require_data(raster)
     if profile.dtype == "uint8":
         return rgb8(len(profile.bands))
     lows, highs = [], []

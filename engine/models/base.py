@@ -150,6 +150,14 @@ class EditModel(GenerateModel, Protocol):
         """
 
 
+class MultispectralModel(GenerateModel, Protocol):
+    """A ``GenerateModel`` that draws from the bands of ``card.source_bands`` of the same ground."""
+
+    @property
+    def shown_side(self) -> int:
+        """Side in pixels of the picture of those bands that goes with one window."""
+
+
 class SuperResolveModel(Protocol):
     """Draws the detail that is missing between an enlarged raster and the real one, in output pixels.
 

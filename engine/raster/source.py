@@ -46,6 +46,7 @@ class SourceRaster:
         grid: where it lies.
         profile: pixel type, names, nodata and so on of the bands that are used.
         bands: 1-based numbers of the bands that are used, never an alpha band.
+        tags: what the file says about itself, by the names of its metadata.
 
     Raises:
         SourceUnreadable: where there is no such file, or it is not a GeoTIFF.
@@ -116,6 +117,7 @@ class SourceRaster:
         )
         self._nodata = [file.nodatavals[i - 1] for i in self.bands]
         self.profile = self._describe(dtype)
+        self.tags: dict[str, str] = dict(file.tags())
 
     def _describe(self, dtype: str) -> Profile:
         file, at = self._file, [i - 1 for i in self.bands]

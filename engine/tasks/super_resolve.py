@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,14 +20,15 @@ from ..diffusion.guidance import Predict
 from ..diffusion.windows import Index, Lattice, blend
 from ..errors import ExtentTooLarge, InvalidRequest
 from ..journal import JobFolder
-from ..models.base import SuperResolveModel
+from ..models.base import MultispectralModel, SuperResolveModel
 from ..radiometry import Radiometry, measure
 from ..raster import Raster, SourceRaster, check_grid
-from . import gaps
+from . import gaps, multispectral
 from .base import Work
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
 from .denoising import REMEMBERED, check_steps, denoise
+from .knowledge import unused_notices
 
 #: Source pixels around a region that its enlargement looks at, with room to spare: bicubic looks at two.
 ENLARGE_HALO = 4
@@ -35,8 +37,10 @@ ENLARGE_HALO = 4
 Key = tuple[int, int, Index]
 
 
-def plan(request: SuperResolve, folder: JobFolder, model: SuperResolveModel, ctx: JobContext) -> Work:
-    """Check a request against its source, and prepare its work.
+def plan(
+    request: SuperResolve, folder: JobFolder, model: SuperResolveModel | MultispectralModel, ctx: JobContext
+) -> Work:
+    """Check a request against its source, and prepare its work: as ``multispectral`` for models of given bands.
 
     Raises:
         InvalidRequest: for a factor that the model does not have, or steps that the scheduler cannot do.
@@ -45,6 +49,12 @@ def plan(request: SuperResolve, folder: JobFolder, model: SuperResolveModel, ctx
         UnsupportedGrid: for a raster that does not lie on the ground.
         SourceEmpty: for a raster without data. What ``SourceRaster`` raises, besides.
     """
+    if model.card.source_bands:
+        return multispectral.plan(request, folder, cast(MultispectralModel, model), ctx)
+    return _plan(request, folder, cast(SuperResolveModel, model), ctx)
+
+
+def _plan(request: SuperResolve, folder: JobFolder, model: SuperResolveModel, ctx: JobContext) -> Work:
     card = model.card
     notices = _check(request, model)
     ctx.tell("reading")
@@ -55,7 +65,7 @@ def plan(request: SuperResolve, folder: JobFolder, model: SuperResolveModel, ctx
             raise ExtentTooLarge(f"The result would have {drawn.pixels:,} pixels.", "Cut out the part that you need.")
         sampled = source.sample(ctx.check)
         radiometry = measure(sampled, source.profile)
-        unit = radiometry.to_unit(_known(sampled))
+        unit = radiometry.to_unit(sampled.known)
         scene = _Scene(
             radiometry=radiometry,
             mean=np.array([band[sampled.valid].mean(dtype=np.float64) for band in unit], np.float32),
@@ -178,7 +188,7 @@ class _Drawing:
         origin = (self._origin[0] // self._factor, self._origin[1] // self._factor)
         with SourceRaster(self._folder.path, self._source) as source:
             raster = source.read(relative(wanted.pad(gaps.REACH), origin))
-        lr = gaps.filled(self._scene.radiometry.to_unit(_known(raster)), raster.valid, self._scene.mean)
+        lr = gaps.filled(self._scene.radiometry.to_unit(raster.known), raster.valid, self._scene.mean)
         whole = _Patch(torch.from_numpy(lr), torch.from_numpy(raster.valid), wanted.pad(gaps.REACH))
         return whole.crop(wanted)
 
@@ -277,11 +287,6 @@ class _Drawing:
         self._canvas.show(ctx)
 
 
-def _known(raster: Raster) -> NDArray[np.generic]:
-    """The pixels, 0 where there is no data: what stands there may be too large for any arithmetic."""
-    return np.where(raster.valid, raster.pixels, raster.pixels.dtype.type(0))
-
-
 def _coarse(window: Window, factor: int) -> Window:
     """The source pixels under a window whose edges lie on multiples of the factor."""
     return Window(window.row // factor, window.col // factor, window.height // factor, window.width // factor)
@@ -303,7 +308,8 @@ def _check(request: SuperResolve, model: SuperResolveModel) -> tuple[str, ...]:
     if model.stride % factor or model.stride % model.multiple or model.window % factor or CHUNK % factor:
         raise ValueError(f"windows of {model.window} at {model.stride} do not lie on pixels of the source")
     check_steps(model.scheduler(request.sampling.scheduler), request.sampling)
-    return _resolution(request.gsd, factor, card)
+    given = {"prompt": bool(request.prompt), "negative prompt": bool(request.negative_prompt)}
+    return (*unused_notices(given, card), *_resolution(request.gsd, factor, card))
 
 
 def _resolution(gsd: float, factor: int, card: ModelCard) -> tuple[str, ...]:
