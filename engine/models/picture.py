@@ -48,6 +48,11 @@ class PictureModel:
         #: Whoever is not shown what stays must be held to it.
         self.holds = "mask" not in card.uses and "image_guidance" not in card.uses
 
+    @property
+    def shown_side(self) -> int:
+        """See ``MultispectralModel``."""
+        return self.window * int(getattr(self.network, "hint_scale", self.scale))
+
     def scheduler(self, name: str) -> Any:
         """See ``GenerateModel``."""
         if name not in self.card.schedulers:
