@@ -71,7 +71,10 @@ def card(model: str, task: str) -> ModelCard:
     else:
         names = ", ".join(offer.card.name for offer in catalogue.offers(task)) or tr("none is known")
         hint = tr("Fetch or import one with Models\u2026 in the Afterimage panel. Public ones: {}.").format(names)
-    raise Problem(ErrorCode.UNKNOWN_MODEL, tr("There is no model '{}' for this.").format(model[:60]), hint)
+    message = (
+        tr("There is no model '{}' for this.").format(model[:60]) if model else tr("No model for this is installed.")
+    )
+    raise Problem(ErrorCode.UNKNOWN_MODEL, message, hint)
 
 
 def _tiny(task: str) -> ModelCard:

@@ -17,8 +17,6 @@ from qgis.core import (
 )
 
 from ...engine.contract import ErrorCode, Forecast
-from .. import cards
-from ..catalogue import offers
 from ..jobs import Draft, forecast_title
 from ..maps.acquisition import acquisition
 from ..maps.grid import require_size
@@ -113,8 +111,6 @@ class ForecastAlgorithm(AfterimageAlgorithm):
 
     def draft(self, parameters: Dict[str, Any], context: QgsProcessingContext) -> Draft:
         """What the parameters ask for."""
-        if not cards.cards(self.task):
-            raise _nothing_installed()
         card = self.read_model(parameters, context)
         members = self._members(parameters, context)
         if not self.parameterAsBoolean(parameters, "KEEP_ORDER", context):
@@ -189,16 +185,6 @@ class ForecastAlgorithm(AfterimageAlgorithm):
             return given
         one = {"INPUTS": given.strip() if isinstance(given, str) else given}
         return self.parameterAsRasterLayer(one, "INPUTS", context) or self.parameterAsLayer(one, "INPUTS", context)
-
-
-def _nothing_installed() -> Problem:
-    public = ", ".join(offer.card.id for offer in offers("Forecast"))
-    hint = tr("Fetch or import one in the dock of Afterimage, under Models.")
-    return Problem(
-        ErrorCode.UNKNOWN_MODEL,
-        tr("No model that is installed can forecast."),
-        f"{hint} {tr('Public ones: {}.').format(public)}" if public else hint,
-    )
 
 
 def _texts(parameters: Dict[str, Any], name: str, length: int) -> List[str]:

@@ -265,7 +265,7 @@ def test_without_a_model_it_names_the_public_ones(qgis_app, context, fine, tmp_p
     provider = AfterimageProvider()
     provider.refreshAlgorithms()
     text = refusal(provider.algorithm("forecast"), context, INPUTS=[fine], DATES="2016-09-11", DATE="2030-06-01")
-    assert text.startswith("UNKNOWN_MODEL: No model that is installed can forecast.") and "seer" in text
+    assert text.startswith("UNKNOWN_MODEL: No model for this is installed.") and text.endswith("Public ones: Seer.")
 
 
 def test_a_run_writes_every_source_and_its_result_is_dated(forecast, context, coarse, fine, tmp_path, monkeypatch):
