@@ -42,7 +42,13 @@ class LayerInput(RasterInput):
         self.setObjectName(f"control_{kind}")
         self.setFilters(_LAYERS.get(kind, _SHAPES))
         self.setAllowEmptyLayer(True, tr("none"))
-        self.setCurrentIndex(0)
+        self.choose(None)
+
+    def choose(self, layer: Optional[QgsMapLayer]) -> None:
+        """Show a layer; none, where it is none of the list."""
+        self.setLayer(layer)
+        if self.currentLayer() is None:
+            self.setCurrentIndex(0)  # QGIS shows an empty line; it has announced it
 
 
 class Picture(QLabel):
@@ -142,10 +148,11 @@ class ControlRow(QWidget):
 
     def set_card(self, card: ModelCard) -> None:
         """Follow another model: what it knows of this control."""
-        self._card = card
+        before, self._card = self._card, card
         if self.kind in card.required and self.layer.currentLayer() is None and self.layer.count() > 1:
-            self.layer.setCurrentIndex(1)
-        self._find_field()
+            self.layer.choose(self.layer.layer(1))
+        elif before is None or before.palettes.get(self.kind) != card.palettes.get(self.kind):
+            self._find_field()
         self._show_parts()
 
     def guide(self) -> Optional[Guide]:
@@ -197,12 +204,8 @@ class ControlRow(QWidget):
         if not isinstance(values, dict):
             return
         layer = QgsProject.instance().mapLayer(str(values.get("layer", "")))
-        if layer is None:
-            self.layer.setCurrentIndex(0)
-            return
-        self.layer.setLayer(layer)
-        if self.layer.currentLayer() is not layer:  # not one that may show this
-            self.layer.setCurrentIndex(0)
+        self.layer.choose(layer)
+        if layer is None or self.layer.currentLayer() is not layer:  # not one that may show this
             return
         if isinstance(layer, QgsVectorLayer) and layer.fields().lookupField(str(values.get("field", ""))) >= 0:
             self.field.setField(str(values["field"]))

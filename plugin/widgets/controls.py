@@ -9,7 +9,7 @@ from qgis.PyQt.QtGui import QImage
 from qgis.PyQt.QtWidgets import QToolButton, QVBoxLayout, QWidget
 
 from ...engine.contract import CONTROLS, ErrorCode, Failure, ModelCard
-from ..maps.control import ControlExport, Guide, check_control, kind_name, prepare_control
+from ..maps.control import ControlExport, Guide, check_control, kind_name, prepare_control, require_controls
 from ..maps.grid import Place
 from ..report import Problem, tr
 from .controlrow import ControlRow
@@ -73,6 +73,7 @@ class ControlsInput(QgsCollapsibleGroupBoxBasic):
             self._fields.add(
                 name[:1].upper() + name[1:], row, row.layer, tr("Layer that shows the model: {}").format(name)
             )
+            row.set_card(self._card)
             row.hold(self._held.get(kind))
             row.changed.connect(self._announce)
         self._column.addWidget(self._body)
@@ -106,8 +107,10 @@ class ControlsInput(QgsCollapsibleGroupBoxBasic):
         Raises:
             Problem: where ``problems`` would not be empty.
         """
-        context = QgsProject.instance().transformContext()
-        return tuple(prepare_control(guide, self._card, where.lattice, where.gsd, context) for guide in self.guides())
+        context, guides = QgsProject.instance().transformContext(), self.guides()
+        if self._card is not None:
+            require_controls(self._card, [guide.kind for guide in guides])
+        return tuple(prepare_control(guide, self._card, where.lattice, where.gsd, context) for guide in guides)
 
     def show_pictures(self, where: Optional[Place]) -> None:
         """Show what the model will see there; nothing, where that cannot be told."""
@@ -116,6 +119,10 @@ class ControlsInput(QgsCollapsibleGroupBoxBasic):
         for row in self.rows.values():
             self._fields.note(row, row.remark())
         self._pictures.ask(self._card, self.guides() if where is not None else [], where, self._edition)
+
+    def remark(self, kind: str) -> str:
+        """What is said below a row."""
+        return self._fields.note_text(self.rows[kind])
 
     def _show_picture(self, kind: str, image: Optional[QImage], remark: str) -> None:
         row = self.rows.get(kind)

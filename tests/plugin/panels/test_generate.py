@@ -4,7 +4,14 @@ import pytest
 from afterimage.engine.contract import FRAMES_LIMIT, SAMPLES_LIMIT, ErrorCode, Generate
 from afterimage.plugin.panels import GeneratePanel
 from afterimage.plugin.report import Problem
-from qgis.core import QgsCoordinateReferenceSystem, QgsRectangle
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsFeature,
+    QgsGeometry,
+    QgsProject,
+    QgsRectangle,
+    QgsVectorLayer,
+)
 from qgis.PyQt.QtCore import QMimeData, QPoint, Qt
 from qgis.PyQt.QtGui import QGuiApplication
 from qgis.PyQt.QtTest import QTest
@@ -309,3 +316,56 @@ def test_a_model_that_is_told_nothing_needs_no_words(panel, qtbot):
     assert "Not used" in panel.fields.note_text(panel.prompt)
     request = panel.draft().request
     assert (request.prompt, request.sampling.guidance_scale, request.sampling.steps) == ("", 1.0, 1000)
+
+
+def guided(**more):
+    facts = dict(controls=("roads", "depth"), uses=("prompt", "gsd", "cloud_cover"), vocabulary=())
+    return painter(**{**facts, **more})
+
+
+@pytest.fixture
+def road(canvas):
+    layer = QgsVectorLayer("LineString?crs=EPSG:32633", "Road", "memory")
+    feature = QgsFeature()
+    feature.setGeometry(QgsGeometry.fromWkt("LineString(300000 5302000, 308000 5303000)"))
+    assert layer.dataProvider().addFeature(feature)
+    layer.updateExtents()
+    QgsProject.instance().addMapLayer(layer)
+    return layer
+
+
+def test_layers_guide_a_model_that_takes_them(placed, road, tmp_path):
+    assert not placed.controls.isVisible() and placed.draft().exports == ()
+    placed.set_cards((guided(),))
+    assert placed.controls.isVisible()
+    placed.controls.rows["roads"].layer.setLayer(road)
+    draft = placed.draft()
+    assert [(control.kind, control.source.name) for control in draft.request.controls] == [("roads", "Road")]
+    draft.exports[0].write(str(tmp_path), lambda: False)
+    assert (tmp_path / draft.request.controls[0].source.path).is_file()
+    placed.set_cards((painter(),))
+    assert placed.draft().request.controls == ()
+
+
+def test_a_layer_elsewhere_or_one_that_is_missing_is_a_problem_and_the_estimate_does_not_wait(placed, road):
+    placed.set_cards((guided(required=("depth",)),))
+    placed.controls.rows["roads"].layer.setLayer(road)
+    assert codes(placed) == [ErrorCode.INVALID_REQUEST]
+    placed.set_cards((guided(id="other"),))
+    placed.extent.set_extent(QgsRectangle(400000, 5300000, 408000, 5305000), QgsCoordinateReferenceSystem("EPSG:32633"))
+    assert codes(placed) == [ErrorCode.SOURCE_EMPTY] and placed.estimate() is not None
+    with pytest.raises(Problem):
+        placed.draft()
+
+
+def test_what_the_model_is_told_of_clouds_and_resolution(placed):
+    placed.cloud_cover.set_value(30)
+    assert placed.draft().request.cloud_cover is None
+    assert "Not used" in placed.more.note_text(placed.cloud_cover)
+    placed.set_cards((guided(),))
+    placed.told_gsd.set_value(0.0)
+    request = placed.draft().request
+    assert (request.cloud_cover, request.told_gsd) == (30.0, 0.0)
+    placed.set_cards((guided(id="other", uses=("prompt",)),))
+    assert not placed.told_gsd.isVisibleTo(placed.advanced)
+    assert (placed.draft().request.cloud_cover, placed.draft().request.told_gsd) == (None, None)
