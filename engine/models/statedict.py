@@ -13,16 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import EngineError, WeightsDamaged, WeightsMissing
+from .filenames import FILES
 
-#: File names of a component's weights as diffusers and transformers have written them, the safe ones first.
-FILES = (
-    "diffusion_pytorch_model.safetensors",
-    "model.safetensors",
-    "diffusion_pytorch_model.fp16.safetensors",
-    "model.fp16.safetensors",
-    "diffusion_pytorch_model.bin",
-    "pytorch_model.bin",
-)
 #: Old name -> new name of the parts of an attention layer in autoencoders written before diffusers 0.18.
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 #: Classes that Lightning before 1.5 names in its checkpoints, as keys of what its callbacks remember.

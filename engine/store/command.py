@@ -14,6 +14,7 @@ from ..contract import ErrorCode, Failure, Notice, Offers, Refused, Removed, dum
 from ..errors import EngineError, UnknownModel
 from ..settings import Settings
 from . import catalogue, places
+from .wish import Wish
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def _get(options: argparse.Namespace, settings: Settings) -> None:
 
 def _import(options: argparse.Namespace, settings: Settings) -> None:
     from ..contract import Installed
-    from .install import Wish, install
+    from .install import install
 
     offer = catalogue.find(options.offer) if options.offer else None
     base = options.base or (catalogue.base(offer, settings.store) if offer else None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -19,8 +20,6 @@ from .remote import RemoteItem
 #: Ending of a file that is on its way; ``.tag`` beside it holds the host's name for the bytes that were begun with.
 PART = ".part"
 TAG = ".tag"
-#: Bytes that are written at once.
-BLOCK = 1 << 16
 #: Longest that a host may ask us to wait, seconds.
 WAIT_LIMIT = 60.0
 #: A host that is busy or restarting: asked again. RFC 9110, section 15; 408, 425 and 429 say so of themselves.
@@ -123,18 +122,26 @@ class _Part:
         self.path.unlink(missing_ok=True)
         self._tag.unlink(missing_ok=True)
 
-    def append(self, piece: bytes) -> None:
-        """Write on. Raises DiskFull and OutputNotWritable."""
-        try:
-            faults.point("fetch.before_write")
-            with open(self.path, "ab") as file:
-                file.write(piece)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise DiskFull(
-                    "The disk is full.", "Free some space, then fetch the model again: what has arrived is kept."
-                ) from error
-            raise OutputNotWritable("The file that is fetched cannot be written.", "Choose another folder.") from error
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[Callable[[bytes], None]]:
+        """What appends pieces, each of them on its way to the disk at once. Raises DiskFull and OutputNotWritable."""
+        with open(self.path, "ab", buffering=0) as file:
+
+            def append(piece: bytes) -> None:
+                try:
+                    faults.point("fetch.before_write")
+                    file.write(piece)
+                except OSError as error:
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                        raise DiskFull(
+                            "The disk is full.",
+                            "Free some space, then fetch the model again: what has arrived is kept.",
+                        ) from error
+                    raise OutputNotWritable(
+                        "The file that is fetched cannot be written.", "Choose another folder."
+                    ) from error
+
+            yield append
 
     def finish(self) -> None:
         """Give the file its name, for good."""
@@ -203,13 +210,16 @@ def _append(
     response: httpx2.Response, item: RemoteItem, part: _Part, start: int, tell: Callable[[str, int], None]
 ) -> None:
     size = start
-    for piece in response.iter_bytes(BLOCK):
-        size += len(piece)
-        if size > item.size:
-            part.drop()
-            raise DownloadDamaged(f"The host sends more of {item.path} than its record says.")
-        part.append(piece)
-        tell("fetching", size)
+    with part.writer() as append:
+        for piece in response.iter_bytes():  # as it arrives: collecting blocks would lose the last one where it stops
+            size += len(piece)
+            if size > item.size:
+                break
+            append(piece)
+            tell("fetching", size)
+    if size > item.size:
+        part.drop()
+        raise DownloadDamaged(f"The host sends more of {item.path} than its record says.")
 
 
 def _tag(response: httpx2.Response) -> str:

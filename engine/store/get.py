@@ -21,9 +21,9 @@ from ..settings import Settings
 from . import catalogue, huggingface, places, zenodo
 from .fetch import arrived, fetch, remaining
 from .http import Patience, client
-from .install import Tell, Wish, install
 from .remote import Listing, RemoteItem
 from .unpack import contents, root, unpack
+from .wish import Tell, Wish
 
 #: In the folder of a download: what was pinned and accepted.
 STATE = "state.json"
@@ -51,36 +51,51 @@ def get(offer_id: str, accepted: str, settings: Settings, tell: Tell, patience: 
         patience: with the host.
 
     Raises:
+        EngineError: as ``download`` and ``install``.
+    """
+    folder, wish = download(offer_id, accepted, settings, tell, patience)
+    from .install import install  # only now: it imports the networks
+
+    offer, store = catalogue.find(offer_id), settings.store
+    card = install(folder, catalogue.base(offer, store), wish, store, tell)
+    places.discard(store / places.PARTIAL / offer_id, store)
+    tell(Installed(card))
+
+
+def download(
+    offer_id: str, accepted: str, settings: Settings, tell: Tell, patience: Patience | None = None
+) -> tuple[Path, Wish]:
+    """Fetch all files of an offer and verify them: (where they are, what to install them as).
+
+    Raises:
         LicenceNotAccepted: these are not the terms of the offer.
         InvalidRequest: it is installed, or needs a base that is not.
         DownloadFailed: the host cannot be reached or does not have the files.
         DownloadDamaged: what arrived is not what the host's record says.
         DiskFull: there is not enough space.
-        EngineError: as ``install``.
     """
-    offer, store, patience = catalogue.find(offer_id), places.make(settings.store), patience or Patience()
+    offer, patience = catalogue.find(offer_id), patience or Patience()
     if accepted.strip() not in (catalogue.terms_digest(offer), offer.terms.strip()):
         raise LicenceNotAccepted(f"The terms of {offer.card.name} were not accepted.")
     places.check_free(offer_id, settings)
+    store = places.make(settings.store)
     for base in offer.needs:
         if catalogue.state(base, store) != "installed":
             name = catalogue.find(base).card.name
             raise InvalidRequest(f"{offer.card.name} needs {name}, which is not installed.", f"Fetch {name} first.")
     state = _State(store, offer_id)
-    with alone(state.folder), client(patience) as asker:
+    with client(patience) as asker:
         listings = _listings(asker, offer, state.commits)
-        state.pin(listings, offer)
-        tell(_told(offer, listings, store))
-        items = [(item, state.folder / "files" / item.path) for listing in listings for item in listing.items]
-        places.check_space(store, _needed_space(items))
-        _fetch_all(asker, items, offer_id, patience, tell)
-    folder = state.folder / "files"
-    if offer.host == "zenodo":
-        folder = _unpacked(items, state.folder / "unpacked", store)
-    wish = Wish(offer_id, offer=offer, origin=_origin(offer, listings), record=state.record())
-    card = install(folder, catalogue.base(offer, store), wish, store, tell)
-    places.discard(state.folder, store)
-    tell(Installed(card))
+        with alone(state.folder):
+            state.pin(listings, offer)
+            tell(_told(offer, listings, store))
+            items = [(item, state.folder / "files" / item.path) for listing in listings for item in listing.items]
+            places.check_space(store, _needed_space(items))
+            _fetch_all(asker, items, offer_id, patience, tell)
+            folder = state.folder / "files"
+            if offer.host == "zenodo":
+                folder = _unpacked(items, state.folder / "unpacked", store)
+    return folder, Wish(offer_id, offer=offer, origin=_origin(offer, listings), record=state.record())
 
 
 class _State:

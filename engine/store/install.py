@@ -7,77 +7,31 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import durable
-from ..contract import Fetching, ModelCard, Notice, Offer, dumps
+from ..contract import Fetching, ModelCard, Offer, dumps
 from ..errors import DiskFull, EngineError, InvalidRequest, OutOfMemory, OutputNotWritable, WeightsMissing
 from ..models.catalog import CARD
+from ..models.filenames import FILES
 from ..models.layout import KEPT, SINGLE, Layout, recognise
 from ..models.published import open_model
-from ..models.statedict import FILES
 from ..models.weights import read_json
 from . import abilities, places
 from .convert import convert
 from .hashing import digest_of
 from .measure import measure
+from .wish import DRAWS, SMALL, STEERS, Tell, Wish
 
-#: Files of a pipeline that are kept beside the weights, by folder. Nothing else is copied, and no code.
-SMALL = {
-    "": ("model_index.json",),
-    "scheduler": ("scheduler_config.json",),
-    "tokenizer": (
-        "vocab.json",
-        "merges.txt",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "tokenizer.json",
-        "added_tokens.json",
-    ),
-    "vae": ("config.json",),
-    "text_encoder": ("config.json",),
-    "unet": ("config.json",),
-    "controlnet": ("config.json",),
-}
-#: The training checkpoint whose U-Net the authors of DiffusionSat draw single images with; another one at the
-#: pipeline's root is left. Source: the official single-image notebook.
-DRAWS = "checkpoint-150000"
-#: The one that its ControlNets need, kept for them.
-STEERS = "checkpoint-100000"
 #: What was accepted and where everything came from, beside the card.
 RECORD = "origin.json"
 #: Largest configuration or vocabulary that is copied, bytes.
 SMALL_LIMIT = 64 * 1024 * 1024
 #: Largest window, pixels.
 WINDOW_LIMIT = 4096
-
-Tell = Callable[[Notice], None]
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a person says of a model that is installed.
-
-    Attributes:
-        id: of the model.
-        name: for people, "" for that of its kind.
-        control: what a stock ControlNet is shown.
-        window: side in pixels, 0 for the size that it was trained on.
-        offer: the public model that it is; None for any other.
-        origin: where it came from.
-        record: further facts that are kept beside the card.
-    """
-
-    id: str
-    name: str = ""
-    control: str = ""
-    window: int = 0
-    offer: Offer | None = None
-    origin: str = "imported"
-    record: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from ..errors import DownloadDamaged
-from ..models.statedict import FILES
-from .install import DRAWS, SMALL, STEERS
+from ..models.filenames import FILES
+from .wish import DRAWS, SMALL, STEERS
 
 #: Folders of networks, whose weights are fetched.
 NETWORKS = ("vae", "text_encoder", "unet", "controlnet")
