@@ -79,9 +79,10 @@ def qgis_process(tmp_path_factory):
     }
     environment.pop("DISPLAY", None)
 
-    def run(*arguments, json_output=True):
+    def run(*arguments, json_output=True, **variables):
         command = [PROGRAM, *(["--json"] if json_output else []), *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+        variables = {**environment, **variables}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=280, check=False)
         results = {}
         if json_output and "{" in done.stdout:
             results = json.loads(done.stdout[done.stdout.index("{") :]).get("results", {})
@@ -190,6 +191,51 @@ def test_a_field_becomes_a_forest_from_the_command_line(qgis_process, picture, p
     inside[6:14, 5:15] = True
     assert not changed[~inside].any(), "what lies outside keeps its numbers"
     assert changed[inside].mean() > 0.8
+
+
+@pytest.fixture(scope="module")
+def store(parity, tmp_path_factory):
+    """A folder of models with a tiny DiffusionSat over time in it, imported as a person would."""
+    folder = tmp_path_factory.mktemp("store")
+    command = [ENGINE, "-I", str(ROOT / "engine" / "launch.py"), "models", "import"]
+    checkpoint = str(parity / "diffusionsat" / "controlnet3d")
+    variables = {**os.environ, "AFTERIMAGE_STORE": str(folder), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, checkpoint, "--id", "tiny-forecast", "--window", "64"],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(folder)
+
+
+def test_a_place_on_another_date_from_the_command_line(qgis_process, store, tmp_path):
+    paths = []
+    for name, gsd, side in (("coarse", 10.0, 12), ("fine", 1.0, 40)):
+        paths.append(str(tmp_path / f"{name}.tif"))
+        file = gdal.GetDriverByName("GTiff").Create(paths[-1], side, side, 3)
+        file.SetGeoTransform((500000, gsd, 0, 5000000, 0, -gsd))
+        file.SetProjection(QgsCoordinateReferenceSystem("EPSG:32633").toWkt())
+        data = (np.arange(side * side) % 200 + 1).astype("uint8").tobytes()
+        for band in (1, 2, 3):
+            file.GetRasterBand(band).WriteRaster(0, 0, side, side, data)
+        file = None
+    target = str(tmp_path / "later.tif")
+    asked = [f"--INPUTS={path}" for path in paths]
+    asked += ["--DATES=2016-09-11;2018-11-20", "--DATE=2027-06-01", "--PROMPT=houses", "--STEPS=4"]
+    status, results, said = qgis_process(
+        "run", "afterimage:forecast", *asked, f"--OUTPUT={target}", AFTERIMAGE_STORE=store
+    )
+    assert status == 0 and "Traceback" not in said, said
+    assert results["OUTPUT"] == target and results["OUTPUTS"] == [target]
+    drawn, first = gdal.Open(target), gdal.Open(paths[1])
+    assert drawn.GetGeoTransform() == first.GetGeoTransform() and drawn.ReadAsArray().shape == (3, 40, 40)
+    assert "for 2027-06-01" in json.dumps(drawn.GetMetadata())
+    record = json.dumps(drawn.GetMetadata("AFTERIMAGE"))
+    assert "tiny-forecast" in record and "2018-11-20" in record and "2016-09-11" in record
 
 
 @pytest.mark.parametrize(
