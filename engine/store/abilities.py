@@ -202,7 +202,7 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         window=512,
         steps=50,
         guidance_scale=7.5,
-        uses=TEXT,
+        uses=(*TEXT, "control_strength"),
         citation=f"{_ROMBACH}; Zhang et al. 2023, Adding Conditional Control to Text-to-Image Diffusion Models",
         limitations="It is told no ground resolution, and any is accepted. What colours its map should have is not "
         "told by its files.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from ..models.base import GenerateModel, Given, Scene
 from ..raster import Profile
 from .base import Work
 from .chunks import chunks
+from .controls import Controls
 from .denoising import check_steps
 from .knowledge import told_gsd, trained_gsd, unused_notices
 from .picture import Picture
@@ -43,8 +43,6 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
     scene = _scene(request, gsd)
     controls = None
     if request.controls or card.required:
-        from .controls import Controls
-
         controls = Controls(folder.path, request.controls, drawn, card, ctx.check)
     picture = Picture(
         drawn,
@@ -104,7 +102,7 @@ def _scene(request: Generate, gsd: float) -> Scene:
     )
 
 
-def _batch(controls: Any, windows: Sequence[Window]) -> dict[str, Tensor]:
+def _batch(controls: Controls, windows: Sequence[Window]) -> dict[str, Tensor]:
     """Kind of control -> its pixels (B, 3, h, w) in windows of the grid."""
     read = [controls.read(window) for window in windows]
     return {kind: torch.stack([each[kind] for each in read]) for kind in read[0]}
