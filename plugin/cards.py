@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Tuple
+from typing import Dict, Tuple
 
 from qgis.core import Qgis
 
@@ -20,7 +20,16 @@ TESTS = "AFTERIMAGE_TEST_MODELS"
 
 def installed() -> Tuple[ModelCard, ...]:
     """The models that a person may pick, those that ship first, then those that were fetched, by id."""
-    found = {}
+    return tuple(card for card, _ in _found().values() if card.pickable)
+
+
+def folders() -> Dict[str, Path]:
+    """Id of a model -> the folder that it was found in."""
+    return {id: folder for id, (_, folder) in _found().items()}
+
+
+def _found() -> Dict[str, Tuple[ModelCard, Path]]:
+    found: Dict[str, Tuple[ModelCard, Path]] = {}
     for root in roots():
         for path in sorted(root.glob("*/card.json")):
             try:
@@ -28,20 +37,14 @@ def installed() -> Tuple[ModelCard, ...]:
             except (OSError, WireError) as error:
                 log(tr("The model card {} cannot be read: {}").format(path, error), Qgis.MessageLevel.Warning)
                 continue
-            found.setdefault(card.id, card)
-    return tuple(card for card in found.values() if card.pickable)
+            found.setdefault(card.id, (card, path.parent))
+    return found
 
 
 def roots() -> Tuple[Path, ...]:
     """The folders with a folder for each model, as the engine looks through them; the first of two of an id counts."""
     more = [Path(folder) for folder in os.environ.get(MORE, "").split(os.pathsep) if folder]
     return (MODELS, Path(settings.models_folder()), *more)
-
-
-def home(model: str) -> Path:
-    """The root below which a model was found; that of fetched models where it was found nowhere."""
-    fetched = Path(settings.models_folder())
-    return next((root for root in roots() if (root / model / "card.json").is_file()), fetched)
 
 
 def cards(task: str) -> Tuple[ModelCard, ...]:

@@ -132,9 +132,9 @@ class ModelsDialog(QDialog):
     def _follow(self) -> None:
         """Show other models, or other states of them."""
         found = [(card, self._store.offer(card.id)) for card in self._session.cards]
-        here = {card.id for card, _ in found}
+        here, folders = {card.id for card, _ in found}, cards.folders()
         found += [(offer.card, offer) for offer in self._store.offers if offer.card.id not in here]
-        self._all = tuple(self._row(card, offer, card.id in here) for card, offer in found)
+        self._all = tuple(self._row(card, offer, folders.get(card.id)) for card, offer in found)
         folder = self._store.folder
         self.folder.setText(
             tr("Models lie in {folder}, where {free} are free").format(folder=folder, free=megabytes(_free(folder)))
@@ -142,13 +142,12 @@ class ModelsDialog(QDialog):
         self.folder.setAccessibleName(self.folder.text())
         self._follow_transfer()
 
-    def _row(self, card: ModelCard, offer: Optional[Offer], is_here: bool) -> Row:
-        if is_here:
-            root = cards.home(card.id)
-            state = {cards.MODELS: "shipped", Path(self._store.folder): "installed"}.get(root, "yours")
-            size = size_of(str(root / card.id))
+    def _row(self, card: ModelCard, offer: Optional[Offer], folder: Optional[Path]) -> Row:
+        if folder is not None:
+            state = {cards.MODELS: "shipped", Path(self._store.folder): "installed"}.get(folder.parent, "yours")
+            size = size_of(str(folder))
         else:
-            state, size = offer.state, offer.size
+            state, size = ("available", 0) if offer is None else (offer.state, offer.size)
         held = self._store.held(card.id) if state in ("installed", "partial") else 0
         return Row(card, state, offer, size, held)
 
@@ -233,9 +232,9 @@ class ModelsDialog(QDialog):
 
     def _import(self) -> None:
         offers = tuple(offer for offer in self._store.offers if offer.state != "installed")
-        store = Path(self._store.folder)
-        mine = [card for card in self._session.cards if card.family in BASES and cards.home(card.id) == store]
-        bases = tuple((card.name, str(store / card.id)) for card in mine)
+        folders = cards.folders()
+        mine = [card for card in self._session.cards if card.family in BASES and card.id in folders]
+        bases = tuple((card.name, str(folders[card.id])) for card in mine)
         taken = [card.id for card in self._session.cards] + [offer.card.id for offer in self._store.offers]
         dialog = ImportDialog(offers, bases, tuple(taken), self)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)

@@ -83,6 +83,17 @@ def test_every_model_stands_below_its_tasks_with_its_state(window):
     assert [item.text(column) for column in range(2, 6)] == ["95 MB", "0.5 m to 10 m", "6.1 GB", "Academic use only"]
 
 
+def test_a_model_in_a_folder_of_one_s_own_is_listed_and_not_removed(window, session, tmp_path, monkeypatch):
+    folder = tmp_path / "own" / "another name"
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_text(dumps(painter(id="mine", name="Mine")))
+    monkeypatch.setenv("AFTERIMAGE_MODELS", str(tmp_path / "own"))
+    session._read_cards()
+    choose(window, "Mine")
+    assert ["Generate", "Mine", "In a folder of yours"] in texts(window)
+    assert not window.remove_button.isEnabled() and "AFTERIMAGE_MODELS" in window.reason.text()
+
+
 def test_the_details_name_citation_limits_and_where_it_lives(window):
     choose(window, "Sketcher")
     text = window.about.toPlainText()

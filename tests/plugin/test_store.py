@@ -1,7 +1,7 @@
 import pytest
 from afterimage.engine.contract import ErrorCode
 from afterimage.plugin import settings
-from afterimage.plugin.cards import cards, home, installed
+from afterimage.plugin.cards import cards, folders, installed
 from afterimage.plugin.link.channel import ProcessChannel
 from afterimage.plugin.report import Problem
 from afterimage.plugin.session import Session
@@ -138,7 +138,7 @@ def test_the_session_offers_a_model_as_soon_as_it_is_here(session, qtbot, shop):
     with qtbot.waitSignal(session.cards_changed, timeout=20000):
         session.store.get(session.store.offer("prophet"))
     assert [card.id for card in session.cards] == [*before, "prophet"]
-    assert [card.id for card in cards("Forecast")] == ["prophet"] and home("prophet") == shop
+    assert [card.id for card in cards("Forecast")] == ["prophet"] and folders()["prophet"] == shop / "prophet"
     with qtbot.waitSignal(session.cards_changed, timeout=20000):
         session.remove_model("prophet")
     assert [card.id for card in session.cards] == before and cards("Forecast") == ()
