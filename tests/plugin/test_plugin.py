@@ -47,6 +47,8 @@ def test_qgis_process_gets_the_algorithms_without_a_window(plugin):
     plugin.initProcessing()
     assert {algorithm.id() for algorithm in provider().algorithms()} == {
         "afterimage:edit",
+        "afterimage:forecast",
+        "afterimage:forecast",
         "afterimage:generate",
         "afterimage:superresolve",
     }
