@@ -171,6 +171,8 @@ def input_paths(request: Request) -> Tuple[str, ...]:
 def edit_title(request: Edit) -> str:
     """What the job list calls it: what is there afterwards, and where."""
     what, layer = request.prompt[:60] or tr("changed"), request.source.name
+    if request.mask is None and request.margin:
+        return tr("{what} around {layer}").format(what=what, layer=layer)
     if request.mask is None:
         return tr("{what}, {layer}").format(what=what, layer=layer)
     where = request.mask.name or tr("a drawn polygon")

@@ -79,6 +79,8 @@ def _abstract(output: Output, provenance: Provenance) -> str:
             "AI-generated: a sample of a generative model on its way from noise, picture {}. Its date orders the "
             "pictures, a day each, and says nothing else."
         ).format(output.frame)
+    elif edit is not None and edit.mask is None and edit.margin:
+        what = tr("AI-generated beyond the edge of its source: there, a sample of a generative model, no measurement.")
     elif edit is not None and edit.mask is not None:
         what = tr("AI-generated inside polygons: there, a sample of a generative model, not a measurement.")
     else:
@@ -92,6 +94,8 @@ def _abstract(output: Output, provenance: Provenance) -> str:
         lines.append(tr("Date that it is meant to show: {}").format(provenance.date))
     if edit is not None:
         lines.append(tr("Strength: {:g} %").format(100 * edit.strength))
+        if edit.margin:
+            lines.append(tr("Drawn beyond the source: {} pixels on each side").format(edit.margin))
         if edit.mask is not None:
             where = edit.mask.name or tr("a drawn polygon")
             lines.append(tr("Changed inside: {}. Elsewhere the values are those of the source.").format(where))

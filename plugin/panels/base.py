@@ -65,10 +65,13 @@ class Panel(QWidget):
 
     def _stack(self) -> None:
         """Put the form above what most runs leave as it is."""
-        inner = QVBoxLayout(self.advanced)
+        content = QWidget()  # in one piece: opening the box would show each child of its own, hidden rows too
+        inner = QVBoxLayout(content)
+        inner.setContentsMargins(0, 0, 0, 0)
         if self.more.rowCount():
             inner.addLayout(self.more)
         inner.addWidget(self.sampling)
+        QVBoxLayout(self.advanced).addWidget(content)
         column = QVBoxLayout(self)
         column.addLayout(self.fields)
         column.addWidget(self.advanced)

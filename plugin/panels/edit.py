@@ -8,6 +8,7 @@ from qgis.PyQt.QtWidgets import QWidget
 from ...engine.contract import (
     DEFAULT_GFLOPS,
     Edit,
+    ErrorCode,
     Estimate,
     Failure,
     Mask,
@@ -21,12 +22,16 @@ from ..maps.mask import mask_window, prepare_mask
 from ..maps.sources import colours, prepare, require_colours
 from ..report import Problem, tr
 from ..widgets.about import gsd_range
+from ..widgets.cloudcover import CloudCoverInput
 from ..widgets.colours import ColoursInput
 from ..widgets.dates import DateInput
+from ..widgets.imageguidance import ImageGuidanceInput
+from ..widgets.margin import MarginInput
 from ..widgets.mask import MaskInput
 from ..widgets.numbers import metres
 from ..widgets.prompt import PromptInput
 from ..widgets.strength import StrengthInput
+from ..widgets.toldgsd import ToldGsdInput
 from .base import no_model, out_of_reach, too_large
 from .source import SourcePanel
 
@@ -46,13 +51,21 @@ class EditPanel(SourcePanel):
         """
         super().__init__(parent)
         self.mask = MaskInput(canvas)
+        self.margin = MarginInput()
         self.prompt = PromptInput()
         self.strength = StrengthInput()
+        self.image_guidance = ImageGuidanceInput()
         self.date = DateInput()
         self.negative = PromptInput(lines=2, use="negative_prompt")
         self.colours = ColoursInput()
+        self.cloud_cover = CloudCoverInput()
+        self.told_gsd = ToldGsdInput()
         self._lay_out()
         self._follow(self.mask, self.prompt, self.strength, self.date, self.negative, self.colours)
+        for widget in (self.cloud_cover, self.told_gsd):
+            widget.changed.connect(self._announce)
+        for number in (self.margin, self.image_guidance):
+            number.valueChanged.connect(self._announce)
         self._follow_layer()
 
     def _lay_out(self) -> None:
@@ -60,9 +73,13 @@ class EditPanel(SourcePanel):
         self.fields.add(tr("&Layer"), self.layer, tip=tip)
         tip = tr("What lies outside keeps its exact values")
         self.fields.add(tr("&Where"), self.mask, self.mask.kind, tip)
+        tip = tr("Pixels to draw beyond the raster, on each side; the raster itself stays, but for the polygons")
+        self.fields.add(tr("Ma&rgin"), self.margin, tip=tip)
         self.fields.add(tr("&Prompt"), self.prompt, self.prompt.edit, tr("What is there afterwards"))
         tip = tr("How far to leave what is there")
         self.fields.add(tr("Stre&ngth"), self.strength, self.strength.number, tip)
+        tip = tr("How much of the picture before is kept")
+        self.fields.add(tr("Ima&ge strength"), self.image_guidance, tip=tip)
         self.fields.add(tr("&Date"), self.date, self.date.edit, tr("When the result should have been taken"))
         self._add_samples()
         self._add_seed_and_output()
@@ -70,6 +87,10 @@ class EditPanel(SourcePanel):
         tip = tr("The bands of the layer that are red, green and blue, which are the bands of the result")
         self.more.add(tr("&Bands"), self.colours, self.colours.lists[0], tip)
         self.colours.lists[0].setAccessibleName(tr("Red band"))
+        tip = tr("How much of the result should be under clouds")
+        self.more.add(tr("Clo&uds"), self.cloud_cover, self.cloud_cover.number, tip)
+        tip = tr("Metres on the ground of one pixel, as the model is told; the pixels themselves stay as they are")
+        self.more.add(tr("Resolution t&old"), self.told_gsd, self.told_gsd.kind, tip)
         self._stack()
 
     @classmethod
@@ -98,7 +119,12 @@ class EditPanel(SourcePanel):
         except Problem as problem:
             return [problem.failure]
         hint = tr("Choose a layer with {finest} to {coarsest}, or warp it to that (Raster > Projections > Warp).")
-        found = [*out_of_reach(card, self._info.gsd, hint), *too_large(self._info.grid), *self.colours.problems()]
+        drawn = self._info.grid.pad(self._margin())
+        found = [*out_of_reach(card, self._info.gsd, hint), *too_large(drawn), *self.colours.problems()]
+        if self._margin() and self._strength() < 1:
+            message = tr("Beyond the raster there is nothing to start from, as a strength below 100 % does.")
+            hint = tr("Set the strength to 100 %, or the margin to none.")
+            found.append(Failure(ErrorCode.INVALID_REQUEST, message, hint))
         try:
             self._window()
         except Problem as problem:
@@ -143,6 +169,10 @@ class EditPanel(SourcePanel):
             "prompt": self.prompt.edit.toPlainText(),
             "negative_prompt": self.negative.edit.toPlainText(),
             "strength": self.strength.value(),
+            "image_guidance": self.image_guidance.value(),
+            "margin": self.margin.value(),
+            "cloud_cover": self.cloud_cover.value(),
+            "told_gsd": self.told_gsd.value(),
             "date": self.date.value() or "",
         }
 
@@ -153,9 +183,15 @@ class EditPanel(SourcePanel):
         self.prompt.set_text(str(values.get("prompt", "")))
         self.negative.set_text(str(values.get("negative_prompt", "")))
         self.strength.hold(values.get("strength"))
+        self.margin.hold(values.get("margin"))
+        self.cloud_cover.set_value(values.get("cloud_cover"))
+        self.told_gsd.set_value(values.get("told_gsd"))
+        if self.model.card is not None and self.model.card.id == values.get("model"):
+            self.image_guidance.hold(values.get("image_guidance"))
         self.date.set_value(str(values.get("date", "")))
 
     def _request(self, source: Source, mask: Optional[Mask], gsd: float, seed: int, prompt: str, negative: str) -> Edit:
+        uses = self.model.card.uses
         return Edit(
             model=self.model.card.id,
             source=source,
@@ -163,10 +199,22 @@ class EditPanel(SourcePanel):
             prompt=prompt,
             sampling=self.sampling.value(seed, self.samples.value()),
             mask=mask,
-            strength=self.strength.value(),
+            strength=self._strength(),
             negative_prompt=negative,
             date=self.date.value(),
+            image_guidance_scale=self.image_guidance.value() if "image_guidance" in uses else Edit.image_guidance_scale,
+            margin=self._margin(),
+            cloud_cover=self.cloud_cover.value() if "cloud_cover" in uses else None,
+            told_gsd=self.told_gsd.value() if "gsd" in uses else None,
         )
+
+    def _strength(self) -> float:
+        """How far to leave the source: 1 for models that cannot start from it."""
+        return self.strength.value() if "strength" in self.model.card.uses else 1.0
+
+    def _margin(self) -> int:
+        """Pixels beyond the raster: 0 for models that cannot draw there."""
+        return self.margin.value() if "margin" in self.model.card.uses else 0
 
     def _window(self) -> Optional[Window]:
         """The pixels around what is changed, None for all.
@@ -185,6 +233,15 @@ class EditPanel(SourcePanel):
         self.more.set_used(self.negative, self.negative.is_used, unused)
         dated = tr("Not used by this model; it only dates the layer.")
         self.fields.set_used(self.date, "date" in card.uses, dated, enabled=True)
+        self.image_guidance.set_card(card)
+        for field, use in (
+            (self.strength, "strength"),
+            (self.image_guidance, "image_guidance"),
+            (self.margin, "margin"),
+        ):
+            self.fields.set_shown(field, use in card.uses)
+        self.more.set_shown(self.cloud_cover, "cloud_cover" in card.uses)
+        self.more.set_shown(self.told_gsd, "gsd" in card.uses)
 
     def _show_source(self) -> None:
         if self._info is None:
@@ -200,6 +257,11 @@ class EditPanel(SourcePanel):
         if self.prompt.is_used:
             self.fields.note(self.prompt, self.prompt.remark())
         self.fields.note(self.strength, self.strength.remark())
+        self.fields.note(self.image_guidance, self.image_guidance.remark())
+        self.mask.follow_margin(bool(self._margin()))
+        self.fields.note(self.margin, "" if self._info is None else self.margin.remark(self._info.grid, self._info.gsd))
+        if self._info is not None:
+            self.told_gsd.suggest(self._info.gsd)
         self.fields.note(self.layer, "" if self._info is None else self._about_layer(card))
         self.fields.note(self.mask, self._about_mask())
 
@@ -218,6 +280,8 @@ class EditPanel(SourcePanel):
             window = self._window()
         except Problem:
             return ""
+        if window is None and self._margin():
+            return tr("The raster itself stays as it is.")
         height, width = self._info.grid.shape if window is None else (window.height, window.width)
         size = tr("{width} \u00d7 {height}").format(
             width=metres(width * self._info.gsd), height=metres(height * self._info.gsd)

@@ -14,7 +14,7 @@ from qgis.core import (
     QgsProcessingParameterString,
 )
 
-from ...engine.contract import Edit, ErrorCode
+from ...engine.contract import MARGIN_LIMIT, Edit, ErrorCode, ModelCard
 from ..jobs import Draft, edit_title
 from ..maps.grid import require_size
 from ..maps.mask import MaskExport, prepare_mask, source_polygons
@@ -49,7 +49,10 @@ class EditAlgorithm(AfterimageAlgorithm):
             "raster is changed.\n\n"
             "What is drawn is AI-generated: a plausible picture, not a measurement and no forecast.\n\n"
             "Strength 1 draws anew from the prompt; less starts from what is there, and the less, the more of its "
-            "layout stays.\n\n"
+            "layout stays. A model that is shown the raster as it is (RSEdit) has no such strength: of it, image "
+            "guidance tells how much is kept, and guidance how much the prompt counts.\n\n"
+            "With a margin the picture goes on beyond the raster, as far as the model can do that. Without polygons "
+            "nothing else is drawn then.\n\n"
             "The result lies on the input's own grid, with three of its bands (red, green, blue), its pixel type and "
             "its 'no data'. Polygons may be in any coordinate reference system."
         )
@@ -91,7 +94,32 @@ class EditAlgorithm(AfterimageAlgorithm):
         negative = QgsProcessingParameterString(
             "NEGATIVE_PROMPT", tr("Negative prompt: what to stay away from"), "", multiLine=True, optional=True
         )
-        for parameter in (bands, negative):
+        integer = QgsProcessingParameterNumber.Type.Integer
+        image = QgsProcessingParameterNumber(
+            "IMAGE_GUIDANCE",
+            tr("Image guidance: how much is kept of the raster that the model is shown (empty: the model's own)"),
+            double,
+            None,
+            True,
+            1,
+            20,
+        )
+        margin = QgsProcessingParameterNumber(
+            "MARGIN", tr("Pixels to draw beyond the raster on each side"), integer, 0, True, 0, MARGIN_LIMIT
+        )
+        clouds = QgsProcessingParameterNumber(
+            "CLOUD_COVER", tr("Cloud cover of the result in percent (empty: unknown)"), double, None, True, 0, 100
+        )
+        told = QgsProcessingParameterNumber(
+            "TOLD_GSD",
+            tr("Resolution that the model is told, in metres (empty: that of the pixels; 0: unknown)"),
+            double,
+            None,
+            True,
+            0,
+            100000,
+        )
+        for parameter in (image, margin, bands, negative, clouds, told):
             parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
             self.addParameter(parameter)
         self.add_outputs(tr("Edited raster"))
@@ -102,7 +130,6 @@ class EditAlgorithm(AfterimageAlgorithm):
         export = self._export(parameters, context)
         hint = tr("Choose a raster with {finest} m to {coarsest} m, or warp it to that: Raster, Projections, Warp.")
         require_reach(card, export.gsd, hint)
-        require_size(export.grid.shape)
         mask = self._mask(parameters, context, export)
         text = self.read_prompt(parameters, context, card)
         strength = values.number(self, parameters, "STRENGTH", context)
@@ -110,6 +137,10 @@ class EditAlgorithm(AfterimageAlgorithm):
             raise values.invalid(
                 tr("STRENGTH must be above 0 and at most 1."), tr("Write for example 0.6, or 1 to draw anew.")
             )
+        image = values.number(self, parameters, "IMAGE_GUIDANCE", context)
+        if image is None:
+            is_shown = "image_guidance" in card.uses
+            image = card.image_guidance_scale if is_shown else Edit.image_guidance_scale
         request = Edit(
             model=card.id,
             source=export.source,
@@ -120,7 +151,13 @@ class EditAlgorithm(AfterimageAlgorithm):
             strength=1.0 if strength is None else float(strength),
             negative_prompt=values.prompt(self, parameters, "NEGATIVE_PROMPT", context),
             date=values.date(self, parameters, "DATE", context),
+            image_guidance_scale=float(image),
+            margin=values.whole(self, parameters, "MARGIN", context) or 0,
+            cloud_cover=values.number(self, parameters, "CLOUD_COVER", context),
+            told_gsd=values.number(self, parameters, "TOLD_GSD", context),
         )
+        _require_abilities(request, card)
+        require_size(export.grid.pad(request.margin).shape)
         return Draft(request, edit_title(request), exports=(export,) if mask is None else (export, mask))
 
     def _export(self, parameters: Dict[str, Any], context: QgsProcessingContext) -> Export:
@@ -155,3 +192,26 @@ class EditAlgorithm(AfterimageAlgorithm):
                 tr("Check the path, and that the file is complete."),
             )
         return prepare_mask(source_polygons(source, context.transformContext(), export.grid), export.grid)
+
+
+def _require_abilities(request: Edit, card: ModelCard) -> None:
+    """Refuse what the model cannot do.
+
+    Raises:
+        Problem: INVALID_REQUEST.
+    """
+    if request.strength < 1 and "strength" not in card.uses:
+        raise values.invalid(
+            tr("The model '{}' cannot start from what is there.").format(card.id),
+            tr("Set STRENGTH to 1, or choose another model."),
+        )
+    if request.margin and "margin" not in card.uses:
+        raise values.invalid(
+            tr("The model '{}' cannot draw beyond a raster.").format(card.id),
+            tr("Set MARGIN to 0, or choose another model."),
+        )
+    if request.margin and request.strength < 1:
+        raise values.invalid(
+            tr("Beyond the raster there is nothing to start from, as a strength below 1 does."),
+            tr("Set STRENGTH to 1, or MARGIN to 0."),
+        )

@@ -101,6 +101,15 @@ class Fields(QFormLayout):
         self._labels[field].setEnabled(can_edit)
         self.note(field, "" if used else note)
 
+    def rename(self, field: QWidget, label: str, tip: str, buddy: Optional[QWidget] = None) -> None:
+        """Give an input another label and explanation, as ``add`` does."""
+        focus = field if buddy is None else buddy
+        self._labels[field].setText(label)
+        self._labels[field].setToolTip(tip)
+        focus.setAccessibleName(label.replace("&", ""))
+        focus.setAccessibleDescription(tip)
+        field.setToolTip(tip)
+
     def set_shown(self, field: QWidget, is_shown: bool) -> None:
         """Show an input with its label and remark, or take all of it away."""
         self._labels[field].setVisible(is_shown)

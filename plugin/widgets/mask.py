@@ -129,6 +129,11 @@ class MaskInput(QWidget):
         if index >= 0:
             self.kind.setCurrentIndex(index)
 
+    def follow_margin(self, has_margin: bool) -> None:
+        """Say what is changed without polygons: all of the raster, or with a margin beyond it only that."""
+        text = tr("Nothing but the margin") if has_margin else tr("The whole raster")
+        self.kind.setItemText(self.kind.findData(WHOLE), text)
+
     def set_polygon(self, geometry: QgsGeometry, crs: QgsCoordinateReferenceSystem) -> None:
         """Take a polygon as if it had been drawn. It is kept in its own CRS."""
         self._geometry, self._crs = QgsGeometry(geometry), crs

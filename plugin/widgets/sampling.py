@@ -1,6 +1,6 @@
 """How the noise is turned into a picture: steps, scheduler, guidance."""
 
-from typing import Optional
+from typing import Optional, Tuple
 
 from qgis.gui import QgsDoubleSpinBox, QgsSpinBox
 from qgis.PyQt.QtCore import pyqtSignal
@@ -65,11 +65,8 @@ class SamplingInput(QWidget):
             tr("Sche&duler"), self.scheduler, tip=tr("How the noise goes down. The first is the model's own choice.")
         )
         if guided:
-            self.fields.add(
-                tr("&Guidance"),
-                self.guidance,
-                tip=tr("How strongly the picture follows the prompt. 1 leaves it free; high values exaggerate."),
-            )
+            label, tip = _guidance_label(is_shown_a_picture=False)
+            self.fields.add(label, self.guidance, tip=tip)
         else:
             self.guidance.hide()
         self._guided = guided
@@ -94,6 +91,7 @@ class SamplingInput(QWidget):
         self.guidance.setClearValue(card.guidance_scale)
         self.guidance.setValue(card.guidance_scale)
         if self._guided:
+            self.fields.rename(self.guidance, *_guidance_label("image_guidance" in card.uses))
             has_guidance = card.guidance_scale != 1 or "negative_prompt" in card.uses  # which is drawn away from
             self.fields.set_used(self.guidance, has_guidance, tr("Not used by this model."))
         self._announce()
@@ -111,3 +109,9 @@ class SamplingInput(QWidget):
 
     def _announce(self, *_: object) -> None:
         self.changed.emit()
+
+
+def _guidance_label(is_shown_a_picture: bool) -> Tuple[str, str]:
+    """(label, explanation) of the guidance by the text; beside that by a picture it needs another name."""
+    tip = tr("How strongly the picture follows the prompt. 1 leaves it free; high values exaggerate.")
+    return (tr("Te&xt strength") if is_shown_a_picture else tr("&Guidance")), tip

@@ -54,9 +54,9 @@ class ToldGsdInput(QWidget):
         """Show what a request holds; what is neither 0 nor a size of pixels is automatic."""
         is_number = isinstance(gsd, (int, float)) and not isinstance(gsd, bool) and math.isfinite(gsd) and gsd >= 0
         kind = AUTOMATIC if not is_number else CHOSEN if gsd else UNKNOWN
-        if kind == CHOSEN:
-            self.number.setValue(gsd)
         self.kind.setCurrentIndex(self.kind.findData(kind))
+        if kind == CHOSEN:  # not before: as long as nothing is chosen, a suggestion takes its place
+            self.number.setValue(gsd)
         self.number.setVisible(kind == CHOSEN)
 
     def suggest(self, gsd: float) -> None:

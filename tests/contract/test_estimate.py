@@ -8,13 +8,16 @@ import pytest
 from afterimage.engine.contract import (
     CHUNK,
     FRAMES_MEMORY,
+    Edit,
     Generate,
     GeoBox,
     ModelCard,
     Sampling,
     Source,
     SuperResolve,
+    Window,
     estimate,
+    is_one_window,
     loads,
 )
 
@@ -93,6 +96,31 @@ def test_latents_are_counted_as_no_less_than_they_are(path):
     window = 50 * code["latent_channels"] * (card.window // code["scale"]) ** 2 * 4
     least = min(FRAMES_MEMORY, found.windows * window) / 1e6
     assert card.memory_mb + least <= found.memory_mb
+
+
+def edit(margin: int = 0) -> Edit:
+    return Edit("m", Source("s.tif"), 10.0, "river", Sampling(1, 10, "DDIM"), margin=margin)
+
+
+def test_a_margin_is_part_of_the_result_and_what_lies_within_the_raster_costs_nothing():
+    source = grid(1024, 1024)
+    whole, part = estimate(edit(), CARD, source), estimate(edit(), CARD, source, area=Window(5, 9, 100, 90))
+    around, both = (estimate(edit(20), CARD, source, area=area) for area in (None, Window(5, 9, 100, 90)))
+    assert whole.shape == part.shape == (1024, 1024) and around.shape == both.shape == (1064, 1064)
+    assert around.windows == 37**2 - 30**2  # (1064 + 64 + 32) / 32 on each axis, less (1024 - 64) / 32
+    assert part.windows < around.windows < whole.windows and both.windows == part.windows + around.windows
+    assert around.gflop == pytest.approx(10 * around.windows) and around.disk_mb > whole.disk_mb
+
+
+def test_an_edit_is_one_window_where_all_of_it_or_what_changes_fits_with_room_to_spare():
+    card = dataclasses.replace(CARD, whole=True)
+    assert estimate(edit(), card, grid(64, 60)).windows == 1
+    assert estimate(edit(2), card, grid(60, 60)).windows == 1 < estimate(edit(3), card, grid(60, 60)).windows
+    large = grid(500, 500)
+    for side, is_one in ((48, True), (49, False), (64, False)):
+        found = estimate(edit(), card, large, area=Window(100, 100, side, 20))
+        assert (found.windows == 1) is is_one is is_one_window((500, 500), (side, 20), card)
+        assert estimate(edit(), CARD, large, area=Window(100, 100, side, 20)).windows > 1
 
 
 def test_bands_are_refined_in_groups_of_three():

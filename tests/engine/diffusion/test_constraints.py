@@ -1,5 +1,6 @@
 """Agreement with the low-resolution image: exact, smooth, local. Known pixels: held, joined."""
 
+import diffusers
 import pytest
 import torch
 from afterimage.engine.diffusion.constraints import (
@@ -147,6 +148,19 @@ def test_known_parts_come_out_as_they_are_and_the_rest_joins_them(name):
     found = round(steps_across(made, known), 2), round(steps_across(pasted, known), 2)
     print("\nsteps across the border over those inside: held, pasted", name, found)
     assert found[0] < 3 and found[1] > 2.5 * found[0]
+
+
+def test_between_two_timesteps_the_held_part_is_what_the_solver_makes_of_it():
+    """Euler's method over evenly spaced timesteps asks the network at 749.25 and the like."""
+    levels = diffusers.EulerDiscreteScheduler(timestep_spacing="linspace")
+    levels.set_timesteps(5)
+    truth, x = torch.randn(2, 1, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    held = with_known(lambda x, t: 0 * x, levels, lambda clean: truth)
+    assert levels.timesteps[1] % 1
+    for t in levels.timesteps:
+        stepped = levels.step(held(levels.scale_model_input(x, t), t), t, x)
+        assert (stepped.pred_original_sample - truth).abs().max() < 1e-4
+        x = stepped.prev_sample
 
 
 @pytest.mark.parametrize("kind", ["v_prediction", "epsilon", "sample"])

@@ -44,6 +44,18 @@ def test_several_parts_and_features_are_one_and_heights_count_for_nothing(tmp_pa
     assert found.sum() == 3 * 25 - 2 * 2 and found[7, 7] and found[52, 52]
 
 
+def test_the_bounds_are_the_pixels_around_all_polygons_on_the_grid(tmp_path):
+    def bounds(*outlines):
+        write(tmp_path, *({"type": "Polygon", "coordinates": [ring(*outline)]} for outline in outlines))
+        return Polygons(tmp_path, Mask("mask.geojson"), GRID).bounds(GRID.window)
+
+    small = [(10.2, 20.7), (30.6, 20.7), (30.6, 40.4), (10.2, 20.7)]
+    assert bounds(small) == Window(20, 10, 21, 21)
+    assert bounds(small, [(-50, -50), (-40, -50), (-40, -40), (-50, -50)]) == Window(20, 10, 21, 21)
+    assert bounds(small, [(140, 5), (400, 5), (400, 500), (140, 5)]) == Window(5, 10, 115, 140)
+    assert bounds([(-50, -50), (-40, -50), (-40, -40), (-50, -50)]) == bounds() == GRID.window
+
+
 def test_windows_of_any_place_agree_with_the_whole(tmp_path):
     rng = np.random.default_rng(0)
     stars = []

@@ -1,5 +1,6 @@
 """Edit: new ground inside polygons, every number outside as it was, whatever the order and the size."""
 
+import dataclasses
 import json
 import random
 
@@ -188,6 +189,32 @@ def test_what_lies_around_changes_what_is_drawn(bench, edit_model):
     edge, deep = (slice(None), slice(100, 104), slice(87, 89)), (slice(None), slice(100, 130), slice(130, 160))
     assert (drawn[1][edge].astype(float) - drawn[0][edge]).mean() > 40, "the rim joins what is around"
     assert np.abs(drawn[1][deep].astype(float) - drawn[0][deep]).mean() < 40, "the middle is drawn"
+
+
+def test_a_margin_is_drawn_beyond_the_raster_and_leaves_the_rest_as_it_is(bench, edit_model):
+    edit_model.card = dataclasses.replace(edit_model.card, uses=(*edit_model.card.uses, "margin"))
+    pixels = scene(50, 70, "uint16")
+    write(bench.path, pixels)
+    ring = [(20.25, 10.25), (44.5, 12.5), (40.25, 35.5)]
+    polygons(bench.path, [ring])
+    without, _ = bench.make(edit, request(steps=2), edit_model)
+    work = bench.plan(edit, request(margin=9, steps=2), edit_model)
+    made, valid = bench.draw(work)
+    assert work.drawn.shape == (68, 88) and valid.all()
+    assert np.array_equal(made[:, 9:-9, 9:-9], without)
+    alone, _ = bench.make(edit, request(margin=9, mask=False, steps=2), edit_model)
+    assert np.array_equal(alone[:, 9:-9, 9:-9], pixels)
+    beyond = np.ones((68, 88), bool)
+    beyond[9:-9, 9:-9] = False
+    assert alone[:, beyond].std() > 0
+
+
+def test_a_margin_that_is_too_wide_is_refused(bench, edit_model, monkeypatch):
+    edit_model.card = dataclasses.replace(edit_model.card, uses=("prompt", "margin"))
+    write(bench.path, scene(20, 30))
+    monkeypatch.setattr(edit, "PIXELS_LIMIT", 10_000)
+    with pytest.raises(ExtentTooLarge, match="margin have 21,000 pixels"):
+        bench.plan(edit, request(mask=False, margin=60), edit_model)
 
 
 def test_samples_differ_inside_only(bench, edit_model):

@@ -26,13 +26,20 @@ FIELD = "Polygon((300100 5299900, 300200 5299900, 300200 5299800, 300100 5299800
 
 
 #: Inputs as they stand in the form, from the top.
-ORDER = "model layer mask draw_mask clear_mask prompt strength_slider strength date samples seed".split() + (
-    "negative_prompt red green blue steps scheduler guidance".split()
+ORDER = "model layer mask draw_mask clear_mask margin prompt strength_slider strength date samples seed".split() + (
+    "negative_prompt red green blue cloud_cover told_gsd_kind steps scheduler guidance".split()
 )
 
 
 def editor(**more):
-    return painter(**{"id": "editor", "name": "Editor", "tasks": ("Generate", "Edit"), **more})
+    uses = ("prompt", "gsd", "cloud_cover", "strength", "margin")
+    return painter(**{"id": "editor", "name": "Editor", "tasks": ("Generate", "Edit"), "uses": uses, **more})
+
+
+def instructed(**more):
+    """A model that is shown the raster, and told what happens."""
+    facts = {"id": "instructed", "uses": ("prompt", "image_guidance"), "vocabulary": (), "image_guidance_scale": 1.8}
+    return editor(**{**facts, **more})
 
 
 @pytest.fixture
@@ -375,6 +382,85 @@ def test_strength_is_a_slider_and_a_number(make, picture, qtbot):
     assert strength.value() == 0.01
 
 
+def shown(panel):
+    panel.advanced.setCollapsed(False)
+    inputs = ("strength", "image_guidance", "margin", "cloud_cover", "told_gsd")
+    return [name for name in inputs if getattr(panel, name).isVisible()]
+
+
+def test_each_model_has_the_inputs_that_it_uses(picture, make):
+    assert shown(make()) == ["strength", "margin", "cloud_cover", "told_gsd"]
+    assert shown(make(card=instructed())) == ["image_guidance"]
+    assert shown(make(card=editor(uses=("prompt", "mask", "margin")))) == ["margin"]
+
+
+def test_what_a_model_does_not_use_is_not_asked_of_it(picture, make):
+    panel = make()
+    panel.mask.choose("whole")
+    panel.prompt.add("forest")
+    panel.strength.number.setValue(40)
+    panel.cloud_cover.set_value(30)
+    panel.told_gsd.set_value(5.0)
+    request = panel.draft().request
+    assert (request.strength, request.cloud_cover, request.told_gsd) == (0.4, 30.0, 5.0)
+    panel.strength.number.setValue(100)
+    panel.margin.setValue(64)
+    assert panel.draft().request.margin == 64
+    panel.set_cards((instructed(),))
+    request = panel.draft().request
+    assert (request.strength, request.margin, request.cloud_cover, request.told_gsd) == (1.0, 0, None, None)
+    panel.set_cards((editor(id="other", uses=("prompt",)),))
+    panel.image_guidance.setValue(7.0)
+    assert panel.draft().request.image_guidance_scale == 1.5
+
+
+def test_image_strength_and_text_strength_pull_at_a_model_that_is_shown_the_raster(picture, make):
+    panel = make(card=instructed())
+    label = panel.sampling.fields.labelForField(panel.sampling.guidance.parentWidget())
+    assert label.text() == "Te&xt strength" and panel.sampling.guidance.accessibleName() == "Text strength"
+    assert panel.image_guidance.value() == 1.8
+    assert panel.image_guidance.accessibleName() == "Image strength"
+    assert "kept" in panel.fields.note_text(panel.image_guidance)
+    panel.image_guidance.setValue(3.0)
+    panel.prompt.set_text("the river floods the fields")
+    panel.mask.choose("whole")
+    assert panel.draft().request.image_guidance_scale == 3.0
+    panel.set_cards((instructed(id="second", image_guidance_scale=2.2),))
+    assert panel.image_guidance.value() == 2.2
+    panel.set_cards((editor(),))
+    assert label.text() == "&Guidance"
+
+
+def test_a_margin_is_drawn_around_the_raster_in_metres_and_pixels(picture, make):
+    panel = make()
+    panel.mask.choose("whole")
+    panel.prompt.add("forest")
+    whole = panel.estimate()
+    assert panel.mask.kind.currentText() == "The whole raster" and panel.fields.note_text(panel.margin) == ""
+    panel.margin.setValue(30)
+    assert panel.mask.kind.currentText() == "Nothing but the margin"
+    assert panel.fields.note_text(panel.mask) == "The raster itself stays as it is."
+    assert panel.fields.note_text(panel.margin) == "300 m on each side: 100 \u00d7 100 px in all."
+    assert panel.estimate().shape == (100, 100) != whole.shape
+    draft = panel.draft()
+    assert (draft.request.margin, draft.request.mask) == (30, None) and draft.title == "forest around picture"
+    panel.strength.number.setValue(60)
+    assert codes(panel) == [ErrorCode.INVALID_REQUEST] and panel.estimate() is None
+    panel.margin.setValue(0)
+    assert codes(panel) == [] and panel.mask.kind.currentText() == "The whole raster"
+
+
+def test_a_margin_and_polygons_go_together(picture, parcels, make):
+    panel = make()
+    panel.mask.choose("layer")
+    panel.prompt.add("forest")
+    panel.margin.setValue(20)
+    request = panel.draft().request
+    assert request.margin == 20 and request.mask.name == "Parcels"
+    assert panel.fields.note_text(panel.mask) == "Within 100 m \u00d7 100 m."
+    assert panel.estimate().shape == (80, 80)
+
+
 def test_a_model_that_reads_no_text_asks_for_none(picture, make):
     panel = make(card=editor(uses=("gsd",)))
     panel.mask.choose("whole")
@@ -397,11 +483,21 @@ def test_the_form_comes_back_as_it_was_left(picture, make):
     panel.strength.number.setValue(35)
     panel.samples.setValue(3)
     panel.date.set_value("2030-01-01")
+    panel.margin.setValue(48)
+    panel.cloud_cover.set_value(20)
+    panel.told_gsd.set_value(0.0)
     panel.remember()
     other = make()
     other.recall()
     assert other.held() == {**panel.held(), "seed": other.seed.value()}
-    assert other.strength.value() == 0.35
+    assert (other.strength.value(), other.margin.value(), other.told_gsd.value()) == (0.35, 48, 0.0)
+    first = make(card=instructed())
+    first.image_guidance.setValue(4.0)
+    first.remember()
+    for card, expected in ((instructed(), 4.0), (instructed(id="another"), 1.8)):
+        other = make(card=card)
+        other.recall()
+        assert other.image_guidance.value() == expected
 
 
 def test_an_alpha_band_is_no_colour(qgis_new_project, make, tmp_path):

@@ -36,6 +36,12 @@ def test_another_begins_with_the_pixels_own_and_keeps_what_was_chosen(input_):
     assert input_.value() == 10.0
 
 
+def test_a_form_that_suggests_at_each_change_does_not_undo_what_was_kept(input_):
+    input_.changed.connect(lambda: input_.suggest(10.0))
+    input_.set_value(2.5)
+    assert input_.value() == 2.5
+
+
 @pytest.mark.parametrize("held, kind", [(None, AUTOMATIC), (0.0, UNKNOWN), (2.5, CHOSEN), ("x", AUTOMATIC)])
 def test_what_was_kept_comes_back(input_, held, kind):
     choose(input_, UNKNOWN if kind == AUTOMATIC else AUTOMATIC)
