@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -427,3 +428,31 @@ def test_tab_goes_through_the_layers_as_they_stand(pair, make):
 
 def test_the_catalogue_that_ships_names_weights_for_it():
     assert "Forecast" in {task for offer in catalogue.offers("Forecast") for task in offer.card.tasks}
+
+
+def test_every_input_of_a_layer_says_whose_it_is_and_takes_the_focus(pair, make):
+    panel = make(*pair)
+    said = [part.accessibleName() for row in panel.series.rows for part in row.inputs()]
+    assert len(set(said)) == 10 and all(said)
+    assert all(
+        name in part.accessibleName()
+        for row, name in zip(panel.series.rows, ("fine", "coarse"))
+        for part in row.inputs()
+    )
+    assert all(part.focusPolicy() & Qt.FocusPolicy.TabFocus for row in panel.series.rows for part in row.inputs())
+    assert panel.minimumSizeHint().width() <= 300
+
+
+def test_three_layers_in_other_coordinate_systems_cost_little(raster, make):
+    layers = [raster(f"y{year}", date=f"{year}-01-01") for year in (2010, 2011)]
+    project = osr.CoordinateTransformation(*map(_reference, (32633, 4326)))
+    longitude, latitude, _ = project.TransformPoint(300100, 5299900)
+    layers.append(raster("degrees", 0.0001, 60, "2012-01-01", (longitude, latitude), epsg=4326))
+    panel = make(*layers)
+    assert panel.problems() == []
+    began = time.process_time()
+    for day in range(1, 11):
+        panel.date.set_value(f"2030-01-{day:02d}")
+        panel.problems()
+        panel.estimate()
+    assert (time.process_time() - began) / 10 < 0.1
