@@ -56,13 +56,14 @@ def find_bands(descriptions: Sequence[str]) -> FoundBands:
     """The bands of Sentinel-2 among those of a raster.
 
     Args:
-        descriptions: of each band, "" where it has none. Where none means a band of Sentinel-2, 13 are taken for all of
-            them in their order, and 12 for all but B10.
+        descriptions: of each band, "" where it has none; "Band 3" for the third says no more. Where none means a band
+            of Sentinel-2, 13 are taken for all of them in their order, and 12 for all but B10.
     """
-    named = [band_name(text) for text in descriptions]
+    says_nothing = all(text.lower() in ("", f"band {number}") for number, text in enumerate(descriptions, 1))
+    named = [] if says_nothing else [band_name(text) for text in descriptions]
     if not any(named):
         orders = {len(names): names for names in (SENTINEL2, tuple(name for name in SENTINEL2 if name != "B10"))}
-        order = orders.get(len(named), ())
+        order = orders.get(len(descriptions), ())
         return FoundBands({name: place for place, name in enumerate(order)}, is_ordered=True)
     places: Dict[str, int] = {}
     twice = []

@@ -85,11 +85,8 @@ def recognise(source: Source, bands: Sequence[int], profile: Profile, tags: Mapp
             "The layer has 8 bits a band: that is a picture, and not the numbers that Sentinel-2 measured.",
             "Choose a layer with the bands of the product, of 16 bits or of reflectances.",
         )
-    # a band without a description has its number for a name, and so has each where somebody wrote down no more
-    names = ["" if name == f"band {number}" else name for number, name in zip(bands, profile.bands)]
-    if all(name in ("", f"Band {number}") for number, name in zip(bands, names)):
-        names = [""] * len(names)
-    found = find_bands(names)
+    # a band without a description has its number for a name
+    found = find_bands(["" if name == f"band {number}" else name for number, name in zip(bands, profile.bands)])
     _require_all(found, len(bands))
     product = _PRODUCT.search(source.name.upper())
     level = _level(product, tags)

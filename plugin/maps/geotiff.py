@@ -159,9 +159,11 @@ def _create(reading: Reading, path: str) -> gdal.Dataset:
     box, found = reading.native.grid.crop(reading.window), reading.native
     kind = next(key for key, name in GDAL_TYPES.items() if name == reading.dtype)
     dataset = _new(path, box, max(found.bands), kind, reading.crs)
-    for band, scale, name in zip(found.bands, found.scales, found.names):
+    for key, value in found.tags:
+        dataset.SetMetadataItem(key, value)
+    for band, scale, name, own in zip(found.bands, found.scales, found.names, found.descriptions):
         written = dataset.GetRasterBand(band)
-        written.SetDescription(name)
+        written.SetDescription(own)
         written.SetColorInterpretation(_COLOURS.get(name, gdal.GCI_GrayIndex if band == 1 else gdal.GCI_Undefined))
         if scale != (1.0, 0.0):
             written.SetScale(scale[0])

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
@@ -32,6 +33,10 @@ GDAL_TYPES = {
     gdal.GDT_Float32: "float32",
     gdal.GDT_Float64: "float64",
 }
+#: How sensors' own names of bands begin.
+_OWN = re.compile(r"B\d")
+#: Metadata of a product of Sentinel-2 without which its numbers cannot be read.
+_TAGS = re.compile(r"PROCESSING_BASELINE|PROCESSING_LEVEL|PRODUCT_TYPE|(BOA|RADIO)_ADD_OFFSET\w{0,20}")
 #: Pixels by which the provider's grid may be off the file's.
 _TOLERANCE = 0.01
 
@@ -51,6 +56,9 @@ class Native:
         is_checked: whether the grid was compared with that of the file; not done over the network.
         file: what GDAL opens to read the stored values of a scaled raster, "" where the provider has them.
         files: that the pixels come from, as far as they are known: the layer's own and, of a mosaic, those in it.
+        descriptions: what to call the data bands: as described where that is a sensor's own name, as "B8A", else as in
+            ``names``.
+        tags: (key, value) of what the file says about the numbers in it.
     """
 
     grid: GeoBox
@@ -63,6 +71,8 @@ class Native:
     is_checked: bool
     file: str
     files: Tuple[str, ...]
+    descriptions: Tuple[str, ...]
+    tags: Tuple[Tuple[str, str], ...]
 
 
 def native(layer) -> Native:
@@ -95,8 +105,21 @@ def native(layer) -> Native:
         nodata = tuple(
             value and value * provider.bandScale(b) + provider.bandOffset(b) for value, b in zip(nodata, bands)
         )
-    names, files = _names(layer, dataset, bands), _files(layer, dataset)
-    return Native(box, bands, names, alpha, dtypes, scales, nodata, dataset is not None, file, files)
+    said, names = _said(dataset, bands), _names(layer, dataset, bands)
+    return Native(
+        grid=box,
+        bands=bands,
+        names=names,
+        alpha=alpha,
+        dtypes=dtypes,
+        scales=scales,
+        nodata=nodata,
+        is_checked=dataset is not None,
+        file=file,
+        files=_files(layer, dataset),
+        descriptions=tuple(own if _OWN.match(own) else name for own, name in zip(said, names)),
+        tags=_tags(dataset),
+    )
 
 
 def _require_raster(layer) -> None:
@@ -224,9 +247,19 @@ def _names(layer: QgsRasterLayer, dataset: Optional[gdal.Dataset], bands: Tuple[
         QgsRaster.ColorInterpretation.GreenBand: "green",
         QgsRaster.ColorInterpretation.BlueBand: "blue",
     }
-    said = {band: dataset.GetRasterBand(band).GetDescription() if dataset else "" for band in bands}
-    seen = {band: colours.get(layer.dataProvider().colorInterpretation(band), "") for band in bands}
-    return tuple(seen[band] or said[band] for band in bands)
+    seen = [colours.get(layer.dataProvider().colorInterpretation(band), "") for band in bands]
+    return tuple(colour or own for colour, own in zip(seen, _said(dataset, bands)))
+
+
+def _said(dataset: Optional[gdal.Dataset], bands: Tuple[int, ...]) -> Tuple[str, ...]:
+    """What the file itself calls its bands, "" where it does not."""
+    return tuple(dataset.GetRasterBand(band).GetDescription() if dataset else "" for band in bands)
+
+
+def _tags(dataset: Optional[gdal.Dataset]) -> Tuple[Tuple[str, str], ...]:
+    """What the numbers of a product of Sentinel-2 mean, as GDAL's driver for it and its copies say."""
+    said = (dataset.GetMetadata() or {}) if dataset is not None else {}
+    return tuple((key, value) for key, value in sorted(said.items()) if _TAGS.fullmatch(key) and len(value) < 100)
 
 
 def _provider_type(layer: QgsRasterLayer, dataset: Optional[gdal.Dataset], band: int) -> str:

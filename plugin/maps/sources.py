@@ -9,6 +9,7 @@ import numpy as np
 from qgis.core import QgsCoordinateReferenceSystem
 
 from ...engine.contract import GSD_LIMIT, ErrorCode, GeoBox, Source, Window
+from ...engine.contract.bands import find_bands
 from ..report import Problem, tr
 from .crs import crs_of, ground_resolution, longitude_latitude
 from .geotiff import write_source
@@ -37,6 +38,7 @@ class SourceInfo:
         nodata: value that means "no data" in the first data band, None where there is none.
         date: ISO 8601 date of the layer's temporal range, None without one.
         files: that its pixels come from.
+        descriptions: what a copy of the source calls the data bands: a sensor's own names, colours, "" for neither.
     """
 
     grid: GeoBox
@@ -48,6 +50,7 @@ class SourceInfo:
     nodata: Optional[float]
     date: Optional[str]
     files: Tuple[str, ...]
+    descriptions: Tuple[str, ...] = ()
 
 
 def describe(layer) -> SourceInfo:
@@ -68,7 +71,36 @@ def describe(layer) -> SourceInfo:
         nodata=found.nodata[0],
         date=layer_date(layer),
         files=found.files,
+        descriptions=found.descriptions,
     )
+
+
+def require_sensor(layer, info: SourceInfo, bands: Sequence[str]) -> None:
+    """Refuse a layer without bands that a model must be given.
+
+    Args:
+        layer: a raster layer.
+        info: what it is.
+        bands: names of bands of Sentinel-2.
+
+    Raises:
+        Problem: UNSUPPORTED_RASTER.
+    """
+    found = find_bands(info.descriptions)
+    missing = found.missing(bands)
+    if not missing:
+        return
+    if found.is_ordered:
+        what = tr("The {number} bands of the layer '{name}' do not say which of Sentinel-2's they are.").format(
+            number=len(info.data_bands), name=layer.name()
+        )
+        hint = tr("Choose a layer whose bands are named B1 to B12, or one with all 13 (12 without B10) in their order.")
+    else:
+        what = tr("The layer '{name}' lacks the Sentinel-2 bands {bands}.").format(
+            name=layer.name(), bands=", ".join(missing)
+        )
+        hint = tr("Choose a layer that has the bands {bands}.").format(bands=", ".join(bands))
+    raise Problem(ErrorCode.UNSUPPORTED_RASTER, what, hint)
 
 
 def colours(layer, info: SourceInfo) -> Tuple[int, ...]:

@@ -1,18 +1,22 @@
 """A raster layer, some times finer: the form of ``SuperResolve``."""
 
+from dataclasses import replace
 from typing import Dict, List, Optional
 
 from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QWidget
 
 from ...engine.contract import DEFAULT_GFLOPS, Estimate, Failure, ModelCard, Source, SuperResolve, estimate
+from ...engine.contract.bands import find_bands
 from ..jobs import Draft
-from ..maps.sources import prepare
+from ..maps.acquisition import acquisition
+from ..maps.sources import prepare, require_sensor
 from ..report import Problem, tr
 from ..widgets.about import gsd_range
 from ..widgets.bands import BandsInput
 from ..widgets.numbers import metres
-from .base import no_model, too_large
+from ..widgets.prompt import PromptInput
+from .base import no_model, out_of_reach, too_large
 from .source import SourcePanel
 
 
@@ -21,7 +25,6 @@ class SuperResolvePanel(SourcePanel):
 
     task = "SuperResolve"
     key = "superresolve/form"
-    guided = False
 
     def __init__(self, canvas: Optional[QgsMapCanvas] = None, parent: Optional[QWidget] = None) -> None:
         """Make a form that shows the first raster layer of the project.
@@ -36,8 +39,10 @@ class SuperResolvePanel(SourcePanel):
         self.factor.setObjectName("factor")
         self.spread = QCheckBox(tr("Save it &too"))
         self.spread.setObjectName("spread")
+        self.prompt = PromptInput()
+        self.negative = PromptInput(lines=2, use="negative_prompt")
         self._lay_out()
-        self._follow(self.bands)
+        self._follow(self.bands, self.prompt, self.negative)
         self.factor.currentIndexChanged.connect(self._announce)
         self.spread.toggled.connect(self._announce)
         self._follow_layer()
@@ -46,10 +51,12 @@ class SuperResolvePanel(SourcePanel):
         self.fields.add(tr("&Layer"), self.layer, tip=tr("The raster to make finer; it is not changed"))
         self.fields.add(tr("&Bands"), self.bands, tip=tr("Bands of the result"))
         self.fields.add(tr("Fact&or"), self.factor, tip=tr("How many times finer"))
+        self.fields.add(tr("&Prompt"), self.prompt, self.prompt.edit, tr("What is there"))
         self._add_samples()
         tip = tr("How much the samples differ: the standard deviation over them, for each pixel and band")
         self.fields.add(tr("Sp&read"), self.spread, tip=tip)
         self._add_seed_and_output()
+        self.more.add(tr("Avo&id"), self.negative, self.negative.edit, tr("What the picture should not show"))
         self._stack()
 
     @classmethod
@@ -59,16 +66,31 @@ class SuperResolvePanel(SourcePanel):
 
     def problems(self) -> List[Failure]:
         """Why no job can start with what the form holds, the first to solve first; empty when one can."""
-        if self.model.card is None:
+        found = self._ground_problems()
+        if self._info is not None and self.model.card is not None and self.factor.currentData():
+            request = self._request(Source(""), self._info.gsd, self.seed.value(), "", "")
+            found += [*self.prompt.problems(), *self.negative.problems(), *self._output_problems(request)]
+        return found
+
+    def _ground_problems(self) -> List[Failure]:
+        """Why nothing can be drawn there, whatever the words."""
+        card, factor = self.model.card, self.factor.currentData()
+        if card is None:
             return [no_model(self.task)]
         found = self._layer_problems()
         if found:
             return found
-        if not self.factor.currentData():
+        if not factor:
             return [no_model(self.task)]
-        request = self._request(Source(""), self._info.gsd, self.seed.value())
-        size = too_large(self._info.grid.zoom(request.factor))
-        return [*self.bands.problems(), *size, *self._output_problems(request)]
+        size = too_large(self._info.grid.zoom(factor))
+        if not card.source_bands:
+            return [*self.bands.problems(), *size]
+        try:
+            require_sensor(self.layer.currentLayer(), self._info, card.source_bands)
+        except Problem as problem:
+            return [problem.failure]
+        hint = tr("Choose a factor that makes them {finest} to {coarsest}.")
+        return [*out_of_reach(card, self._info.gsd / factor, hint), *size]
 
     def draft(self) -> Draft:
         """What the form asks for.
@@ -80,22 +102,27 @@ class SuperResolvePanel(SourcePanel):
         if found:
             raise Problem.of(found[0])
         layer = self.layer.currentLayer()
-        export = prepare(layer, () if self.bands.is_all else self.bands.value())
-        request = self._request(export.source, export.gsd, self.seed.next())
+        is_told_bands = bool(self.model.card.source_bands)  # all are written: their names say which are used
+        export = prepare(layer, () if is_told_bands or self.bands.is_all else self.bands.value())
+        known = acquisition(layer)
+        source = replace(export.source, date=export.source.date or known.date, cloud_cover=known.cloud_cover)
+        prompt, negative = self.prompt.value(), self.negative.value()
+        request = self._request(source, export.gsd, self.seed.next(), prompt, negative)
         title = tr("{layer}, {factor}\u00d7 finer").format(layer=layer.name(), factor=request.factor)
         return Draft(request, title, exports=(export,), output=self.output.value())
 
     def estimate(self, gflops: float = DEFAULT_GFLOPS) -> Optional[Estimate]:
-        """What the job would take at a rate of so many GFLOP/s; None while the form has problems."""
-        if self.problems():
+        """What the job would take at a rate of so many GFLOP/s; None while it cannot be told, whatever the words."""
+        if self._ground_problems():
             return None
-        request = self._request(Source(""), self._info.gsd, self.seed.value())
+        card = self.model.card
+        request = self._request(Source(""), self._info.gsd, self.seed.value(), "", "")
         return estimate(
             request,
-            self.model.card,
+            card,
             source=self._info.grid,
-            bands=len(self.bands.value()),
-            itemsize=self._info.itemsize,
+            bands=len(card.bands) if card.source_bands else len(self.bands.value()),
+            itemsize=1 if card.source_bands else self._info.itemsize,
             gflops=gflops,
         )
 
@@ -105,6 +132,8 @@ class SuperResolvePanel(SourcePanel):
             **super().held(),
             "factor": self.factor.currentData() or 0,
             "spread": self.spread.isChecked(),
+            "prompt": self.prompt.edit.toPlainText(),
+            "negative_prompt": self.negative.edit.toPlainText(),
         }
 
     def hold(self, values: Dict[str, object]) -> None:
@@ -114,8 +143,10 @@ class SuperResolvePanel(SourcePanel):
         if index >= 0:
             self.factor.setCurrentIndex(index)
         self.spread.setChecked(values.get("spread") is True)
+        self.prompt.set_text(str(values.get("prompt", "")))
+        self.negative.set_text(str(values.get("negative_prompt", "")))
 
-    def _request(self, source: Source, gsd: float, seed: int) -> SuperResolve:
+    def _request(self, source: Source, gsd: float, seed: int, prompt: str, negative: str) -> SuperResolve:
         samples = self.samples.value()
         return SuperResolve(
             model=self.model.card.id,
@@ -124,9 +155,17 @@ class SuperResolvePanel(SourcePanel):
             gsd=gsd,
             sampling=self.sampling.value(seed, samples),
             spread=self.spread.isChecked() and samples > 1,
+            prompt=prompt,
+            negative_prompt=negative,
         )
 
     def _show_card(self, card: ModelCard) -> None:
+        self.prompt.set_card(card)
+        self.negative.set_card(card)
+        self.fields.set_shown(self.prompt, self.prompt.is_used)
+        self.more.set_shown(self.negative, self.negative.is_used)
+        self.sampling.fields.set_shown(self.sampling.guidance, self.prompt.is_used)
+        self.fields.set_shown(self.bands, not card.source_bands)
         factor = self.factor.currentData()
         self.factor.blockSignals(True)
         self.factor.clear()
@@ -143,6 +182,9 @@ class SuperResolvePanel(SourcePanel):
 
     def _write_notes(self) -> None:
         card, factor = self.model.card, self.factor.currentData()
+        self.fields.note(self.layer, self._about_layer())
+        if card is not None and self.prompt.is_used:
+            self.fields.note(self.prompt, self.prompt.remark())
         self.spread.setEnabled(self.samples.value() > 1)
         self.fields.note(self.spread, "" if self.spread.isEnabled() else tr("Needs 2 samples or more."))
         if card is None or self._info is None or not factor:
@@ -153,3 +195,18 @@ class SuperResolvePanel(SourcePanel):
         if not card.gsd[0] <= finer <= card.gsd[1]:
             text += " " + tr("The model was trained for {range}: expect less of it.").format(range=gsd_range(card))
         self.fields.note(self.factor, text)
+
+    def _about_layer(self) -> str:
+        """Which of its bands are used, where the model says which."""
+        card = self.model.card
+        if card is None or self._info is None or not card.source_bands:
+            return ""
+        found = find_bands(self._info.descriptions)
+        if found.missing(card.source_bands):
+            return ""
+        text = tr("Its bands {bands} are used; the result has red, green and blue.").format(
+            bands=", ".join(card.source_bands)
+        )
+        if found.is_ordered:
+            text += " " + tr("They have no names: they are taken in the order of Sentinel-2.")
+        return text

@@ -7,19 +7,22 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingParameterBand,
     QgsProcessingParameterDateTime,
+    QgsProcessingParameterDefinition,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
 )
 
-from ...engine.contract import SuperResolve
+from ...engine.contract import FACTORS, SuperResolve
 from .. import cards
 from ..jobs import Draft
+from ..maps.acquisition import acquisition
 from ..maps.grid import require_size
-from ..maps.sources import prepare
+from ..maps.sources import describe, prepare, require_sensor
 from ..report import tr
 from . import values
-from .base import AfterimageAlgorithm
+from .base import AfterimageAlgorithm, require_reach
 
 
 class SuperResolveAlgorithm(AfterimageAlgorithm):
@@ -42,11 +45,13 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
     def shortHelpString(self) -> str:  # noqa: N802
         """What it does, in the dialog."""
         return tr(
-            "Makes a raster 2 or 4 times finer with a diffusion model on this computer.\n\n"
+            "Makes a raster finer with a diffusion model on this computer: 2 or 4 times with the one that ships.\n\n"
             "The detail is AI-generated: plausible, not measured. The mean over each input pixel stays that of the "
             "input. With several samples, the spread shows where they differ.\n\n"
             "The result lies on the input's own grid, refined by the factor, with its bands, its pixel type and its "
-            "'no data'. Rotated rasters, colour tables and map services are refused with what to do."
+            "'no data'. Rotated rasters, colour tables and map services are refused with what to do.\n\n"
+            "Models that draw from the bands of Sentinel-2 make colour imagery (red, green, blue) of them: the bands "
+            "are found by their names, or are all 13, or 12 without B10, in their order."
         )
 
     def initAlgorithm(self, configuration=None) -> None:  # noqa: N802
@@ -62,12 +67,11 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
         self.addParameter(
             QgsProcessingParameterNumber(
                 "FACTOR",
-                tr("Factor: how many times finer (2 or 4)"),
+                tr("Factor: how many times finer (2 or 4, others as the model's card says)"),
                 QgsProcessingParameterNumber.Type.Integer,
                 max(factors, default=4),
                 False,
-                2,
-                4,
+                *FACTORS,
             )
         )
         self.add_model()
@@ -76,7 +80,16 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
                 "DATE", tr("Date of the raster (empty: its own)"), QgsProcessingParameterDateTime.Type.Date, None, True
             )
         )
-        self.add_sampling(guided=False)
+        self.add_sampling(guided=True)
+        prompt = QgsProcessingParameterString(
+            "PROMPT", tr("Prompt: what is there, for models that are told"), "", multiLine=True, optional=True
+        )
+        negative = QgsProcessingParameterString(
+            "NEGATIVE_PROMPT", tr("Negative prompt: what to stay away from"), "", multiLine=True, optional=True
+        )
+        for parameter in (prompt, negative):
+            parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
+            self.addParameter(parameter)
         self.add_outputs(tr("Super-resolved raster"))
         self.addParameter(
             QgsProcessingParameterRasterDestination(
@@ -88,21 +101,39 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
         """What the parameters ask for."""
         card = self.read_model(parameters, context)
         layer = self.read_raster(parameters, context)
-        sampling = replace(self.read_sampling(parameters, context, card), guidance_scale=1.0)
+        sampling = self.read_sampling(parameters, context, card)
+        if "prompt" not in card.uses:  # there is nothing to follow
+            sampling = replace(sampling, guidance_scale=1.0)
         factor = values.whole(self, parameters, "FACTOR", context)
-        if factor not in card.factors or factor not in (2, 4):
+        if factor not in card.factors:
             raise values.invalid(
                 tr("The model '{}' does not make rasters {} times finer.").format(card.id, factor),
-                tr("Choose the factor {}.").format(tr(" or ").join(str(known) for known in card.factors)),
+                tr("Choose the factor {}.").format(tr(" or ").join(str(known) for known in sorted(card.factors))),
             )
         spread = values.destination(parameters.get("SPREAD")) is not None
         if spread and sampling.samples < 2:
             raise values.invalid(
                 tr("A spread needs at least 2 samples."), tr("Ask for more samples, or skip the spread.")
             )
-        export = prepare(layer, values.bands(parameters, "BANDS"))
+        if card.source_bands:
+            require_sensor(layer, describe(layer), card.source_bands)
+        # where the model says which bands it is given, all are written: their names say which they are
+        export = prepare(layer, () if card.source_bands else values.bands(parameters, "BANDS"))
+        if card.source_bands:
+            hint = tr("Choose a factor that makes them {finest} m to {coarsest} m.")
+            require_reach(card, export.gsd / factor, hint)
         require_size(export.grid.zoom(factor).shape)
         date = values.date(self, parameters, "DATE", context)
-        source = export.source if date is None else replace(export.source, date=date)
-        request = SuperResolve(card.id, source, factor, export.gsd, sampling, spread)
+        known = acquisition(layer)
+        date = date or export.source.date or known.date
+        request = SuperResolve(
+            model=card.id,
+            source=replace(export.source, date=date, cloud_cover=known.cloud_cover),
+            factor=factor,
+            gsd=export.gsd,
+            sampling=sampling,
+            spread=spread,
+            prompt=self.read_prompt(parameters, context, card),
+            negative_prompt=values.prompt(self, parameters, "NEGATIVE_PROMPT", context),
+        )
         return Draft(request, tr("{}, {}x finer").format(layer.name(), factor), exports=(export,))

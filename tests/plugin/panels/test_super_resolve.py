@@ -2,8 +2,10 @@ import os
 
 import pytest
 from afterimage.engine.contract import ErrorCode, SuperResolve
+from afterimage.plugin.maps.sources import describe
 from afterimage.plugin.panels import SuperResolvePanel
 from afterimage.plugin.report import Problem
+from osgeo import gdal
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import Qt
 
@@ -152,3 +154,102 @@ def test_the_form_comes_back_as_it_was_left(make, layer):
     other = make()
     other.recall()
     assert other.held() == {**panel.held(), "seed": other.seed.value()}
+
+
+SENTINEL2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
+
+
+def sentinel(**more):
+    facts = dict(
+        id="sentinel",
+        name="From Sentinel-2",
+        gsd=(0.3, 5.0),
+        factors=(4, 2, 8),
+        guidance_scale=5.0,
+        uses=("prompt", "negative_prompt", "gsd", "date", "place", "cloud_cover"),
+        source_bands=("B4", "B3", "B2", "B5", "B6", "B7", "B8", "B8A", "B11", "B12"),
+    )
+    return sharpener(**{**facts, **more})
+
+
+@pytest.fixture
+def spectral(tmp_path, qgis_new_project):
+    """Adds a layer with bands that are described so."""
+
+    def add(names, **tags):
+        path = write_raster(tmp_path / "bands.tif", bands=len(names), dtype=gdal.GDT_UInt16)
+        dataset = gdal.Open(path, gdal.GA_Update)
+        for band, name in enumerate(names, 1):
+            dataset.GetRasterBand(band).SetDescription(name)
+        dataset.SetMetadata(tags)
+        dataset = None
+        layer = QgsRasterLayer(path, "bands")
+        QgsProject.instance().addMapLayer(layer)
+        return layer
+
+    return add
+
+
+def test_a_model_of_given_bands_gets_all_of_them_with_their_names(make, spectral, tmp_path):
+    spectral(SENTINEL2, PROCESSING_BASELINE="04.00", PRODUCT_START_TIME="2022-06-01T10:10:31Z", SECRET="x")
+    panel = make()
+    panel.set_cards((sentinel(),))
+    assert panel.problems() == [] and not panel.bands.isVisibleTo(panel) and panel.prompt.isVisibleTo(panel)
+    assert [panel.factor.itemData(index) for index in range(panel.factor.count())] == [4, 2, 8]
+    assert "B4, B3, B2" in panel.fields.note_text(panel.layer)
+    panel.prompt.set_text("a harbour")
+    panel.negative.set_text("clouds")
+    panel.factor.setCurrentIndex(0)
+    assert panel.estimate().shape == (160, 160)
+    draft = panel.draft()
+    request = draft.request
+    assert (request.prompt, request.negative_prompt, request.factor) == ("a harbour", "clouds", 4)
+    assert request.sampling.guidance_scale == 5.0
+    assert (request.source.bands, request.source.date) == ((), "2022-06-01")
+    draft.exports[0].write(str(tmp_path), lambda: False)
+    written = gdal.Open(str(tmp_path / request.source.path))
+    assert tuple(written.GetRasterBand(band).GetDescription() for band in range(1, 14)) == SENTINEL2
+    assert written.GetMetadataItem("PROCESSING_BASELINE") == "04.00" and written.GetMetadataItem("SECRET") is None
+
+
+def test_a_colour_does_not_hide_the_name_of_a_band(make, spectral):
+    layer = spectral(SENTINEL2)
+    dataset = gdal.Open(layer.source(), gdal.GA_Update)
+    for band, colour in enumerate((gdal.GCI_RedBand, gdal.GCI_GreenBand, gdal.GCI_BlueBand), 1):
+        dataset.GetRasterBand(band).SetColorInterpretation(colour)
+    dataset = None
+    assert describe(QgsRasterLayer(layer.source(), "coloured")).descriptions == SENTINEL2
+
+
+def test_bands_without_names_are_taken_in_order_and_missing_ones_refused(make, spectral):
+    layer = spectral(("",) * 13)
+    panel = make()
+    panel.set_cards((sentinel(),))
+    assert panel.problems() == [] and "no names" in panel.fields.note_text(panel.layer)
+    QgsProject.instance().removeMapLayer(layer.id())
+    layer = spectral(("",) * 5)
+    assert codes(panel) == [ErrorCode.UNSUPPORTED_RASTER] and "5 bands" in panel.problems()[0].message
+    QgsProject.instance().removeMapLayer(layer.id())
+    spectral(SENTINEL2[:8])
+    assert codes(panel) == [ErrorCode.UNSUPPORTED_RASTER] and "B8A, B11, B12" in panel.problems()[0].message
+    assert panel.estimate() is None
+    with pytest.raises(Problem):
+        panel.draft()
+
+
+def test_a_factor_that_is_out_of_reach_is_refused(make, spectral):
+    spectral(SENTINEL2)
+    panel = make()
+    panel.set_cards((sentinel(gsd=(0.3, 1.0), factors=(2, 8)),))
+    assert codes(panel) == [ErrorCode.UNSUPPORTED_RESOLUTION] and "2 m" in panel.problems()[0].hint
+    panel.factor.setCurrentIndex(1)
+    assert panel.problems() == []
+
+
+def test_words_are_asked_for_only_where_the_model_reads_them(make, layer):
+    panel = make()
+    assert not panel.prompt.isVisibleTo(panel) and not panel.negative.isVisibleTo(panel)
+    assert not panel.sampling.guidance.isVisibleTo(panel) and panel.bands.isVisibleTo(panel)
+    panel.prompt.set_text("a harbour")
+    request = panel.draft().request
+    assert request.prompt == "" and request.sampling.guidance_scale == 1.0
