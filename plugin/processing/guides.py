@@ -18,18 +18,9 @@ from qgis.core import (
 )
 
 from ...engine.contract import CONTROLS, Control, ErrorCode, ModelCard
-from ..maps.control import (
-    DERIVED,
-    ROAD_WIDTH,
-    ControlExport,
-    Guide,
-    has_classes,
-    likely_field,
-    prepare_control,
-    require_controls,
-    usual_derive,
-)
+from ..maps.control import ControlExport, prepare_control
 from ..maps.grid import Place
+from ..maps.guide import DERIVED, ROAD_WIDTH, Guide, has_classes, likely_field, require_controls, usual_derive
 from ..report import Problem, tr
 from . import values
 

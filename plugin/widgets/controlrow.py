@@ -9,7 +9,7 @@ from qgis.PyQt.QtGui import QImage, QPixmap
 from qgis.PyQt.QtWidgets import QComboBox, QFrame, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from ...engine.contract import ModelCard
-from ..maps.control import DERIVED, ROAD_WIDTH, Guide, classes, has_classes, kind_name, likely_field, usual_derive
+from ..maps.guide import DERIVED, ROAD_WIDTH, Guide, classes, has_classes, kind_name, likely_field, usual_derive
 from ..maps.palette import BACKGROUND
 from ..report import Problem, tr
 from .raster import RasterInput

@@ -9,8 +9,9 @@ from qgis.PyQt.QtGui import QImage
 from qgis.PyQt.QtWidgets import QToolButton, QVBoxLayout, QWidget
 
 from ...engine.contract import CONTROLS, ErrorCode, Failure, ModelCard
-from ..maps.control import ControlExport, Guide, check_control, kind_name, prepare_control, require_controls
+from ..maps.control import ControlExport, prepare_control
 from ..maps.grid import Place
+from ..maps.guide import Guide, check_control, kind_name, require_controls
 from ..report import Problem, tr
 from .controlrow import ControlRow
 from .fields import Fields

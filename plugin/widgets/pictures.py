@@ -16,8 +16,9 @@ from qgis.PyQt.QtWidgets import QWidget
 from ...engine.contract import Generate, GeoBox, ModelCard, Sampling
 from .. import jobs
 from ..link.controls import seen_controls
-from ..maps.control import ControlExport, Guide, kind_name, prepare_control
+from ..maps.control import ControlExport, prepare_control
 from ..maps.grid import Place
+from ..maps.guide import Guide, kind_name
 from ..report import Problem, log, tr
 
 #: Milliseconds for which the form has to rest.

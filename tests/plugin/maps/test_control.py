@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from afterimage.engine.contract import ErrorCode, GeoBox, ModelCard
 from afterimage.plugin.maps import geotiff
-from afterimage.plugin.maps.control import Guide, likely_field, prepare_control, require_controls, usual_derive
+from afterimage.plugin.maps.control import prepare_control
+from afterimage.plugin.maps.guide import Guide, likely_field, require_controls, usual_derive
 from afterimage.plugin.report import Problem
 from osgeo import gdal
 from qgis.core import (

@@ -1,0 +1,237 @@
+"""A layer that is to guide a picture: what a person chose of it, and whether it can."""
+
+from dataclasses import dataclass
+from typing import Dict, List
+
+from qgis.core import (
+    QgsCoordinateTransformContext,
+    QgsMapLayer,
+    QgsRaster,
+    QgsRasterLayer,
+    QgsVectorLayer,
+    QgsWkbTypes,
+)
+
+from ...engine.contract import ErrorCode, GeoBox, ModelCard
+from ..report import Problem, tr
+from .heights import heights_window
+from .palette import Match, match
+from .reach import reaches
+
+#: What each kind can be made from where a raster does not show it yet.
+DERIVED = {"lines": "lines", "edges": "edges", "depth": "depth"}
+#: Metres: a road of two lanes with its shoulders.
+ROAD_WIDTH = 8.0
+#: Most values of a field that are looked at.
+VALUES_LIMIT = 500
+_SHAPES = (QgsWkbTypes.GeometryType.LineGeometry, QgsWkbTypes.GeometryType.PolygonGeometry)
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What a person chose for one kind of control.
+
+    Attributes:
+        kind: one of ``CONTROLS``.
+        layer: vector or raster.
+        field: of a vector layer, says which class of the palette a shape is.
+        width: of roads in metres on the ground.
+        derive: as in ``Control``.
+        strength: as in ``Control``.
+    """
+
+    kind: str
+    layer: QgsMapLayer
+    field: str = ""
+    width: float = ROAD_WIDTH
+    derive: str = ""
+    strength: float = 1.0
+
+
+def kind_name(kind: str) -> str:
+    """What a person calls a kind of control."""
+    names = {
+        "roads": tr("roads"),
+        "land_use": tr("land use"),
+        "lines": tr("lines"),
+        "edges": tr("edges"),
+        "sketch": tr("sketch"),
+        "depth": tr("heights"),
+        "map": tr("map"),
+    }
+    return names[kind]
+
+
+def usual_derive(kind: str, layer: QgsMapLayer) -> str:
+    """How a layer most likely becomes a control: a picture is searched for lines and edges, one band holds heights."""
+    if kind not in DERIVED or not isinstance(layer, QgsRasterLayer):
+        return ""
+    is_picture = _colours(layer) >= 3
+    return DERIVED[kind] if is_picture == (kind != "depth") else ""
+
+
+def required_missing(card: ModelCard, kinds: List[str]) -> List[str]:
+    """Kinds that a model must be given and is not."""
+    return [kind for kind in card.required if kind not in kinds]
+
+
+def require_controls(card: ModelCard, kinds: List[str]) -> None:
+    """Refuse controls that a model does not take, or the lack of one that it needs.
+
+    Raises:
+        Problem: INVALID_REQUEST.
+    """
+    for kind in kinds:
+        if kind not in card.controls:
+            taken = ", ".join(kind_name(found) for found in card.controls)
+            raise Problem(
+                ErrorCode.INVALID_REQUEST,
+                tr("The model '{model}' is not guided by {kind}.").format(model=card.name, kind=kind_name(kind)),
+                tr("Leave that layer out; this model takes: {}.").format(taken)
+                if taken
+                else tr("Leave that layer out, or choose a model that takes layers."),
+            )
+    for kind in required_missing(card, kinds):
+        raise Problem(
+            ErrorCode.INVALID_REQUEST,
+            tr("The model '{model}' needs a layer for: {kind}.").format(model=card.name, kind=kind_name(kind)),
+            tr("Choose one, or another model."),
+        )
+
+
+def has_classes(kind: str, layer: QgsMapLayer, card: ModelCard) -> bool:
+    """Whether a field of the layer says the colours: the model has some of its own for what the layer's shapes are."""
+    return kind == "land_use" and isinstance(layer, QgsVectorLayer) and bool(card.palettes.get(kind))
+
+
+def classes(layer: QgsVectorLayer, field: str, palette: Dict[str, str]) -> Match:
+    """How the values of a field go with the classes of a palette.
+
+    Raises:
+        Problem: INVALID_REQUEST without such a field.
+    """
+    index = layer.fields().lookupField(field)
+    if index < 0:
+        names = ", ".join(layer.fields().names()[:12])
+        raise Problem(
+            ErrorCode.INVALID_REQUEST,
+            tr("The layer '{layer}' has no field '{field}'.").format(layer=layer.name(), field=field[:60])
+            if field
+            else tr("It is not said which field of the layer '{}' holds the land use.").format(layer.name()),
+            tr("Choose one of: {}.").format(names) if names else tr("Choose a layer with such a field."),
+        )
+    return match(palette, layer.uniqueValues(index, VALUES_LIMIT))
+
+
+def likely_field(layer: QgsVectorLayer, palette: Dict[str, str]) -> str:
+    """The field most of whose values are classes of a palette, "" where none has any."""
+    counts = {name: len(classes(layer, name, palette).classes) for name in layer.fields().names()}
+    return max(counts, key=counts.get) if any(counts.values()) else ""
+
+
+def check_control(guide: Guide, card: ModelCard, lattice: GeoBox, context: QgsCoordinateTransformContext) -> None:
+    """Refuse a layer that cannot guide a picture; cheap, but for reading the values of its field.
+
+    Args:
+        guide: the layer, and what it shows.
+        card: of the model that is guided.
+        lattice: that the model draws on.
+        context: how QGIS goes from one CRS to another in this project.
+
+    Raises:
+        Problem: INVALID_REQUEST, UNKNOWN_CRS, SOURCE_UNREADABLE, SOURCE_EMPTY or UNSUPPORTED_RASTER, or as
+            ``sources.describe``.
+    """
+    _require_layer(guide, card)
+    _require_overlap(guide.layer, lattice, context)
+    if guide.derive == "depth":
+        heights_window(guide.layer, seen_grid(lattice, card), context)
+    elif has_classes(guide.kind, guide.layer, card):
+        require_classes(guide, card)
+
+
+def require_classes(guide: Guide, card: ModelCard) -> Match:
+    """How the values of the field go with the model's classes.
+
+    Raises:
+        Problem: INVALID_REQUEST without such a field, or where no value is a class.
+    """
+    palette = card.palettes[guide.kind]
+    found = classes(guide.layer, guide.field, palette)
+    if not found.classes:
+        raise Problem(
+            ErrorCode.INVALID_REQUEST,
+            tr("No value of the field '{field}' is a class of the model '{model}'.").format(
+                field=guide.field, model=card.name
+            ),
+            tr("Choose another field, or name the land use by: {}.").format(", ".join(palette)),
+        )
+    return found
+
+
+def seen_grid(lattice: GeoBox, card: ModelCard) -> GeoBox:
+    """What a model that goes over the extent in windows looks at: beyond the extent, too."""
+    return lattice.pad(card.window + card.halo)
+
+
+def _require_layer(guide: Guide, card: ModelCard) -> None:
+    layer = guide.layer
+    kind = kind_name(guide.kind)
+    is_raster = isinstance(layer, QgsRasterLayer)
+    if (not is_raster and not isinstance(layer, QgsVectorLayer)) or not layer.isValid():
+        raise Problem(
+            ErrorCode.SOURCE_UNREADABLE,
+            tr("The layer '{}' cannot guide a picture.").format(layer.name()),
+            tr("Choose a vector or a raster layer that can be read."),
+        )
+    if not layer.crs().isValid():
+        raise Problem(
+            ErrorCode.UNKNOWN_CRS,
+            tr("The layer '{}' has no coordinate reference system.").format(layer.name()),
+            tr("Assign one in the layer's properties."),
+        )
+    if guide.kind == "depth" and not is_raster:
+        raise Problem(
+            ErrorCode.INVALID_REQUEST,
+            tr("The layer '{}' holds shapes and no heights.").format(layer.name()),
+            tr("Choose a raster, such as an elevation model."),
+        )
+    if not is_raster and guide.kind != "map" and layer.geometryType() not in _SHAPES:
+        raise Problem(
+            ErrorCode.INVALID_REQUEST,
+            tr("The layer '{layer}' has neither lines nor areas to show {kind} with.").format(
+                layer=layer.name(), kind=kind
+            ),
+            tr("Choose a layer of lines or polygons, or a raster."),
+        )
+    if guide.derive and not (is_raster and DERIVED.get(guide.kind) == guide.derive):
+        raise Problem(
+            ErrorCode.INVALID_REQUEST,
+            tr("The layer '{layer}' cannot be made into {kind} that way.").format(layer=layer.name(), kind=kind),
+            tr("Take it as it is, or choose a raster that shows the ground."),
+        )
+    if guide.strength != 1 and "control_strength" not in card.uses:
+        raise Problem(
+            ErrorCode.INVALID_REQUEST,
+            tr("The model '{}' knows no strength of its controls.").format(card.name),
+            tr("Leave the strength at 1."),
+        )
+
+
+def _require_overlap(layer: QgsMapLayer, lattice: GeoBox, context: QgsCoordinateTransformContext) -> None:
+    extent = layer.extent()
+    if not any(reach.intersects(extent) for reach in reaches(lattice, layer.crs(), context, 0.0)):
+        raise Problem(
+            ErrorCode.SOURCE_EMPTY,
+            tr("The layer '{}' does not lie in the extent.").format(layer.name()),
+            tr("Choose another layer or another extent, and check the layer's coordinate reference system."),
+        )
+
+
+def _colours(layer: QgsRasterLayer) -> int:
+    """How many bands of colour a raster has; map services draw three."""
+    provider = layer.dataProvider()
+    if provider is None or (provider.name() != "gdal" and provider.xSize() < 1):
+        return 3
+    alpha = QgsRaster.ColorInterpretation.AlphaBand
+    return sum(provider.colorInterpretation(band) != alpha for band in range(1, layer.bandCount() + 1))
