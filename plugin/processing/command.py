@@ -94,8 +94,11 @@ def _super_resolve(request: SuperResolve, folder: str) -> Dict[str, Any]:
         "BANDS": list(request.source.bands) or None,
         "FACTOR": request.factor,
         "DATE": request.source.date,
+        "PROMPT": request.prompt or None,
+        "NEGATIVE_PROMPT": request.negative_prompt or None,
         "MODEL": request.model,
         **_sampling(request.sampling),
+        "GUIDANCE": request.sampling.guidance_scale,
         "SPREAD": "TEMPORARY_OUTPUT" if request.spread else None,
     }
 

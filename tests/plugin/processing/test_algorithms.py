@@ -11,13 +11,13 @@ import pytest
 pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
 
 import numpy as np
-from afterimage.engine.contract import GeoBox, Output, Provenance, Result, Role, dumps, target_paths
+from afterimage.engine.contract import GeoBox, ModelCard, Output, Provenance, Result, Role, dumps, target_paths
 from afterimage.plugin import cards
 from afterimage.plugin.jobs import read_job
 from afterimage.plugin.maps.temporal import set_layer_date
 from afterimage.plugin.processing import base
 from afterimage.plugin.processing.provider import AfterimageProvider
-from osgeo import gdal
+from osgeo import gdal, osr
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
@@ -116,7 +116,8 @@ def test_names_are_those_that_scripts_rely_on(generate, super_resolve, edit, pro
         + "MODEL SEED STEPS GUIDANCE SCHEDULER SAMPLES OUTPUT".split()
     )
     assert {parameter.name() for parameter in super_resolve.parameterDefinitions()} == set(
-        "INPUT BANDS FACTOR DATE MODEL SEED STEPS SCHEDULER SAMPLES OUTPUT SPREAD".split()
+        "INPUT BANDS FACTOR DATE PROMPT NEGATIVE_PROMPT".split()
+        + "MODEL SEED STEPS GUIDANCE SCHEDULER SAMPLES OUTPUT SPREAD".split()
     )
     assert {parameter.name() for parameter in edit.parameterDefinitions()} == set(
         "INPUT MASK STRENGTH PROMPT NEGATIVE_PROMPT BANDS DATE".split()
@@ -316,6 +317,8 @@ def test_generate_refuses_with_a_code(generate, context, change, code):
         ({"INPUT": __file__}, "SOURCE_UNREADABLE"),
         ({"FACTOR": 3}, "INVALID_REQUEST"),
         ({"FACTOR": 8}, "INVALID_REQUEST"),
+        ({"FACTOR": 17}, "INVALID_REQUEST"),
+        ({"PROMPT": "x" * 5000}, "PROMPT_TOO_LONG"),
         ({"BANDS": [9]}, "INVALID_REQUEST"),
         ({"BANDS": "red"}, "INVALID_REQUEST"),
         ({"SPREAD": "TEMPORARY_OUTPUT"}, "INVALID_REQUEST"),
@@ -327,6 +330,63 @@ def test_super_resolve_refuses_with_a_code(super_resolve, context, picture, chan
     if parameters["OUTPUT"] == "INPUT":
         parameters["OUTPUT"] = picture
     assert refusal(super_resolve, parameters, context) == code
+
+
+SENTINEL2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
+
+
+@pytest.fixture
+def spectral(tmp_path, monkeypatch):
+    """Writes a raster with bands of these names; the model that is found draws from those of Sentinel-2."""
+    card = ModelCard(
+        id="sentinel",
+        name="From Sentinel-2",
+        summary="",
+        family="diffusionsat_control",
+        version="1",
+        tasks=("SuperResolve",),
+        bands=("red", "green", "blue"),
+        gsd=(0.3, 5.0),
+        window=512,
+        stride=384,
+        schedulers=("DDIM",),
+        steps=50,
+        guidance_scale=5.0,
+        factors=(4, 2, 8, 10, 16),
+        uses=("prompt", "negative_prompt", "date"),
+        source_bands=("B4", "B3", "B2", "B5", "B6", "B7", "B8", "B8A", "B11", "B12"),
+    )
+    monkeypatch.setattr("afterimage.plugin.cards.card", lambda model, task: card)
+
+    def write(names):
+        path = str(tmp_path / f"bands{len(names)}.tif")
+        file = gdal.GetDriverByName("GTiff").Create(path, 40, 30, len(names), gdal.GDT_UInt16)
+        file.SetGeoTransform((500000, 10, 0, 5000000, 0, -10))
+        reference = osr.SpatialReference()
+        reference.ImportFromEPSG(32633)
+        file.SetProjection(reference.ExportToWkt())
+        for band, name in enumerate(names, 1):
+            file.GetRasterBand(band).SetDescription(name)
+            file.GetRasterBand(band).WriteArray(np.arange(1200, dtype="uint16").reshape(30, 40) + band)
+        file.FlushCache()
+        return path
+
+    return write
+
+
+def test_all_bands_of_sentinel_2_go_to_a_model_that_needs_them(super_resolve, context, spectral):
+    asked = {"INPUT": spectral(SENTINEL2), "FACTOR": 8, "PROMPT": "a farm", "NEGATIVE_PROMPT": "clouds"}
+    found = draft(super_resolve, context, **asked, BANDS="4;3;2", DATE="2019-08-31").request
+    assert (found.source.bands, found.source.date, found.factor) == ((), "2019-08-31", 8)
+    assert (found.prompt, found.negative_prompt, found.sampling.guidance_scale) == ("a farm", "clouds", 5.0)
+    assert draft(super_resolve, context, **asked, GUIDANCE=2).request.sampling.guidance_scale == 2.0
+    asked["OUTPUT"] = "TEMPORARY_OUTPUT"
+    assert refusal(super_resolve, {**asked, "FACTOR": 5}, context) == "INVALID_REQUEST"
+    coarse = asked["INPUT"].replace("bands13.tif", "coarse.tif")
+    gdal.Translate(coarse, asked["INPUT"], xRes=60, yRes=60)
+    assert refusal(super_resolve, {**asked, "INPUT": coarse, "FACTOR": 2}, context) == "UNSUPPORTED_RESOLUTION"
+    assert refusal(super_resolve, {**asked, "INPUT": spectral(SENTINEL2[:9])}, context) == "UNSUPPORTED_RASTER"
+    assert refusal(super_resolve, {**asked, "INPUT": spectral(("",) * 4)}, context) == "UNSUPPORTED_RASTER"
 
 
 @pytest.mark.parametrize(
