@@ -56,7 +56,6 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         return convert_here(list(zip(options.paths[::2], options.paths[1::2])))
     if getattr(options, "watch_stdin", False):
         threading.Thread(target=_end_with_input, name="stdin", daemon=True).start()
-    model_id = str(getattr(options, "id", "") or "") or None
     try:
         _COMMANDS[options.action](options, settings)
         return 0
@@ -72,7 +71,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
             "Try again; if it fails again, send the log as a bug report.",
             f"{type(error).__name__}: {error}",
         )
-    _tell(Refused(failure, model_id))
+    _tell(Refused(failure, getattr(options, "id", "") or None))
     return 1
 
 
@@ -99,6 +98,7 @@ def _import(options: argparse.Namespace, settings: Settings) -> None:
     offer = catalogue.find(options.offer) if options.offer else None
     base = options.base or (catalogue.base(offer, settings.store) if offer else None)
     own = options.id or (offer.card.id if offer else places.id_of(_name(options.path.resolve())))
+    options.id = own  # what a refusal names
     places.check_free(places.check_id(own), settings)
     wish = Wish(own, options.name, options.control, options.window, offer)
     _tell(Installed(install(options.path, base, wish, places.make(settings.store), _tell)))

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -78,7 +79,8 @@ def _convert_one(source: Path, target: Path) -> None:
     for name, tensor in read_tensors(source).items():
         # safetensors refuses two names for one memory, which old files of tied weights have
         place = tensor.untyped_storage().data_ptr()
-        tensors[name] = tensor.clone() if place in seen else tensor.contiguous()
+        shared = place in seen or tensor.untyped_storage().nbytes() > tensor.nbytes
+        tensors[name] = tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
         seen.add(place)
     save_file(tensors, target, metadata={"format": "pt"})
 

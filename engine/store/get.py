@@ -90,7 +90,7 @@ def download(
             state.pin(listings, offer)
             tell(_told(offer, listings, store))
             items = [(item, state.folder / "files" / item.path) for listing in listings for item in listing.items]
-            places.check_space(store, _needed_space(items))
+            places.check_space(store, _needed_space(items, store))
             _fetch_all(asker, items, offer_id, patience, tell)
             folder = state.folder / "files"
             if offer.host == "zenodo":
@@ -166,11 +166,12 @@ def _told(offer: Offer, listings: tuple[Listing, ...], store: Path) -> Files:
     return Files(offer.card.id, listings[0].commit, there, places.free(store))
 
 
-def _needed_space(items: list[tuple[RemoteItem, Path]]) -> int:
+def _needed_space(items: list[tuple[RemoteItem, Path]], store: Path) -> int:
     """Bytes to come, and what becomes of them: pickles are written once more, archives twice."""
-    again = sum(item.size for item, _ in items if item.path.endswith((".bin", ".ckpt")))
     archives = sum(item.size for item, _ in items if item.path.endswith(".zip"))
-    return remaining(items) + again + 2 * archives
+    pickles = sum(item.size for item, _ in items if item.path.endswith((".bin", ".ckpt")))
+    others = 0 if places.can_link(store) else sum(item.size for item, _ in items) - archives - pickles
+    return remaining(items) + pickles + 2 * archives + others
 
 
 def _fetch_all(

@@ -68,12 +68,14 @@ def install(path: Path, base: Path | None, wish: Wish, store: Path, tell: Tell) 
     layout = recognise(_drawing(path), base)
     moves = list(_moves(layout))
     total = sum(move.source.stat().st_size for move in moves)
-    places.check_space(store, total)
+    pickles = sum(move.source.stat().st_size for move in moves if move.is_pickle)
+    links = wish.origin != "imported" and places.can_link(store)  # files that came here for this alone
+    places.check_space(store, pickles if links else total)
     work = places.make(store / places.WORK) / f"{wish.id}-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     try:
         with _disk():
-            _build(moves, work, wish, total, tell)
+            _build(moves, work, wish, links, tell)
             card = _card(work, wish, total, tell)
             durable.write(work / RECORD, _record(wish, path), "record")
             places.discard(target, store)  # what is left of a model whose card was never written
@@ -98,6 +100,11 @@ def _moves(layout: Layout) -> Iterator[_Move]:
         if (folder / "config.json").is_file():
             yield _Move(folder / "config.json", "config.json")
         return
+    if layout.controlnet is not None and layout.unet is None:
+        raise WeightsMissing(
+            f"This is a {layout.kind} without its base: there is no U-Net in this folder or those above.",
+            f"Name its base with --base (for DiffusionSat the folder that holds {STEERS}).",
+        )
     if layout.pipeline is None or layout.unet is None:
         raise WeightsMissing(
             "There is a network here, and no pipeline around it: vae/, text_encoder/, tokenizer/ and scheduler/.",
@@ -138,14 +145,14 @@ def _network(folder: Path, target: str, part: str) -> Iterator[_Move]:
     yield _Move(folder / name, f"{target}/{kept}", is_pickle)
 
 
-def _build(moves: list[_Move], work: Path, wish: Wish, total: int, tell: Tell) -> None:
-    done = 0
+def _build(moves: list[_Move], work: Path, wish: Wish, links: bool, tell: Tell) -> None:
+    done, total = 0, sum(move.source.stat().st_size for move in moves)
     for move in moves:
         (work / move.target).parent.mkdir(parents=True, exist_ok=True)
         if move.is_pickle:
             continue
         tell(Fetching(wish.id, "installing", move.target, done, total))
-        _copy(move.source, work / move.target, links=wish.origin != "imported")
+        _copy(move.source, work / move.target, links)
         done += move.source.stat().st_size
     pickles = [move for move in moves if move.is_pickle]
     if pickles:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 from .. import durable
@@ -72,6 +74,18 @@ def check_space(folder: Path, needed: int) -> None:
             f"{gigabytes(needed)} are needed in the folder of the models, and {gigabytes(there)} are free.",
             "Free some space, or choose another folder for the models, then try again.",
         )
+
+
+def can_link(store: Path) -> bool:
+    """Whether a file below the store can have a second name, which costs no space."""
+    with tempfile.TemporaryDirectory(dir=make(store / WORK)) as folder:
+        first = Path(folder, "first")
+        first.touch()
+        try:
+            os.link(first, Path(folder, "second"))
+        except OSError:
+            return False
+    return True
 
 
 def gigabytes(size: int) -> str:
