@@ -1,10 +1,14 @@
-"""Which processor the networks run on, and with how many threads: chosen once for each job and pinned there."""
+"""Which processor the networks run on, with how many threads and how much memory: chosen for each job, pinned there."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib.metadata
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +21,10 @@ if TYPE_CHECKING:
 
 #: Beyond this, threads cost more than they bring for windows of this size.
 THREADS_LIMIT = 8
+#: Seconds that the driver's own tool has to tell how much of a GPU's memory is free.
+_DRIVER_WITHIN = 3.0
+#: Where Linux tells how much memory can still be had.
+_MEMINFO = Path("/proc/meminfo")
 
 
 def prepare_environment(settings: Settings, environment: MutableMapping[str, str] = os.environ) -> None:
@@ -114,3 +122,72 @@ def libraries() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "missing"
     return found
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process can still have on a device, or of main memory for a CPU; None where it is not told."""
+    import torch
+
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # what torch holds and does not use is ours too
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return free_main_memory()
+
+
+def free_main_memory() -> int | None:
+    """Bytes of main memory that can be had without swapping; None where the system does not tell it."""
+    if sys.platform == "win32":  # pragma: no cover
+        status = _MemoryStatus(dwLength=ctypes.sizeof(_MemoryStatus))
+        is_told = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+        return int(status.ullAvailPhys) if is_told else None
+    try:
+        lines = _MEMINFO.read_text("ascii").splitlines()
+        amounts = dict(line.split(":", 1) for line in lines if ":" in line)
+        return int(amounts["MemAvailable"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+
+
+def guess_free_memory(device: str) -> int | None:
+    """Free bytes on the device that ``guess`` named, told without importing torch; None where that cannot be known."""
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return free_main_memory()
+    if kind != "cuda" or shutil.which("nvidia-smi") is None:
+        return None
+    # the driver counts all GPUs, torch those that it may see
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    place = int(index) if index.isdecimal() else 0
+    which = seen[place].strip() if place < len(seen) and seen[place].strip() else str(place)
+    command = ["nvidia-smi", f"--id={which}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, capture_output=True, timeout=_DRIVER_WITHIN, check=True, text=True).stdout
+        return int(told.split()[0]) * 1024 * 1024
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+        return None
+
+
+def free_caches() -> None:
+    """Give back what is held and not used: by Python's cycles, and by torch on its devices."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX of the Windows API."""
+
+    _fields_ = [
+        ("dwLength", ctypes.c_uint32),
+        ("dwMemoryLoad", ctypes.c_uint32),
+        *((name, ctypes.c_uint64) for name in ("ullTotalPhys", "ullAvailPhys", "ullTotalPageFile", "ullAvailPageFile")),
+        *((name, ctypes.c_uint64) for name in ("ullTotalVirtual", "ullAvailVirtual", "ullAvailExtendedVirtual")),
+    ]

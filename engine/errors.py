@@ -3,6 +3,7 @@
 ::
 
     EngineError                              INTERNAL
+    ├── NotFinite                            INTERNAL
     ├── RequestError(ValueError)             INVALID_REQUEST: the request cannot be met as asked
     │   ├── InvalidRequest                   INVALID_REQUEST
     │   ├── EmptyExtent                      EMPTY_EXTENT
@@ -48,6 +49,8 @@ from .contract import ErrorCode, Failure
 
 #: What a system calls a full disk, a full quota, and a file that may not grow.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: What a RuntimeError says when memory is short: of torch's allocators on a CPU and on Apple's GPUs, of cuBLAS, cuDNN.
+_SHORT = ("DefaultCPUAllocator", "not enough memory", "out of memory", "_ALLOC_FAILED")
 
 
 class EngineError(Exception):
@@ -75,6 +78,12 @@ class EngineError(Exception):
     def failure(self, detail: str = "") -> Failure:
         """What the person is told."""
         return Failure(self.code, self.message, self.hint, detail, self.resumable)
+
+
+class NotFinite(EngineError):
+    """A network made numbers that are none, as half precision does where its range is left."""
+
+    hint = "Choose other settings or another model."
 
 
 class RequestError(EngineError, ValueError):
@@ -280,6 +289,14 @@ class JobCancelled(Exception):  # noqa: N818 (not an error, so no handler of err
     """The person stopped the job."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short, on the device or of the machine."""
+    # torch's error for a full device is no MemoryError, and its class is not imported here
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SHORT)
+
+
 def failure_of(error: Exception) -> Failure:
     """What the person is told about an exception; its trace goes to the log only, without the home folder's name."""
     trace = "".join(traceback.format_exception(error))
@@ -288,8 +305,7 @@ def failure_of(error: Exception) -> Failure:
         trace = trace.replace(home, "~")
     if isinstance(error, EngineError):
         return error.failure(trace)
-    # torch's error for a full device is no MemoryError, and its class is not imported here
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         return OutOfMemory("There is not enough memory for this model.").failure(trace)
     if isinstance(error, OSError) and error.errno in _FULL:
         return DiskFull("The disk is full.").failure(trace)

@@ -137,6 +137,11 @@ class JobFolder:
             durable.write(self.path / "pins.json", json.dumps(pins, indent=1, sort_keys=True).encode(), "pins")
         return pins[name]
 
+    def repin(self, name: str, value: str) -> None:
+        """Choose another value, for what does not decide which tiles are whose."""
+        pins = {**self.pins(), name: value}
+        durable.write(self.path / "pins.json", json.dumps(pins, indent=1, sort_keys=True).encode(), "pins")
+
     def forget_pins(self) -> None:
         """Choose anew, where what was chosen is not there any more; tiles that were drawn with it no longer fit."""
         (self.path / "pins.json").unlink(missing_ok=True)

@@ -46,7 +46,8 @@ class Finished:
         self._tiles = folder.tiles(
             {
                 "request": dumps(job.request),
-                "pins": self.pins,
+                # tiles that were drawn in another way, to save memory, differ in their last digits: they are kept
+                "pins": {name: value for name, value in self.pins.items() if name != "memory"},
                 "weights": work.card.weights,
                 "inputs": [item.sha256 for item in work.inputs],
                 "drawn": dumps(work.drawn),

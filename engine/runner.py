@@ -9,9 +9,10 @@ import dataclasses
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from .context import Emit, JobContext
 from .contract import (
@@ -23,11 +24,21 @@ from .contract import (
     Result,
     Started,
     Succeeded,
+    Window,
     clean_prompt,
     dumps,
 )
-from .device import choose, is_available, libraries, threads
-from .errors import JobCancelled, PromptTooLong, UnknownModel, UnknownScheduler, failure_of
+from .device import choose, free_caches, is_available, libraries, threads
+from .errors import (
+    EngineError,
+    JobCancelled,
+    NotFinite,
+    PromptTooLong,
+    UnknownModel,
+    UnknownScheduler,
+    failure_of,
+    is_out_of_memory,
+)
 from .journal import JobFolder
 from .output import Finished, OutputPlan
 from .settings import Settings
@@ -50,6 +61,23 @@ class Catalog(Protocol):
 
     def load(self, model_id: str, settings: Settings) -> Any:
         """The model, its weights checked and on its device."""
+
+
+@runtime_checkable
+class Ladder(Protocol):
+    """A model that can be run in several ways, some of which take less memory."""
+
+    memory: str
+    memory_notice: str
+
+    def settle(self, pinned: str | None = None) -> str:
+        """Run in the best way that fits, none better than the one that is pinned; what to pin."""
+
+    def lighten(self) -> bool:
+        """Run in the next way that takes less; whether there is one."""
+
+    def widen(self) -> bool:
+        """Run with numbers of a wider range; whether that is something else."""
 
 
 def run(
@@ -114,25 +142,58 @@ def _run(
         pinned = _pin(folder, settings)
         ctx.tell("loading model")
         model = catalog.load(job.request.model, pinned)
+        if isinstance(model, Ladder):
+            folder.repin("memory", model.settle(folder.pins().get("memory")))
         loaded = ctx.part(0.0, _LOADED)
         loaded.tell("planning")
         work = tasks[type(job.request)](job.request, folder, model, loaded)
         finished = Finished(job, work, folder)
         outputs.check_work(work, finished)
-        _draw(finished, ctx)
+        _draw(finished, ctx, lambda error: _make_room(error, model, folder))
+        finished.pins = folder.pins()
         result = outputs.write(finished, ctx.part(_DRAWN, 1.0), began)
+        if isinstance(model, Ladder) and model.memory_notice:
+            result = dataclasses.replace(result, notices=(*result.notices, model.memory_notice))
         folder.finish(result)
         folder.tidy(settings.keep_tiles)
         return result
 
 
-def _draw(finished: Finished, ctx: JobContext) -> None:
-    """Draw and commit every tile that is not there yet."""
+def _draw(finished: Finished, ctx: JobContext, make_room: Callable[[Exception], bool]) -> None:
+    """Draw and commit every tile that is not there yet; one that failed again, where the model can run otherwise."""
     missing = finished.missing()
     share = len(missing) / finished.total
     first = _DRAWN - (_DRAWN - _LOADED) * share
     for (sample, chunk), part in ctx.part(first, _DRAWN, timed=True).track(missing, "drawing"):
-        finished.draw(sample, chunk, part)
+        while not _is_drawn(finished, sample, chunk, part, make_room):
+            ctx.check()
+
+
+def _is_drawn(
+    finished: Finished, sample: int, chunk: Window, ctx: JobContext, make_room: Callable[[Exception], bool]
+) -> bool:
+    """Draw and commit a tile; False where that failed and may go well now."""
+    try:
+        finished.draw(sample, chunk, ctx)
+    except (EngineError, MemoryError, RuntimeError) as error:
+        traceback.clear_frames(error.__traceback__)  # they hold on to the memory that there is too little of
+        if not make_room(error):
+            raise
+        return False
+    return True
+
+
+def _make_room(error: Exception, model: Any, folder: JobFolder) -> bool:
+    """Run the model in a way that this error does not come from, and pin that; whether there is one."""
+    if not isinstance(model, Ladder):
+        return False
+    free_caches()
+    if not (model.widen() if isinstance(error, NotFinite) else is_out_of_memory(error) and model.lighten()):
+        return False
+    free_caches()
+    log.warning("%s: goes on with %s", type(error).__name__, model.memory)
+    folder.repin("memory", model.memory)
+    return True
 
 
 def _cleaned(job: Job) -> Job:

@@ -100,7 +100,7 @@ def cards(settings: Settings) -> tuple[ModelCard, ...]:
 
 
 def load(model_id: str, settings: Settings) -> GenerateModel | SuperResolveModel:
-    """A model on its device, its weights checked.
+    """A model on its device, its weights checked; a published one comes there when it is settled.
 
     Raises:
         UnknownModel: none has this id, or its family is not one of ours.

@@ -22,7 +22,7 @@ from .base import Given, Scene
 from .latent_diffusion import Branch, Parts, two_branches
 from .layout import Layout, found
 from .local_adapter import ContentTokens, LocalAdapter, adapter_key
-from .metadata import UNKNOWN, date_fields, told_vector
+from .metadata import UNKNOWN, NumberEmbedding, date_fields, told_vector
 from .stable_diffusion import StockUNet
 from .statedict import build, described, fill, read_tensors, renamed, without
 from .text import TextEncoder, load_tokenizer, make_tower
@@ -104,7 +104,7 @@ def metadata_vector(**known: float | None) -> Tensor:
     return told_vector(known, FIELDS, "CRS-Diff", lambda value, low, high: (value - low) / (high - low))
 
 
-class MetadataEmbedding(nn.Module):
+class MetadataEmbedding(NumberEmbedding):
     """One linear layer for each number; the sum of what they make of its sinusoid, sine and cosine in turn.
 
     Args:

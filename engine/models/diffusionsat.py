@@ -19,7 +19,7 @@ from ..errors import InvalidRequest, WeightsDamaged
 from .base import Scene
 from .latent_diffusion import Branch, Parts, load_parts, two_branches
 from .layout import Layout, found
-from .metadata import UNKNOWN, date_fields, told_vector
+from .metadata import UNKNOWN, NumberEmbedding, date_fields, told_vector
 from .stable_diffusion import StockUNet
 from .statedict import build, component_tensors, described, fill, without
 from .weights import read_json
@@ -62,7 +62,7 @@ def metadata_of(scene: Scene) -> Tensor:
     )
 
 
-class MetadataEmbedding(nn.ModuleList):
+class MetadataEmbedding(NumberEmbedding, nn.ModuleList):
     """One two-layer network for each number; the sum of what they make of its sinusoid.
 
     Args:

@@ -18,6 +18,9 @@ from ..diffusion.loop import sample
 from ..errors import InvalidRequest, UnknownScheduler, WeightsMissing
 from .base import Given, Scene
 from .layout import Layout
+from .memory import DECODED, MAPS, TILE, Rung, Size
+from .metadata import NumberEmbedding
+from .placement import Placement
 from .statedict import described
 from .text import TextEncoder, load_text
 from .vae import PictureCodec, load_codec
@@ -90,13 +93,70 @@ class LatentDiffusion(ABC):
         self.text, self.codec, self.schedule = parts.text, parts.codec, dict(parts.schedule)
         self.networks: tuple[nn.Module, ...] = (*networks, parts.text.network, parts.codec.network)
         self.device = torch.device("cpu")
+        self._placement: Placement | None = None
+        #: Whether the branches of guidance are asked one after the other.
+        self._is_sliced = False
 
     def to(self, device: torch.device | str) -> LatentDiffusion:
-        """The same model on another device."""
+        """The same model on another device, wholly and in float32."""
         for network in self.networks:
             network.to(device)
         self.device = torch.device(device)
         return self
+
+    def parts(self) -> dict[str, tuple[nn.Module, ...]]:
+        """The networks by what they are for, as ``memory.PARTS`` names it; "numbers" stay in float32."""
+        text, codec = self.text.network, self.codec.network
+        first, *others = (network for network in self.networks if network is not text and network is not codec)
+        numbers = tuple(network for network in others if isinstance(network, NumberEmbedding))
+        control = tuple(network for network in others if not isinstance(network, NumberEmbedding))
+        return {"text": (text,), "unet": (first,), "control": control, "codec": (codec,), "numbers": numbers}
+
+    def place(self, rung: Rung, device: torch.device, half: torch.dtype, window: int) -> None:
+        """Run on a rung of ``memory`` from here on.
+
+        Weights that were in half precision once have lost their digits: for float32, the model is opened anew.
+
+        Args:
+            rung: how.
+            device: where the networks run, unless the rung says the host.
+            half: the type of two bytes a weight.
+            window: side in latents of what is decoded at once.
+
+        Raises:
+            torch.OutOfMemoryError: the weights do not fit; another rung may be tried.
+        """
+        if self._placement is not None:
+            self._placement.release()
+        self.text.forget()
+        self.device = torch.device("cpu") if rung.on_host else device
+        self._is_sliced = rung.sliced
+        self._placement = Placement(self.parts(), rung, self.device, half)
+        self.codec.use_tiles(round(TILE * window) if rung.tiled else None)
+        self.codec.around = self._placement.decoding
+        self._placement.settle()
+
+    def size(self, window: int, branches: int, frames: int = 1) -> Size:
+        """What the model takes.
+
+        Args:
+            window: side in latents.
+            branches: of guidance.
+            frames: dated pictures that it is shown.
+        """
+        weights = {
+            name: 4 * sum(p.numel() for network in networks for p in network.parameters())
+            for name, networks in self.parts().items()
+        }
+        unet: Any = self.parts()["unet"][0]
+        widths = self.codec.network.config.block_out_channels
+        pixels = (window * self.codec.scale) ** 2
+        return Size(
+            **weights,
+            denoising=4 * MAPS * frames * int(unet.config.block_out_channels[0]) * window**2,
+            decoding=4 * DECODED * int(widths[min(1, len(widths) - 1)]) * pixels,
+            branches=branches,
+        )
 
     def scheduler(self) -> Any:
         """A fresh scheduler as the folder describes it.
@@ -148,8 +208,14 @@ class LatentDiffusion(ABC):
         }
         weights = [branch.weight for branch in branches]
 
+        def ask(x: Tensor, t: Tensor) -> Sequence[Tensor]:
+            if not self._is_sliced:
+                return self.forward(x.repeat(len(weights), 1, 1, 1), t, **told).chunk(len(weights))
+            each = [{name: value.chunk(len(weights))[k] for name, value in told.items()} for k in range(len(weights))]
+            return [self.forward(x, t, **one) for one in each]
+
         def predict(x: Tensor, t: Tensor) -> Tensor:
-            answers = self.forward(x.repeat(len(weights), 1, 1, 1), t, **told).chunk(len(weights))
+            answers = ask(x, t)
             guided = weights[0] * answers[0]
             for weight, answer in zip(weights[1:], answers[1:]):
                 guided = guided + weight * answer

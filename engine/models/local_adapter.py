@@ -65,8 +65,9 @@ class _PlaceAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (layer(x).flatten(2) for layer in (self.query_conv, self.key_conv, self.value_conv))
-        # Written out: without a scale the logits are large, and the fused kernels lose two digits on them.
-        weights = torch.bmm(query.transpose(1, 2), key).softmax(dim=-1)  # (B, h w, h w)
+        # Written out: without a scale the logits are large, and the fused kernels lose two digits on them; half
+        # precision would lose all of them.
+        weights = torch.bmm(query.float().transpose(1, 2), key.float()).softmax(dim=-1).to(x.dtype)  # (B, h w, h w)
         return torch.bmm(value, weights.transpose(1, 2)).reshape(x.shape) + x
 
 

@@ -6,13 +6,20 @@ import datetime
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InvalidRequest
 
 #: What a number is where it is unknown, as in the training of every family that is told any. It is also a value that a
 #: field may have, as longitude -180 and no clouds in DiffusionSat: the models cannot tell the two apart.
 UNKNOWN = 0.0
+
+
+class NumberEmbedding(nn.Module):
+    """What is made of numbers for a network to be told; in float32 wherever the network is in half precision.
+
+    float16 has no more than eleven binary digits: it rounds a longitude to 0.18 degrees.
+    """
 
 
 def date_fields(date: str | None) -> dict[str, float]:

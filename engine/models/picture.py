@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..contract import ModelCard
+from ..device import free_caches, free_main_memory, free_memory
 from ..diffusion.guidance import Predict
-from ..errors import UnknownModel, UnknownScheduler
+from ..errors import NotFinite, UnknownModel, UnknownScheduler, is_out_of_memory
 from .base import Given, Scene
 from .latent_diffusion import LatentDiffusion, make_sampler
 from .layout import recognise
+from .memory import Rung, fitting, ladder
 from .published import open_model
 from .weights import check_files
 
@@ -28,25 +30,136 @@ SCHEDULERS = {
     "DDPM": "DDPMScheduler",
 }
 
+#: The types of two bytes a weight. float16 has three binary digits more than bfloat16, draws eight times nearer to
+#: float32 (docs/published-models.md), and is what the models' authors sample in. It has a range that numbers can leave;
+#: then the other one takes its place.
+HALF, WIDE = torch.float16, torch.bfloat16
+
 
 class PictureModel:
     """See ``base`` for what its attributes and methods are.
 
+    Until ``settle`` it runs as it was opened, in float32 on the CPU.
+
     Args:
         card: what it can do; window and stride are read from it.
-        network: the model of the family.
+        network: the model of the family, on the CPU.
+        device: where it should run.
+        reopen: opens the network anew, for its weights in float32 after they were in half precision.
     """
 
     dtype = torch.float32
     decode_halo: int | None = None
     batch = 1
 
-    def __init__(self, card: ModelCard, network: LatentDiffusion) -> None:
-        self.card, self.network, self.device = card, network, network.device
+    def __init__(
+        self,
+        card: ModelCard,
+        network: LatentDiffusion,
+        device: torch.device | None = None,
+        reopen: Callable[[], LatentDiffusion] | None = None,
+    ) -> None:
+        self.card, self.network = card, network
+        self._target, self._reopen = device or network.device, reopen
+        self.rungs = ladder(self._target.type)
+        self._rung: Rung | None = None
+        self._half, self._type = HALF, torch.float32
         self.scale, self.channels = network.codec.scale, network.codec.channels
         self.window, self.stride = card.window // self.scale, card.stride // self.scale
         #: Whoever is not shown what stays must be held to it.
         self.holds = "mask" not in card.uses and "image_guidance" not in card.uses
+
+    @property
+    def device(self) -> torch.device:
+        """See ``GenerateModel``: the CPU on the last rungs, whatever was asked for."""
+        return self.network.device
+
+    @property
+    def memory(self) -> str:
+        """The rung that it runs on and the type of its U-Net, as they are pinned in the job folder."""
+        return f"{(self._rung or self.rungs[0]).name} {str(self._type).removeprefix('torch.')}"
+
+    @property
+    def memory_notice(self) -> str:
+        """What the person should know of that, "" for nothing."""
+        return self._rung.notice if self._rung else ""
+
+    def settle(self, pinned: str | None = None) -> str:
+        """Run on the best rung that fits the free memory from here on; what to pin.
+
+        Args:
+            pinned: what an earlier run of the job pinned: no better rung is taken than that.
+
+        Raises:
+            torch.OutOfMemoryError: not even the last one fits.
+        """
+        names = [rung.name for rung in self.rungs]
+        name, _, type_ = (pinned or "").partition(" ")
+        if type_ == str(WIDE).removeprefix("torch."):
+            self._half = WIDE
+        size = self.network.size(self.window, self._branches, max(1, self.card.frames))
+        host = free_main_memory()
+        self._take(
+            fitting(
+                self.rungs,
+                names.index(name) if name in names else 0,
+                size,
+                free_memory(self._target),
+                None if host is None else host + size.weights,
+            )
+        )
+        return self.memory
+
+    def lighten(self) -> bool:
+        """Run on the next lower rung from here on; whether there was one.
+
+        Raises:
+            torch.OutOfMemoryError: none of those below fits.
+        """
+        below = 1 + (self.rungs.index(self._rung) if self._rung else 0)
+        if below == len(self.rungs):
+            return False
+        self._take(below)
+        return True
+
+    def widen(self) -> bool:
+        """Take a type of two bytes with the range of float32 and fewer digits; whether that is another one than before.
+
+        Raises:
+            torch.OutOfMemoryError: see ``lighten``.
+        """
+        if self._rung is None or not self._rung.half or self._half == WIDE:
+            return False
+        self._half = WIDE
+        self._take(self.rungs.index(self._rung))
+        return True
+
+    def _take(self, index: int) -> None:
+        """Take a rung, or one below it where its weights do not fit."""
+        while not self._has_taken(index):
+            free_caches()
+            index += 1
+
+    def _has_taken(self, index: int) -> bool:
+        rung = self.rungs[index]
+        type_ = self._half if rung.half else torch.float32
+        if self._reopen is not None and self._type not in (type_, torch.float32):  # whose digits are gone
+            network, self.network = self.network, None  # type: ignore[assignment]  # not both at once
+            del network
+            free_caches()
+            self.network = self._reopen()
+        self._rung, self._type = rung, type_
+        try:
+            self.network.place(rung, self._target, self._half, self.window)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or index + 1 == len(self.rungs):
+                raise
+            return False
+        return True
+
+    @property
+    def _branches(self) -> int:
+        return 3 if "image_guidance" in self.card.uses else 2
 
     @property
     def shown_side(self) -> int:
@@ -76,10 +189,21 @@ class PictureModel:
         return tuple(found)
 
     def predictor(self, told: dict[str, Any], guidance_scale: float, given: Given) -> Predict:
-        """See ``GenerateModel``."""
+        """See ``GenerateModel``.
+
+        The prediction raises NotFinite for numbers that are not finite: their pixels would be black.
+        """
         side = self.window * self.scale
         shown = self.network.shown(given, (side, side))
-        return self.network.predictor(self.batch, guidance_scale=guidance_scale, **told, **shown)
+        guided = self.network.predictor(self.batch, guidance_scale=guidance_scale, **told, **shown)
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            output = guided(x, t)
+            if not output.isfinite().all():
+                raise NotFinite("The model drew numbers that are not finite.")
+            return output
+
+        return predict
 
     def encode(self, pixels: Tensor) -> Tensor:
         """See ``EditModel``."""
@@ -111,4 +235,4 @@ def load_model(card: ModelCard, folder: Path, device: torch.device) -> PictureMo
     family = recognise(folder).family
     if family != card.family:
         raise UnknownModel(f"The folder of {card.name} holds a model of the family {family}, not {card.family}.")
-    return PictureModel(card, open_model(folder, device=device))
+    return PictureModel(card, open_model(folder), device, lambda: open_model(folder))

@@ -80,6 +80,8 @@ class StockUNet(LatentDiffusion):
             raise InvalidRequest(f"The network takes {expected} channels, and {x.shape[1]} were given.")
         added: dict[str, Any] = {}
         if residuals is not None:
+            inner = next(self.unet.down_blocks.parameters()).dtype  # the skips', which they are added to
+            residuals = [each.to(inner) for each in residuals]
             added = {
                 "down_block_additional_residuals": tuple(residuals[:-1]),
                 "mid_block_additional_residual": residuals[-1],

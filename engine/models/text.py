@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from .weights import read_json
 
 #: Buffer that older files carry: the positions 0, 1, 2 ...; the network counts by itself.
 POSITIONS = "embeddings.position_ids"
+#: How many of the last texts, or of the last lists of them, keep their states: the prompt and the negative prompt of
+#: this job and of the one before.
+REMEMBERED = 4
 
 
 class TextEncoder:
@@ -30,6 +34,7 @@ class TextEncoder:
         self._tokenizer, self.network = tokenizer, network
         self.length = int(network.config.max_position_embeddings)
         self.width = int(network.config.hidden_size)
+        self._remembered: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
 
     def ids(self, prompts: Sequence[str]) -> Tensor:
         """Token ids (B, length) int64: start, text, end, padding; a text that is too long is cut."""
@@ -44,12 +49,21 @@ class TextEncoder:
 
     @torch.inference_mode()
     def states(self, ids: Tensor) -> Tensor:
-        """States (B, length, width) of token ids; padding is attended to, as in training."""
-        return self.network(ids.to(self.network.device)).last_hidden_state
+        """States (B, length, width) float32 of token ids; padding is attended to, as in training."""
+        return self.network(ids.to(self.network.device)).last_hidden_state.float()
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """States (B, length, width) of texts."""
-        return self.states(self.ids(prompts))
+        """States (B, length, width) of texts; those of the last few are remembered."""
+        key = tuple(prompts)
+        states = self._remembered.pop(key) if key in self._remembered else self.states(self.ids(prompts))
+        self._remembered[key] = states
+        while len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+        return states
+
+    def forget(self) -> None:
+        """Work out every text anew: the network changes its type or its place."""
+        self._remembered.clear()
 
 
 def load_text(folder: Path) -> TextEncoder:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,27 @@ class PictureCodec:
         self.channels = int(network.config.latent_channels)
         self._factor = float(network.config.scaling_factor)
         self._shift = float(network.config.shift_factor or 0.0)
+        #: Around each call of the network: whoever places it brings it there.
+        self.around: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+
+        self._is_tiled = False
+
+    def use_tiles(self, side: int | None) -> None:
+        """Decode in overlapping tiles of so many latents a side from here on, or, with None, the whole picture.
+
+        A tile is normalised by itself, so its colours may differ from those of the whole; overlaps are blended.
+        Encoding is never tiled: what a network is shown would change, and everything that it draws.
+        """
+        self._is_tiled = side is not None
+        if side is not None:
+            network: Any = self.network
+            network.tile_latent_min_size, network.tile_sample_min_size = side, side * self.scale
 
     @torch.inference_mode()
     def moments(self, pixels: Tensor) -> Tensor:
         """Means and log-variances (B, 2 channels, h, w), unscaled, of pixels (B, 3, H, W) in 0..1."""
-        posterior = self.network.encode(pixels.to(self.network.dtype) * 2 - 1).latent_dist
+        with self.around():
+            posterior = self.network.encode(pixels.to(self.network.dtype) * 2 - 1).latent_dist
         return posterior.parameters.float()
 
     def encode(self, pixels: Tensor, scaled: bool = True) -> Tensor:
@@ -48,7 +65,13 @@ class PictureCodec:
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) float32 in 0..1, clipped, of latents (B, channels, h, w) as they are denoised."""
         unscaled = latents.to(self.network.dtype) / self._factor + self._shift
-        return (self.network.decode(unscaled).sample.float() / 2 + 0.5).clamp(0, 1)
+        with self.around():
+            self.network.use_tiling = self._is_tiled
+            try:
+                decoded = self.network.decode(unscaled).sample
+            finally:
+                self.network.use_tiling = False
+        return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
 
 def load_codec(folder: Path) -> PictureCodec:
