@@ -30,7 +30,7 @@ from .widgets.about import describe, describe_offer, open_page
 from .widgets.elided import ElidedLabel
 from .widgets.fetch import FetchDialog
 from .widgets.importing import BASES, ImportDialog
-from .widgets.numbers import megabytes
+from .widgets.numbers import size
 from .widgets.offers import OfferTree, Row
 from .widgets.quiet import QuietLabel
 from .widgets.transfer import TransferBox
@@ -137,7 +137,7 @@ class ModelsDialog(QDialog):
         self._all = tuple(self._row(card, offer, folders.get(card.id)) for card, offer in found)
         folder = self._store.folder
         self.folder.setText(
-            tr("Models lie in {folder}, where {free} are free").format(folder=folder, free=megabytes(_free(folder)))
+            tr("Models lie in {folder}, where {free} are free").format(folder=folder, free=size(_free(folder)))
         )
         self.folder.setAccessibleName(self.folder.text())
         self._follow_transfer()
@@ -145,11 +145,11 @@ class ModelsDialog(QDialog):
     def _row(self, card: ModelCard, offer: Optional[Offer], folder: Optional[Path]) -> Row:
         if folder is not None:
             state = {cards.MODELS: "shipped", Path(self._store.folder): "installed"}.get(folder.parent, "yours")
-            size = size_of(str(folder))
+            taken = size_of(str(folder))
         else:
-            state, size = ("available", 0) if offer is None else (offer.state, offer.size)
+            state, taken = ("available", 0) if offer is None else (offer.state, offer.size)
         held = self._store.held(card.id) if state in ("installed", "partial") else 0
-        return Row(card, state, offer, size, held)
+        return Row(card, state, offer, taken, held)
 
     def _follow_transfer(self) -> None:
         """Show how far the transfer is."""
@@ -249,8 +249,8 @@ class ModelsDialog(QDialog):
         row = self.tree.row
         if row is None:
             return
-        size = megabytes(row.done / 1e6)
-        lines = [tr("{size} in {folder} become free.").format(size=size, folder=self._store.folder)]
+        freed = size(row.done)
+        lines = [tr("{size} in {folder} become free.").format(size=freed, folder=self._store.folder)]
         users = [other.card.name for other in self._users(row.id)]
         if users:
             lines.append(tr("It was the base of: {names}.").format(names=", ".join(users)))
@@ -300,8 +300,8 @@ class ModelsDialog(QDialog):
         self._tell(text.format(name=card.name, tasks=", ".join(self.tree.titles(card.tasks))))
 
     def _removed(self, _: str) -> None:
-        name, size = self._leaving
-        self._tell(tr("{name} was removed: {size} are free again.").format(name=name, size=megabytes(size / 1e6)))
+        name, freed = self._leaving
+        self._tell(tr("{name} was removed: {size} are free again.").format(name=name, size=size(freed)))
 
     def _failed(self, id: str, failure: Failure) -> None:
         row = next((row for row in self._all if row.id == id), None)
@@ -309,9 +309,9 @@ class ModelsDialog(QDialog):
         self.transfer.show_problem(failure, id if row is None else row.card.name)
 
 
-def _free(folder: str) -> float:
-    """Free space where a folder lies or will lie, in megabytes."""
+def _free(folder: str) -> int:
+    """Bytes that are free where a folder lies or will lie."""
     place = Path(folder)
     while not place.exists() and place != place.parent:
         place = place.parent
-    return shutil.disk_usage(str(place)).free / 1e6
+    return shutil.disk_usage(str(place)).free

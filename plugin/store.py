@@ -224,7 +224,7 @@ class Store(QObject):
                 file=notice.file,
                 done=notice.done,
                 total=notice.total,
-                rate=self._pace.rate(notice.stage, notice.done),
+                rate=self._pace.rate(notice.done, notice.total),
             )
         self.transfer_changed.emit()
 

@@ -38,7 +38,7 @@ class Transfer:
 
     @property
     def seconds_left(self) -> Optional[float]:
-        """Of this stage; None while it cannot be told."""
+        """Until all bytes are done; None while it cannot be told."""
         return (self.total - self.done) / self.rate if self.rate and self.total else None
 
 
@@ -48,20 +48,20 @@ class Pace:
     def __init__(self) -> None:
         """Begin without any knowledge."""
         self._marks: Deque[Tuple[float, int]] = deque()
-        self._stage = ""
+        self._total = 0
 
-    def rate(self, stage: str, done: int, now: Optional[float] = None) -> Optional[float]:
-        """The rate once so many bytes are done, None while it cannot be told; another stage begins anew.
+    def rate(self, done: int, total: int, now: Optional[float] = None) -> Optional[float]:
+        """The rate once so many bytes are done, None while it cannot be told; another total begins anew.
 
         Args:
-            stage: what is being done.
             done: bytes so far.
+            total: bytes in all.
             now: seconds on a clock that never goes back.
         """
         now = time.monotonic() if now is None else now
-        if stage != self._stage or (self._marks and done < self._marks[-1][1]):
+        if total != self._total or (self._marks and done < self._marks[-1][1]):
             self._marks.clear()
-            self._stage = stage
+            self._total = total
         self._marks.append((now, done))
         while len(self._marks) > 2 and now - self._marks[1][0] >= _SPAN:
             self._marks.popleft()

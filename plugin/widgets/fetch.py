@@ -23,7 +23,7 @@ from qgis.PyQt.QtWidgets import (
 from ...engine.contract import Failure, Files, Offer, RemoteFile
 from ..report import sentence, tr
 from .about import offer_page, open_page, terms
-from .numbers import count, megabytes
+from .numbers import count, size
 from .quiet import QuietLabel
 
 
@@ -159,17 +159,13 @@ class FetchDialog(QDialog):
         self.files.expandAll()
         pinned = ", ".join(_pin(offer, files) for offer, files in zip(self._offers, self._lists))
         self.state.setText(
-            tr("{number} files, {size}, from {pinned}").format(
-                number=count(number), size=megabytes(sizes / 1e6), pinned=pinned
-            )
+            tr("{number} files, {size}, from {pinned}").format(number=count(number), size=size(sizes), pinned=pinned)
         )
         here = sizes - self.remaining
-        parts = [tr("{size} to fetch").format(size=megabytes(self.remaining / 1e6))]
+        parts = [tr("{size} to fetch").format(size=size(self.remaining))]
         if here:
-            parts.append(tr("{size} are here already").format(size=megabytes(here / 1e6)))
-        parts.append(
-            tr("{size} are free in {folder}").format(size=megabytes(self._free() / 1e6), folder=self._store.folder)
-        )
+            parts.append(tr("{size} are here already").format(size=size(here)))
+        parts.append(tr("{size} are free in {folder}").format(size=size(self._free()), folder=self._store.folder))
         text = ", ".join(parts) + "."
         if not self._fits():
             text += " " + tr("That is not enough: free some space, or choose another folder for the models.")
@@ -204,17 +200,11 @@ class FetchDialog(QDialog):
 
 
 def _item(above: object, file: RemoteFile) -> QTreeWidgetItem:
-    here = "" if not file.done else tr("all") if file.done == file.size else megabytes(file.done / 1e6)
-    item = QTreeWidgetItem(above, [file.path, _size(file.size), here])
+    here = "" if not file.done else tr("all") if file.done == file.size else size(file.done)
+    item = QTreeWidgetItem(above, [file.path, size(file.size), here])
     item.setToolTip(0, file.path)
     item.setToolTip(1, tr("{number} bytes").format(number=count(file.size)))
     return item
-
-
-def _size(size: int) -> str:
-    if size < 1_000_000:
-        return tr("{value} kB").format(value=count(max(1, round(size / 1000))))
-    return megabytes(size / 1e6)
 
 
 def _host(offer: Offer) -> str:

@@ -32,6 +32,13 @@ def megabytes(value: float) -> str:
     return tr("{value} MB").format(value=count(max(1, round(value))))
 
 
+def size(value: float) -> str:
+    """A size given in bytes: 2 kB, 12 MB, 1.4 GB."""
+    if value < 1e6:
+        return tr("{value} kB").format(value=count(max(1, round(value / 1000))))
+    return megabytes(value / 1e6)
+
+
 def duration(seconds: float) -> str:
     """A duration, as precise as an estimate deserves: 8 s, 40 s, 3 min, 2 h 10 min."""
     if seconds < 10:

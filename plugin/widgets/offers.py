@@ -11,7 +11,7 @@ from qgis.PyQt.QtWidgets import QAbstractItemView, QHeaderView, QTreeWidget, QTr
 from ...engine.contract import ModelCard, Offer
 from ..report import tr
 from .about import gsd_range
-from .numbers import megabytes
+from .numbers import megabytes, size
 
 _ID = Qt.ItemDataRole.UserRole
 _ICONS = {
@@ -77,12 +77,12 @@ def state_text(row: Row) -> str:
 
 def size_text(row: Row) -> str:
     """How large a model is, and how much of it is here where it is not complete."""
-    total = megabytes(row.size / 1e6) if row.size else tr("unknown")
+    total = size(row.size) if row.size else tr("unknown")
     if row.state != "partial":
         return total
     if not row.size:
-        return tr("{done} so far").format(done=megabytes(row.done / 1e6))
-    return tr("{done} of {total}").format(done=megabytes(row.done / 1e6), total=total)
+        return tr("{done} so far").format(done=size(row.done))
+    return tr("{done} of {total}").format(done=size(row.done), total=total)
 
 
 class OfferTree(QTreeWidget):

@@ -9,7 +9,7 @@ from ...engine.contract import Failure
 from ..report import sentence, tr
 from ..transfer import Transfer
 from .elided import ElidedLabel
-from .numbers import duration, megabytes
+from .numbers import duration, size
 
 
 def stage_text(transfer: Transfer) -> str:
@@ -29,13 +29,13 @@ def progress_text(transfer: Transfer) -> str:
     """How far it is: "1.2 GB of 4.9 GB, 11 MB/s, about 5 min left"."""
     if not transfer.total:
         return ""
-    parts = [tr("{done} of {total}").format(done=megabytes(transfer.done / 1e6), total=megabytes(transfer.total / 1e6))]
-    if transfer.rate is not None:
-        parts.append(tr("{rate} a second").format(rate=megabytes(transfer.rate / 1e6)))
-    if transfer.rate is not None and transfer.rate < 1:
-        parts[-1] = tr("nothing arrives at the moment")
-    elif transfer.seconds_left is not None:
-        parts.append(tr("about {time} left").format(time=duration(transfer.seconds_left)))
+    parts = [tr("{done} of {total}").format(done=size(transfer.done), total=size(transfer.total))]
+    if transfer.stage == "fetching" and transfer.rate is not None:
+        if transfer.rate < 1:
+            parts.append(tr("nothing arrives at the moment"))
+        else:
+            parts.append(tr("{rate} a second").format(rate=size(transfer.rate)))
+            parts.append(tr("about {time} left").format(time=duration(transfer.seconds_left or 0)))
     return ", ".join(parts)
 
 

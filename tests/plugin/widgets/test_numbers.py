@@ -30,6 +30,11 @@ def test_sizes(value, text):
     assert numbers.megabytes(value) == text
 
 
+@pytest.mark.parametrize(("value", "text"), [(20, "1 kB"), (524_619, "525 kB"), (1_059_962, "1 MB"), (2.3e9, "2.3 GB")])
+def test_sizes_of_files(value, text):
+    assert numbers.size(value) == text
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(0.25, "0.25 m"), (10.0, "10 m"), (2.5, "2.5 m"), (8.86, "8.86 m"), (2400, "2.4 km")]
 )
