@@ -1,10 +1,11 @@
 """A layer that is to guide a picture: what a person chose of it, and whether it can."""
 
 from dataclasses import dataclass
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 from qgis.core import (
     QgsCoordinateTransformContext,
+    QgsFeatureRequest,
     QgsMapLayer,
     QgsRaster,
     QgsRasterLayer,
@@ -23,7 +24,9 @@ DERIVED = {"lines": "lines", "edges": "edges", "depth": "depth"}
 #: Metres: a road of two lanes with its shoulders.
 ROAD_WIDTH = 8.0
 #: Most values of a field that are looked at.
-VALUES_LIMIT = 500
+VALUES_LIMIT = 2000
+#: Shapes of a layer that are looked at for the field with the classes.
+_FIRST = 1000
 _SHAPES = (QgsWkbTypes.GeometryType.LineGeometry, QgsWkbTypes.GeometryType.PolygonGeometry)
 
 
@@ -38,6 +41,7 @@ class Guide:
         width: of roads in metres on the ground.
         derive: as in ``Control``.
         strength: as in ``Control``.
+        match: how the values of the field go with the model's classes, where that is known already.
     """
 
     kind: str
@@ -46,6 +50,7 @@ class Guide:
     width: float = ROAD_WIDTH
     derive: str = ""
     strength: float = 1.0
+    match: Optional[Match] = None
 
 
 def kind_name(kind: str) -> str:
@@ -124,8 +129,13 @@ def classes(layer: QgsVectorLayer, field: str, palette: Dict[str, str]) -> Match
 
 
 def likely_field(layer: QgsVectorLayer, palette: Dict[str, str]) -> str:
-    """The field most of whose values are classes of a palette, "" where none has any."""
-    counts = {name: len(classes(layer, name, palette).classes) for name in layer.fields().names()}
+    """The field that names most classes of a palette in the layer's first shapes, "" where none names any."""
+    request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry).setLimit(_FIRST)
+    rows = [feature.attributes() for feature in layer.getFeatures(request)]
+    counts = {
+        name: len(set(match(palette, {str(value) for value in values}).classes.values()))
+        for name, values in zip(layer.fields().names(), zip(*rows))
+    }
     return max(counts, key=counts.get) if any(counts.values()) else ""
 
 
@@ -157,7 +167,7 @@ def require_classes(guide: Guide, card: ModelCard) -> Match:
         Problem: INVALID_REQUEST without such a field, or where no value is a class.
     """
     palette = card.palettes[guide.kind]
-    found = classes(guide.layer, guide.field, palette)
+    found = guide.match or classes(guide.layer, guide.field, palette)
     if not found.classes:
         raise Problem(
             ErrorCode.INVALID_REQUEST,

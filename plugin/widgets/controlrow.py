@@ -1,16 +1,16 @@
 """One layer that guides a picture: which, how it is taken, and what the model will see of it."""
 
-from typing import Dict, Optional
+from typing import Dict, Optional, Tuple
 
 from qgis.core import QgsMapLayer, QgsMapLayerProxyModel, QgsProject, QgsRasterLayer, QgsVectorLayer, QgsWkbTypes
 from qgis.gui import QgsDoubleSpinBox, QgsFieldComboBox
 from qgis.PyQt.QtCore import QTimer, pyqtSignal
 from qgis.PyQt.QtGui import QImage, QPixmap
-from qgis.PyQt.QtWidgets import QComboBox, QFrame, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QComboBox, QFrame, QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from ...engine.contract import ModelCard
 from ..maps.guide import DERIVED, ROAD_WIDTH, Guide, classes, has_classes, kind_name, likely_field, usual_derive
-from ..maps.palette import BACKGROUND
+from ..maps.palette import BACKGROUND, Match
 from ..report import Problem, tr
 from .raster import RasterInput
 
@@ -97,19 +97,22 @@ class ControlRow(QWidget):
         self.kind = kind
         self._card: Optional[ModelCard] = None
         self._followed: Optional[QgsMapLayer] = None
+        self._matched: Tuple[object, Optional[Match]] = (None, None)
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST)
-        self._rest.timeout.connect(self._announce)
+        self._rest.timeout.connect(self._look_again)
         self.layer = LayerInput(kind, self)
         self.how = QComboBox(self)
         self.how.setObjectName(f"control_{kind}_how")
         self.how.setAccessibleName(tr("How the raster is taken"))
-        self.how.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.field = QgsFieldComboBox(self)
         self.field.setObjectName(f"control_{kind}_field")
         self.field.setAccessibleName(tr("Field with the classes"))
         self.field.setToolTip(tr("Field that says which class of the model's palette a shape is"))
+        for combo in (self.how, self.field):
+            combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            combo.setMinimumContentsLength(5)
         self.width_label, self.width = _number(tr("Width"), 0.0, 500.0, ROAD_WIDTH, tr(" m"))
         self.width.setObjectName(f"control_{kind}_width")
         self.width.setToolTip(tr("Metres on the ground; roads are at least a pixel wide"))
@@ -167,7 +170,22 @@ class ControlRow(QWidget):
             self.width.value(),
             str(self.how.currentData() or "") if isinstance(layer, QgsRasterLayer) else "",
             self.strength.value() if self._has_strength() else 1.0,
+            self._match(),
         )
+
+    def _match(self) -> Optional[Match]:
+        """How the field goes with the model's classes, read once for each state of the layer."""
+        if not self._has_classes():
+            return None
+        layer, palette = self.layer.currentLayer(), self._card.palettes[self.kind]
+        asked = (layer.id(), self.field.currentField(), tuple(palette.items()))
+        if self._matched[0] != asked:
+            try:
+                found: Optional[Match] = classes(layer, self.field.currentField(), palette)
+            except Problem:  # no such field: the form says so
+                found = None
+            self._matched = (asked, found)
+        return self._matched[1]
 
     def remark(self) -> str:
         """What becomes of the layer, in words."""
@@ -176,10 +194,8 @@ class ControlRow(QWidget):
             return tr("This model needs one.") if self._card is not None and self.kind in self._card.required else ""
         if not self._has_classes():
             return ""
-        palette = self._card.palettes[self.kind]
-        try:
-            found = classes(layer, self.field.currentField(), palette)
-        except Problem:
+        palette, found = self._card.palettes[self.kind], self._match()
+        if found is None:
             return ""
         named = dict.fromkeys(name for name in palette if name in found.classes.values())
         text = tr("Classes: {}.").format(", ".join(named)) if named else ""
@@ -278,6 +294,11 @@ class ControlRow(QWidget):
         """Announce once for all that happens to the layer until it rests."""
         self._rest.start()
 
+    def _look_again(self) -> None:
+        """The layer may show something else."""
+        self._matched = (None, None)
+        self._announce()
+
     def _announce(self, *_: object) -> None:
         self._rest.stop()
         self.changed.emit()
@@ -298,6 +319,8 @@ def _number(label: str, least: float, most: float, value: float, suffix: str) ->
     number.setClearValue(value)
     number.setValue(value)
     number.setAccessibleName(label)
+    number.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+    number.setMinimumWidth(number.fontMetrics().horizontalAdvance("888.8 m") + 24)  # QGIS asks for more than it needs
     head = QLabel(label)
     head.setBuddy(number)
     return head, number

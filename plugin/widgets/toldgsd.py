@@ -5,7 +5,7 @@ from typing import Optional
 
 from qgis.gui import QgsDoubleSpinBox
 from qgis.PyQt.QtCore import pyqtSignal
-from qgis.PyQt.QtWidgets import QComboBox, QHBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from ..report import tr
 
@@ -13,7 +13,7 @@ AUTOMATIC, UNKNOWN, CHOSEN = "automatic", "unknown", "chosen"
 
 
 class ToldGsdInput(QWidget):
-    """A choice of the three, with a number of metres beside the last.
+    """A choice of the three, with a number of metres below the last.
 
     Signals:
         changed: the model would be told something else.
@@ -26,6 +26,8 @@ class ToldGsdInput(QWidget):
         super().__init__(parent)
         self.kind = QComboBox(self)
         self.kind.setObjectName("told_gsd_kind")
+        self.kind.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.kind.setMinimumContentsLength(5)
         self.kind.addItem(tr("Automatic"), AUTOMATIC)
         self.kind.addItem(tr("Unknown"), UNKNOWN)
         self.kind.addItem(tr("Another"), CHOSEN)
@@ -36,10 +38,11 @@ class ToldGsdInput(QWidget):
         self.number.setRange(0.01, 1e5)
         self.number.setSuffix(tr(" m"))
         self.number.setShowClearButton(False)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.kind)
-        row.addWidget(self.number, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(3)
+        column.addWidget(self.kind)
+        column.addWidget(self.number)
         self.setFocusProxy(self.kind)
         self.kind.currentIndexChanged.connect(self._follow_kind)
         self.number.valueChanged.connect(self._announce)

@@ -369,3 +369,12 @@ def test_what_the_model_is_told_of_clouds_and_resolution(placed):
     placed.set_cards((guided(id="other", uses=("prompt",)),))
     assert not placed.told_gsd.isVisibleTo(placed.advanced)
     assert (placed.draft().request.cloud_cover, placed.draft().request.told_gsd) == (None, None)
+
+
+def test_the_form_fits_a_narrow_dock_with_all_that_a_layer_needs(placed, road):
+    placed.set_cards((guided(uses=("prompt", "gsd", "control_strength")),))
+    placed.controls.rows["roads"].layer.setLayer(road)
+    placed.told_gsd.set_value(2.5)
+    placed.advanced.setCollapsed(False)
+    assert placed.controls.rows["roads"].strength.isVisible() and placed.told_gsd.number.isVisible()
+    assert placed.minimumSizeHint().width() <= 300
