@@ -121,6 +121,7 @@ def test_names_are_those_that_scripts_rely_on(generate, super_resolve, edit, pro
     )
     assert {parameter.name() for parameter in edit.parameterDefinitions()} == set(
         "INPUT MASK STRENGTH PROMPT NEGATIVE_PROMPT BANDS DATE".split()
+        + "IMAGE_GUIDANCE MARGIN CLOUD_COVER TOLD_GSD".split()
         + "MODEL SEED STEPS GUIDANCE SCHEDULER SAMPLES OUTPUT".split()
     )
     assert edit.id() == "afterimage:edit"
@@ -211,6 +212,26 @@ def test_edit_becomes_a_request(edit, context, picture, parcels, tmp_path):
     assert polygons(draft(edit, context, MASK=selected, **asked), tmp_path / "one") == 1
     whole = draft(edit, context, MASK="", **asked)
     assert whole.request.mask is None and whole.title == "a forest, picture" and len(whole.exports) == 1
+
+
+def test_edit_draws_beyond_the_raster_and_tells_the_model_what_it_is_told(edit, context, picture, parcels):
+    asked = {"INPUT": picture, "PROMPT": "forest", "MARGIN": "24", "CLOUD_COVER": 12.5, "TOLD_GSD": 0}
+    request = draft(edit, context, **asked).request
+    assert (request.margin, request.mask, request.cloud_cover, request.told_gsd) == (24, None, 12.5, 0)
+    assert draft(edit, context, MASK=parcels, **asked).request.mask.name == "Parcels"
+    plain = draft(edit, context, INPUT=picture, PROMPT="forest").request
+    assert (plain.margin, plain.cloud_cover, plain.told_gsd, plain.image_guidance_scale) == (0, None, None, 1.5)
+    assert draft(edit, context, INPUT=picture, PROMPT="forest", IMAGE_GUIDANCE=4).request.image_guidance_scale == 4
+
+
+def test_edit_asks_of_each_model_what_it_can(edit, context, picture, monkeypatch):
+    shown = replace(cards.card("tiny-generate", "Edit"), uses=("prompt", "image_guidance"), image_guidance_scale=2.5)
+    monkeypatch.setattr(cards, "card", lambda model, task: shown)
+    asked = {"INPUT": picture, "PROMPT": "forest", "OUTPUT": "TEMPORARY_OUTPUT"}
+    assert draft(edit, context, **asked).request.image_guidance_scale == 2.5
+    assert draft(edit, context, IMAGE_GUIDANCE=1, **asked).request.image_guidance_scale == 1
+    for change in ({"STRENGTH": 0.5}, {"MARGIN": 5}):
+        assert refusal(edit, {**asked, **change}, context) == "INVALID_REQUEST"
 
 
 def test_edit_takes_its_bands_in_the_order_of_the_colours(edit, context, picture):
@@ -403,6 +424,12 @@ def test_all_bands_of_sentinel_2_go_to_a_model_that_needs_them(super_resolve, co
         ({"STRENGTH": 0}, "INVALID_REQUEST"),
         ({"STRENGTH": 1.5}, "INVALID_REQUEST"),
         ({"STRENGTH": "half"}, "INVALID_REQUEST"),
+        ({"MARGIN": 24, "STRENGTH": 0.5}, "INVALID_REQUEST"),
+        ({"MARGIN": -1}, "INVALID_REQUEST"),
+        ({"MARGIN": 5000}, "INVALID_REQUEST"),
+        ({"MARGIN": 1.5}, "INVALID_REQUEST"),
+        ({"IMAGE_GUIDANCE": 0.5}, "INVALID_REQUEST"),
+        ({"CLOUD_COVER": 101}, "INVALID_REQUEST"),
         ({"BANDS": [1, 2]}, "INVALID_REQUEST"),
         ({"BANDS": [1, 2, 9]}, "INVALID_REQUEST"),
         ({"BANDS": [1, 1, 2]}, "INVALID_REQUEST"),
