@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 import sys
 from typing import Any
 
-from .device import guess, threads
+from .device import free_main_memory, guess, threads
 from .errors import EngineError
 from .settings import Settings
 from .version import engine_version
@@ -20,6 +19,7 @@ def examine(settings: Settings) -> dict[str, Any]:
     """Versions, device, memory and models; "ok" tells whether jobs can run, "problems" why not."""
     problems: list[str] = []
     libraries = {name: _version(name, problems) for name in _LIBRARIES}
+    free = free_main_memory()
     report: dict[str, Any] = {
         "engine": engine_version(),
         "python": platform.python_version(),
@@ -27,7 +27,7 @@ def examine(settings: Settings) -> dict[str, Any]:
         "system": platform.platform(),
         "libraries": libraries,
         "threads": threads(settings),
-        "memory_mb": _free_memory_mb(),
+        "memory_mb": None if free is None else free // 10**6,
         "device": guess(settings),
         "models": [],
     }
@@ -69,11 +69,3 @@ def _models(settings: Settings, problems: list[str]) -> list[dict[str, Any]]:
     if not found:
         problems.append("no model is installed")
     return found
-
-
-def _free_memory_mb() -> int | None:
-    """Free physical memory, where the system tells it in a simple way."""
-    names = getattr(os, "sysconf_names", {})
-    if "SC_AVPHYS_PAGES" in names and "SC_PAGE_SIZE" in names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1_000_000
-    return None

@@ -34,7 +34,7 @@ from .contract import (
     dumps,
     loads,
 )
-from .device import guess
+from .device import guess, guess_free_memory
 from .errors import EngineError
 from .settings import Settings
 from .version import engine_version
@@ -151,7 +151,10 @@ def serve(settings: Settings) -> int:
     from .models import catalog
 
     channel = Channel()
-    channel.send(Ready(PROTOCOL, engine_version(), guess(settings), catalog.cards(settings)))
+    device = guess(settings)
+    free = guess_free_memory(device)
+    free_mb = None if free is None else free // 10**6
+    channel.send(Ready(PROTOCOL, engine_version(), device, catalog.cards(settings), free_mb))
     queue = Queue(channel, settings)
     _watch_parent(channel, lambda: _leave(queue))
     for line in _lines(sys.stdin.buffer, channel):

@@ -18,7 +18,7 @@ from qgis.PyQt.QtWidgets import (
     QWidget,
 )
 
-from ..engine.contract import ErrorCode, Failure
+from ..engine.contract import ErrorCode, Failure, fit
 from . import settings
 from .models import ModelsDialog
 from .panels import PANELS, Panel
@@ -126,7 +126,9 @@ class Dock(QgsDockWidget):
         self.problem.setVisible(bool(found))
         self.run_button.setToolTip(sentence(found[0]) if found else tr("Start this job, after those that wait"))
         self.run_button.setAccessibleDescription(self.run_button.toolTip())
-        self.estimate.show_estimate(self.panel.estimate(self._session.gflops))
+        found, card = self.panel.estimate(self._session.gflops), self.panel.model.card
+        room = fit(card, found, *self._session.free_memory) if found is not None and card is not None else None
+        self.estimate.show_estimate(found, room)
 
     def run(self) -> None:
         """Start a job from the form that is shown."""

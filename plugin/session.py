@@ -89,6 +89,7 @@ class Session(QObject):
         self._client.state_changed.connect(self._engine_state_changed)
         if open_channel is None:
             self._client.lack(engine_failure())
+        self._ready: Optional[Ready] = None
         self._cards = installed()
         self.store = Store(self)
         self.store.installed.connect(self._read_cards)
@@ -102,6 +103,11 @@ class Session(QObject):
     def cards(self) -> Tuple[ModelCard, ...]:
         """The models that a person may pick."""
         return self._cards
+
+    @property
+    def free_memory(self) -> Tuple[str, Optional[int]]:
+        """(the device, its free memory in MB of 10**6 bytes) when the engine started; ("none", None) before."""
+        return ("none", None) if self._ready is None else (self._ready.device, self._ready.free_mb)
 
     def card(self, id: str) -> Optional[ModelCard]:
         """The card with this id, None where there is none."""
@@ -346,6 +352,7 @@ class Session(QObject):
     @pyqtSlot(object)
     def _event(self, event: Event) -> None:
         if isinstance(event, Ready):
+            self._ready = event
             self._set_cards(tuple(card for card in event.models if card.pickable))
             return
         if not event.job:

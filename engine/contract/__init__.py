@@ -1,6 +1,6 @@
 """What the plugin and the engine say to each other. Standard library only, Python 3.9."""
 
-from .estimate import CHUNK, DEFAULT_GFLOPS, FRAMES_MEMORY, PIXELS_LIMIT, Estimate, estimate, is_one_window
+from .estimate import CHUNK, DEFAULT_GFLOPS, FRAMES_MEMORY, PIXELS_LIMIT, Estimate, Fit, estimate, fit, is_one_window
 from .geobox import Affine, Bounds, GeoBox, Window
 from .messages import (
     PROTOCOL,
@@ -77,6 +77,7 @@ __all__ = [
     "Failure",
     "Fetching",
     "Files",
+    "Fit",
     "Forecast",
     "Generate",
     "GeoBox",
@@ -113,6 +114,7 @@ __all__ = [
     "clean_prompt",
     "dumps",
     "estimate",
+    "fit",
     "is_one_window",
     "loads",
     "target_paths",

@@ -44,6 +44,43 @@ class Estimate:
     disk_mb: float
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How a model will run in the memory that is free.
+
+    Attributes:
+        need_mb: what the best way takes, in MB of 10**6 bytes.
+        free_mb: what was free when the engine started.
+        way: "whole" where that is enough, "waiting" where parts wait in main memory, "processor" where the GPU is too
+            small for any way, "short" where main memory may run out.
+        is_gpu: whether this is a GPU's memory.
+    """
+
+    need_mb: int
+    free_mb: int
+    way: str
+    is_gpu: bool
+
+
+def fit(card: ModelCard, found: Estimate, device: str, free_mb: Optional[int]) -> Optional[Fit]:
+    """How a job will run in the memory of a device; None where that is not known, or there is nothing to tell.
+
+    Args:
+        card: of the model.
+        found: the estimate of the job.
+        device: name that the engine told, "cpu", "cuda", "cuda:1" or "mps".
+        free_mb: free memory that it told.
+    """
+    if free_mb is None or device == "none":
+        return None
+    if device == "cpu":
+        return Fit(found.memory_mb, free_mb, "short", False) if found.memory_mb > free_mb else None
+    if not card.gpu_mb:
+        return None
+    way = "whole" if card.gpu_mb[0] <= free_mb else "waiting" if min(card.gpu_mb) <= free_mb else "processor"
+    return Fit(card.gpu_mb[0], free_mb, way, True)
+
+
 def estimate(
     request: Request,
     card: ModelCard,

@@ -35,12 +35,21 @@ Command = Union[Submit, Cancel, Shutdown]
 
 @dataclass(frozen=True)
 class Ready:
-    """The engine listens. Comes before torch is imported, so that starting is quick."""
+    """The engine listens. Comes before torch is imported, so that starting is quick.
+
+    Attributes:
+        protocol: ``PROTOCOL`` of the engine.
+        engine_version: of the engine.
+        device: that jobs will run on, as far as that is known without torch.
+        models: every model that is installed.
+        free_mb: memory of that device that was free, in MB of 10**6 bytes; None where that is not known.
+    """
 
     protocol: int
     engine_version: str
     device: str
     models: Tuple[ModelCard, ...] = ()
+    free_mb: Optional[int] = None
 
 
 @dataclass(frozen=True)

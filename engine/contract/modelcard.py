@@ -67,6 +67,8 @@ class ModelCard:
         measures: how good it is, measured.
         parameters: number of weights.
         memory_mb: resident memory of the engine with this model on a CPU.
+        gpu_mb: memory on a GPU in each way that there is to run it there, the best way first; empty for models that
+            have one way and take little.
         gflop_per_window_step: work of one network call on one window (both branches of guidance counted by the caller).
         gflop_decode_per_megapixel: work to decode a million output pixels.
         weights: file below the model's folder -> sha256.
@@ -107,6 +109,7 @@ class ModelCard:
     measures: Tuple[Measure, ...] = ()
     parameters: int = 0
     memory_mb: int = 0
+    gpu_mb: Tuple[int, ...] = ()
     gflop_per_window_step: float = 0.0
     gflop_decode_per_megapixel: float = 0.0
     weights: Dict[str, str] = field(default_factory=dict)

@@ -13,13 +13,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..models.latent_diffusion import LatentDiffusion
+from ..models.memory import RUNGS, need
 
 #: Resident memory in MB of an engine without a model. Measured on Linux x86-64 with torch 2.13 (CPU): 408 with every
 #: library imported, and 71 more from the first forward pass on.
 ENGINE_MB = 500
-#: Feature maps of the autoencoder's second width at full size that are alive at once while it decodes. Measured with
-#: Stable Diffusion's autoencoder: 4.3 (144 MB at 128 pixels, 362 MB at 256, in float32).
-ALIVE = 5
 
 
 @dataclass(frozen=True)
@@ -29,12 +27,14 @@ class Cost:
     Attributes:
         parameters: number of weights.
         memory_mb: resident memory of the engine with this model on a CPU, in float32.
+        gpu_mb: memory on a GPU in each way that there is to run it there, the best way first.
         gflop_per_window_step: work of one network call on one window, without guidance.
         gflop_decode_per_megapixel: work to decode a million pixels.
     """
 
     parameters: int
     memory_mb: int
+    gpu_mb: tuple[int, ...]
     gflop_per_window_step: float
     gflop_decode_per_megapixel: float
 
@@ -51,6 +51,7 @@ def measure(model: LatentDiffusion, family: str, window: int, frames: int = 1) -
     parameters = sum(p.numel() for network in model.networks for p in network.parameters())
     model.to("meta")
     side = window // model.codec.scale
+    size = model.size(side, 3 if family == "rsedit" else 2, frames)
     sample, told = inputs(model, family, side, frames)
     text = torch.zeros(1, model.text.length, model.text.width, device="meta")
     timestep = torch.zeros((), device="meta")
@@ -59,7 +60,8 @@ def measure(model: LatentDiffusion, family: str, window: int, frames: int = 1) -
         decode = _gflop(lambda: model.decode(sample))
     return Cost(
         parameters=parameters,
-        memory_mb=ENGINE_MB + round(4 * parameters / 1e6 + _decoding_mb(model, window)),
+        memory_mb=ENGINE_MB + round((4 * parameters + size.decoding) / 1e6),
+        gpu_mb=tuple(round(need(rung, size) / 1e6) for rung in RUNGS if not rung.on_host),
         gflop_per_window_step=round(step, 4),
         gflop_decode_per_megapixel=round(decode * 1e6 / window**2, 1),
     )
@@ -107,9 +109,3 @@ def _written_out() -> Iterator[None]:
     """Attention as its two products of matrices, which are counted; the counter passes over the CPU's fused kernel."""
     with sdpa_kernel(SDPBackend.MATH):
         yield
-
-
-def _decoding_mb(model: LatentDiffusion, window: int) -> float:
-    """Activations at the widest point, which is the autoencoder's last level: its second width at full size."""
-    widths = model.codec.network.config.block_out_channels
-    return ALIVE * 4 * widths[min(1, len(widths) - 1)] * window**2 / 1e6

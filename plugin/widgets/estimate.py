@@ -5,7 +5,7 @@ from typing import List, Optional
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtWidgets import QLabel, QWidget
 
-from ...engine.contract import Estimate
+from ...engine.contract import Estimate, Fit
 from ..report import tr
 from .numbers import count, duration, megabytes
 
@@ -28,6 +28,20 @@ def sentence(estimate: Estimate) -> str:
     return _SEPARATOR.join(part.replace(" ", "\u00a0") for part in parts)
 
 
+def room(fit: Fit) -> str:
+    """How a model will run in the memory that is free, in a sentence."""
+    need, free = megabytes(fit.need_mb), megabytes(fit.free_mb)
+    if not fit.is_gpu:
+        said = tr("Needs about {need} of memory, and {free} are free: it may run out. Close other programs first.")
+    elif fit.way == "whole":
+        said = tr("Needs about {need} of the GPU's memory; {free} are free.")
+    elif fit.way == "waiting":
+        said = tr("Needs about {need}; {free} are free on this GPU: parts wait in main memory, which is slower.")
+    else:
+        said = tr("Needs about {need}; {free} are free on this GPU: it is drawn on the processor, much slower.")
+    return said.format(need=need.replace(" ", "\u00a0"), free=free.replace(" ", "\u00a0"))
+
+
 class EstimateLine(QLabel):
     """The line above the Run button."""
 
@@ -42,7 +56,8 @@ class EstimateLine(QLabel):
             tr("What this run will take on this machine. The time learns from the jobs that you have finished.")
         )
 
-    def show_estimate(self, estimate: Optional[Estimate]) -> None:
-        """Show an estimate, or nothing."""
-        self.setText("" if estimate is None else sentence(estimate))
+    def show_estimate(self, estimate: Optional[Estimate], fit: Optional[Fit] = None) -> None:
+        """Show an estimate, or nothing; with how the model fits the memory, where the engine has told that."""
+        lines = [] if estimate is None else [sentence(estimate), *([room(fit)] if fit is not None else [])]
+        self.setText("\n".join(lines))
         self.setVisible(estimate is not None)

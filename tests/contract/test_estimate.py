@@ -17,6 +17,7 @@ from afterimage.engine.contract import (
     SuperResolve,
     Window,
     estimate,
+    fit,
     is_one_window,
     loads,
 )
@@ -144,3 +145,30 @@ def test_a_faster_machine_takes_less_time():
 def test_a_date_that_no_calendar_has_is_refused(date):
     with pytest.raises(ValueError):
         dataclasses.replace(generate(8, 8), date=date)
+
+
+@pytest.mark.parametrize(
+    ("device", "free_mb", "way"),
+    [
+        ("cuda", 24000, "whole"),
+        ("cuda:1", 5000, "whole"),
+        ("cuda", 4999, "waiting"),
+        ("mps", 2000, "waiting"),
+        ("cuda", 1999, "processor"),
+        ("cuda", None, None),
+        ("none", 24000, None),
+        ("cpu", 699, "short"),
+        ("cpu", 700, None),
+    ],
+)
+def test_how_a_model_fits_the_memory_that_is_free(device, free_mb, way):
+    card = dataclasses.replace(CARD, gpu_mb=(5000, 3500, 2000, 2000))
+    found = fit(card, estimate(generate(256, 256), card), device, free_mb)
+    assert (found and found.way) == way
+    if found is not None:
+        assert (found.need_mb, found.free_mb) == (700 if device == "cpu" else 5000, free_mb)
+        assert found.is_gpu == (device != "cpu")
+
+
+def test_a_model_that_takes_little_says_nothing_of_a_gpu():
+    assert fit(CARD, estimate(generate(256, 256), CARD), "cuda", 100) is None

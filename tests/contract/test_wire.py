@@ -133,6 +133,7 @@ CARD = ModelCard(
     measures=(Measure("PSNR, 4x", "UC Merced test (105 images)", 28.5, "dB", "bicubic: 27.1 dB"),),
     parameters=1_000_000,
     memory_mb=600,
+    gpu_mb=(2100, 1500),
     gflop_per_window_step=1.5,
     weights={"unet/diffusion_pytorch_model.safetensors": "ab" * 32},
 )
@@ -173,7 +174,7 @@ SAMPLES = {
     "submit": Submit("a", "/jobs/a"),
     "cancel": Cancel("a"),
     "shutdown": Shutdown(),
-    "ready": Ready(contract.PROTOCOL, "0.1.0", "cpu", (CARD,)),
+    "ready": Ready(contract.PROTOCOL, "0.1.0", "cpu", (CARD,), 12_000),
     "started": Started("a"),
     "progressed": Progressed("a", "drawing", 0.25, 12.5),
     "progressed_unknown": Progressed("a", "loading model"),

@@ -129,13 +129,15 @@ def side(latents):
     return latents.shape[-2]
 
 
-#: Largest difference of latents from float32, as a share of the largest: what was measured on the references, with as
-#: much again for other machines. Half precision that rounds metadata or levels is ten times beyond it.
+#: Largest difference of latents from float32, as a share of the largest: twice what was measured on the references (see
+#: docs/published-models.md), for other machines round otherwise.
 BOUNDS = {torch.float16: 0.015, torch.bfloat16: 0.1}
+#: Slow in float16 on a CPU, which has no instructions for it.
+SLOW = ("crs_diff", "diffusionsat_temporal")
+CASES = [(family, half) for half in BOUNDS for family in FAMILIES if half is torch.bfloat16 or family not in SLOW]
 
 
-@pytest.mark.parametrize("half", BOUNDS, ids=str)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "half"), CASES, ids=str)
 def test_half_precision_is_near(asked, exact, family, half):
     where, told = asked(family)
     latents, pixels = exact(family)
