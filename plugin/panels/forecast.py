@@ -3,6 +3,7 @@
 from typing import Dict, List, Optional, Tuple
 
 from qgis.gui import QgsMapCanvas
+from qgis.PyQt.QtCore import QEvent, QObject, QTimer
 from qgis.PyQt.QtWidgets import QWidget
 
 from ...engine.contract import (
@@ -49,7 +50,13 @@ class ForecastPanel(Panel):
         self.clouds = CloudCoverInput()
         self.prompt = PromptInput()
         self.negative = PromptInput(lines=2, use="negative_prompt")
+        self._settled = (0, 0, 0)
+        self._settling = QTimer(self)
+        self._settling.setSingleShot(True)
+        self._settling.timeout.connect(self._settle)
         self._lay_out()
+        for part in (self, self.series):
+            part.installEventFilter(self)
         self._follow(self.series, self.date, self.clouds, self.prompt, self.negative)
 
     def _lay_out(self) -> None:
@@ -63,6 +70,20 @@ class ForecastPanel(Panel):
         self.more.add(tr("Avo&id"), self.negative, self.negative.edit, tr("What the picture should not show"))
         self._stack()
         self._show_missing()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  (Qt's name)
+        """Look at the list of layers once its layout has changed and rests."""
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize):
+            self._settling.start()
+        return super().eventFilter(watched, event)
+
+    def _settle(self) -> None:
+        """Give the list the height that it needs: QFormLayout keeps that of before when wrapped text gets longer."""
+        cell = self.series.parentWidget()
+        found = (cell.width(), cell.heightForWidth(cell.width()), self.height())
+        if cell.height() < found[1] and found != self._settled:  # once for each size: there may be no room
+            self._settled = found
+            self.fields.invalidate()
 
     @classmethod
     def title(cls) -> str:
@@ -238,7 +259,9 @@ def _about(member: Member, first: Member, card: Optional[ModelCard]) -> str:
     text = " \u00b7 ".join(part.replace(" ", "\u00a0") for part in said) + "."
     if member is first:
         text += " " + tr("The result has its pixels and extent.")
-        if card is not None and card.reaches(info.gsd) and not card.gsd[0] <= info.gsd <= card.gsd[1]:
+        # by a little it is the projection's scale, not the picture
+        is_known = card is None or card.gsd[0] * 0.98 <= info.gsd <= card.gsd[1] * 1.02
+        if not is_known and card.reaches(info.gsd):
             text += " " + tr("The model was trained for {range}: expect less of it.").format(range=gsd_range(card))
         return text
     try:

@@ -24,6 +24,7 @@ from qgis.core import (
     QgsRasterLayer,
 )
 from qgis.PyQt.QtCore import QDate, QDateTime, Qt, QTime
+from qgis.PyQt.QtWidgets import QScrollArea
 
 from .conftest import painter, write_raster
 
@@ -456,3 +457,17 @@ def test_three_layers_in_other_coordinate_systems_cost_little(raster, make):
         panel.problems()
         panel.estimate()
     assert (time.process_time() - began) / 10 < 0.1
+
+
+@pytest.mark.parametrize("width", [320, 430, 460])
+def test_remarks_that_get_longer_push_the_rest_down(pair, make, qtbot, width):
+    panel, area = make(*pair), QScrollArea()
+    qtbot.addWidget(area)
+    area.setWidgetResizable(True)
+    area.setWidget(panel)
+    area.resize(width, 400)
+    area.show()
+    qtbot.wait(50)
+    row = panel.series.rows[0]
+    row.note.setText(row.note.text() + " The model was trained for 1 m to 10 m: expect less of it.")
+    qtbot.waitUntil(lambda: row.height() >= row.layout().heightForWidth(row.width()), timeout=2000)
