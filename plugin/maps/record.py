@@ -79,7 +79,9 @@ def _abstract(output: Output, provenance: Provenance) -> str:
             "AI-generated: a sample of a generative model on its way from noise, picture {}. Its date orders the "
             "pictures, a day each, and says nothing else."
         ).format(output.frame)
-    elif edit is not None and edit.mask is None and edit.margin:
+    elif edit is not None and edit.mask is not None and edit.margin:
+        what = tr("AI-generated inside polygons and beyond the edge of its source: there, no measurement.")
+    elif edit is not None and edit.margin:
         what = tr("AI-generated beyond the edge of its source: there, a sample of a generative model, no measurement.")
     elif edit is not None and edit.mask is not None:
         what = tr("AI-generated inside polygons: there, a sample of a generative model, not a measurement.")

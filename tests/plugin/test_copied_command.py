@@ -26,7 +26,8 @@ GRID = GeoBox("EPSG:32633", (10.0, 0.0, 300000.0, 0.0, -10.0, 5300000.0), (40, 4
 
 @pytest.fixture(autouse=True)
 def models(monkeypatch, qgis_app):
-    known = {"painter": painter(), "sharpener": sharpener(), "editor": painter(tasks=("Edit",))}
+    editor = painter(tasks=("Edit",), uses=("prompt", "gsd", "strength", "margin", "cloud_cover", "image_guidance"))
+    known = {"painter": painter(), "sharpener": sharpener(), "editor": editor}
     monkeypatch.setattr(cards, "cards", lambda task: tuple(card for card in known.values() if task in card.tasks))
     monkeypatch.setattr(cards, "card", lambda id, task: known[id])
 
@@ -122,6 +123,16 @@ def test_a_raster_changed_as_a_whole_is_asked_again_without_polygons(tmp_path):
     request = Edit("editor", Source("inputs/source.tif", "my layer"), 10.0, "river", SAMPLING, strength=0.3)
     again = asked_again(Job("j", request), tmp_path, EditAlgorithm).request
     assert again.mask is None and again.strength == 0.3
+
+
+def test_a_raster_drawn_on_is_asked_again_with_its_margin_and_what_the_model_was_told(tmp_path):
+    (tmp_path / "inputs").mkdir()
+    write_raster(tmp_path / "inputs" / "source.tif")
+    source, more = Source("inputs/source.tif", "my layer"), {"margin": 48, "cloud_cover": 12.5, "told_gsd": 0.0}
+    for guided in (1.5, 3.25):
+        request = Edit("editor", source, 10.0, "river", SAMPLING, image_guidance_scale=guided, **more)
+        again = asked_again(Job("j", request), tmp_path, EditAlgorithm).request
+        assert (again.margin, again.cloud_cover, again.told_gsd, again.image_guidance_scale) == (48, 12.5, 0.0, guided)
 
 
 def test_what_was_not_asked_is_left_out(tmp_path):

@@ -117,6 +117,18 @@ def test_an_edited_layer_says_where_and_how_far_it_was_changed(result, project, 
     assert ("inside polygons" in text) is (mask is not None) and "AI-generated" in text
 
 
+@pytest.mark.parametrize("mask", [Mask("inputs/mask.geojson", "Parcels"), None])
+def test_a_layer_that_was_drawn_on_says_how_far_and_what_of_it_is_not_generated(result, project, mask):
+    made = result((SAMPLE, 3, "uint8"))
+    source, sampling = Source("inputs/source.tif", "Photo"), Sampling(5, 20, "DDIM")
+    request = Edit("m", source, 10.0, "a forest", sampling, mask, margin=48)
+    made = replace(made, provenance=replace(made.provenance, task="Edit", job=dumps(Job("j", request))))
+    (layer,) = add_result(made, "A job", project)
+    text = layer.metadata().abstract()
+    assert "Drawn beyond the source: 48 pixels on each side" in text
+    assert ("inside polygons and beyond the edge" if mask else "AI-generated beyond the edge of its source") in text
+
+
 def test_the_record_is_in_the_metadata(result, project):
     (layer,) = add_result(result((SAMPLE, 3, "uint8")), "A job", project)
     metadata = layer.metadata()
