@@ -1,7 +1,7 @@
 """Gaps are filled from their rims, locally."""
 
 import numpy as np
-from afterimage.engine.tasks.gaps import REACH, filled
+from afterimage.engine.tasks.gaps import REACH, closed, filled
 
 MEAN = np.array([9.0, -9.0], np.float32)
 
@@ -33,3 +33,16 @@ def test_a_part_read_with_its_margin_has_the_same_bits():
 def test_without_any_data_there_is_only_the_mean():
     full = filled(np.zeros((2, 3, 3), np.float32), np.zeros((3, 3), bool), MEAN)
     assert (full == MEAN[:, None, None]).all()
+
+
+def test_gaps_are_closed_that_are_filled_from_both_sides():
+    margin = 2 * REACH
+    valid = np.zeros((60 + 2 * margin, 150 + 2 * margin), bool)
+    inner = np.ones((60, 150), bool)
+    inner[:, :30] = False  # beyond the outline
+    inner[:, 50 : 50 + margin] = False
+    inner[:, 110 : 110 + margin + 1] = False
+    valid[margin:-margin, margin:-margin] = inner
+    expected = inner.copy()
+    expected[:, 50 : 50 + margin] = True
+    assert np.array_equal(closed(valid), expected)
