@@ -34,8 +34,8 @@ def safe(path: str) -> PurePosixPath:
 def choose(paths: Iterable[str], root: str = "") -> list[str]:
     """Those of the paths that a model needs.
 
-    Of each network, the one file that would be loaded. Of training checkpoints, those that a family draws or steers
-    with, or the last one where a folder has others.
+    Of several pipelines, the highest. Of each network, the one file that would be loaded. Of training checkpoints,
+    those that a family draws or steers with, or the last one where a folder has others.
 
     Args:
         paths: below the model's folder, as the host writes them.
@@ -48,22 +48,30 @@ def choose(paths: Iterable[str], root: str = "") -> list[str]:
     wanted = []
     checkpoints = {name for pure in there.values() for name in pure.parts[:-1] if _CHECKPOINT.fullmatch(name)}
     skipped = checkpoints - _kept(checkpoints)
+    places = [_pipeline(folder) for folder in folders if (folder.name or root) in NETWORKS]
+    place = min(places, key=lambda found: (len(found.parts), str(found)), default=None)
     for folder, files in folders.items():
-        if skipped & set(folder.parts):
+        if skipped & set(folder.parts) or (_is_component(folder.name) and _pipeline(folder) != place):
             continue
         part = folder.name or root
         if part == "unet" and DRAWS in checkpoints and not checkpoints & set(folder.parts):
             continue  # what is drawn with lies in the checkpoint
         names = {PurePosixPath(path).name for path in files}
         keep = set(SMALL.get(part, ()))
-        if not folder.name:
-            keep |= set(SMALL[""])
         if part in NETWORKS:
             keep |= set(next(([name] for name in FILES if name in names), []))
-        if "model_index.json" in names or not _is_component(part):
+        if folder == place:
             keep |= set(SMALL[""])
         wanted += [path for path in files if PurePosixPath(path).name in keep]
     return sorted(wanted)
+
+
+def _pipeline(component: PurePosixPath) -> PurePosixPath:
+    """The folder of the pipeline that a component's folder belongs to."""
+    if not component.name:
+        return component
+    above = component.parent
+    return above.parent if _CHECKPOINT.fullmatch(above.name) else above
 
 
 def _kept(checkpoints: set[str]) -> set[str]:

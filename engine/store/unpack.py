@@ -31,6 +31,8 @@ def contents(archive: Path) -> list[zipfile.ZipInfo]:
         raise DownloadDamaged(f"The file {archive.name} is no archive that can be opened.") from error
     if len(entries) > ENTRIES_LIMIT:
         raise DownloadDamaged(f"The archive {archive.name} has more files than any model.")
+    if any(_leads_out(entry.filename) for entry in entries):
+        raise DownloadDamaged(f"The archive {archive.name} holds a file outside of its folder.")
     by_name = {entry.filename: entry for entry in entries if not entry.is_dir()}
     wanted = [by_name[name] for name in choose(by_name)]
     for entry in wanted:
@@ -40,6 +42,11 @@ def contents(archive: Path) -> list[zipfile.ZipInfo]:
     if sum(entry.file_size for entry in wanted) > GROWTH * archive.stat().st_size + SLACK:
         raise DownloadDamaged(f"The archive {archive.name} would take far more space than weights do.")
     return wanted
+
+
+def _leads_out(name: str) -> bool:
+    parts = name.replace("\\", "/").split("/")
+    return ".." in parts or not parts[0] or ":" in parts[0]
 
 
 def unpack(archive: Path, folder: Path) -> None:

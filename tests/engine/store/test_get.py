@@ -48,6 +48,7 @@ def test_a_model_is_fetched_verified_and_installed(text2earth, fetch_model, sett
     files, *_, installed = notices
     assert isinstance(files, Files) and files.commit == text2earth.commit and files.free > 0
     assert {file.path for file in files.files} >= {UNET, VAE, "model_index.json", "tokenizer/vocab.json"}
+    assert not [file.path for file in files.files if "inpainting" in file.path], "another model beside it"
     steps = [notice for notice in notices if isinstance(notice, Fetching)]
     assert [step.done for step in steps if step.stage == "fetching"][-1] == steps[0].total
     assert {step.stage for step in steps} == {"fetching", "checking", "installing"}

@@ -84,6 +84,13 @@ def test_of_training_checkpoints_those_that_draw_and_steer():
     assert choose(there) == ["checkpoint-20000/controlnet/config.json"]
 
 
+def test_of_several_pipelines_the_highest():
+    parts = ("unet/config.json", "scheduler/scheduler_config.json")
+    there = [f"{folder}{part}" for folder in ("", "b/", "b/c/") for part in parts]
+    assert choose(there) == sorted(parts)
+    assert choose([path for path in there if path.startswith("b/")]) == sorted(f"b/{part}" for part in parts)
+
+
 @pytest.mark.parametrize(
     "path", ["", "..", "a/..", "a//b", "/a", "a\\b", "c:/a", "a/ b", "a/b.", "a/\x00", "a/" * 11 + "a"]
 )
