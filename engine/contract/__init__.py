@@ -42,6 +42,7 @@ from .requests import (
     Source,
     SuperResolve,
     clean_prompt,
+    is_seen,
 )
 from .targets import target_paths
 from .wire import LINE_LIMIT, WireError, dumps, loads
@@ -116,6 +117,7 @@ __all__ = [
     "estimate",
     "fit",
     "is_one_window",
+    "is_seen",
     "loads",
     "target_paths",
 ]

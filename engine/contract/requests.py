@@ -29,6 +29,8 @@ SOURCES_LIMIT = 16
 MARGIN_LIMIT = 4096
 #: Least and greatest refinement that may be asked for; a model's card says which it knows.
 FACTORS = (2, 16)
+#: A source whose pixels are so many times coarser than a forecast's does not show what it would.
+FINER = 1.5
 #: Layers that can guide a picture, by what they show. A card lists those that its model takes.
 CONTROLS = ("roads", "land_use", "lines", "edges", "sketch", "depth", "map")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -315,7 +317,8 @@ class Forecast:
         model: id of a model card.
         sources: dated rasters of the place, each with its own ``gsd``.
         gsd: metres on the ground of one pixel of the first source.
-        date: ISO 8601 date that the result should show, not that of a source.
+        date: ISO 8601 date that the result should show; that of a source only where the source is coarser, as with a
+            Sentinel-2 scene of the date whose detail is wanted.
         sampling: how.
         prompt: what is there on that date.
         negative_prompt: what to stay away from.
@@ -340,12 +343,23 @@ class Forecast:
         undated = [source.name or source.path for source in self.sources if source.date is None]
         if undated:
             raise ValueError(f"sources without a date: {', '.join(undated)}")
-        if any(source.date == self.date for source in self.sources):
-            raise ValueError("date must be another one than those of the sources")
         if any(source.gsd is None for source in self.sources):
             raise ValueError("each source needs its gsd")
+        if any(is_seen(source, self.gsd, self.date) for source in self.sources):
+            raise ValueError("date must be another one than those of sources as fine as the result")
         if not 0 < self.gsd < GSD_LIMIT:
             raise ValueError("gsd must be metres per pixel, above 0")
+
+
+def is_seen(source: Source, gsd: float, date: str) -> bool:
+    """Whether a source shows what a forecast is asked for: that date in pixels as fine as the result's, or nearly.
+
+    Args:
+        source: with its ``gsd``.
+        gsd: metres on the ground of one pixel of the result.
+        date: ISO 8601 date of the result.
+    """
+    return source.date == date and source.gsd is not None and source.gsd < FINER * gsd
 
 
 Request = Union[Generate, SuperResolve, Edit, Forecast]

@@ -7,7 +7,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from qgis.core import QgsRasterLayer, QgsRectangle
 
-from ...engine.contract import SOURCES_LIMIT, ErrorCode, Failure, GeoBox, ModelCard, Window
+from ...engine.contract import SOURCES_LIMIT, ErrorCode, Failure, GeoBox, ModelCard, Source, Window, is_seen
 from ..report import Problem, tr
 from .crs import crs_of
 from .outline import extent_in
@@ -111,7 +111,9 @@ def _date_problems(members: Sequence[Member], date: Optional[str]) -> List[Failu
     if date is None:
         found.append(_invalid(tr("There is no date for the result."), tr("Say which date it should show.")))
     for member in members:
-        if date is not None and member.date == date:
+        if date is None or member.date != date:
+            continue
+        if is_seen(Source("", date=date, gsd=member.info.gsd), members[0].info.gsd, date):
             message = tr("The result should show {}, and the layer '{}' is of that date.").format(
                 date, member.layer.name()
             )

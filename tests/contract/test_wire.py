@@ -300,7 +300,7 @@ def test_a_request_that_cannot_be_is_refused_with_the_place(path, value, where):
         (("sources", 0, "date"), None, "sources without a date: Orthophoto 2016"),
         (("sources", 1, "gsd"), None, "each source needs its gsd"),
         (("sources", 1, "gsd"), 0, "gsd must be"),
-        (("date",), "2018-11-20", "date must be another one"),
+        (("date",), "2016-09-11", "date must be another one"),
         (("date",), None, "expected str"),
     ],
 )
@@ -312,6 +312,12 @@ def test_a_forecast_that_cannot_be_is_refused(path, value, where):
     inner[path[-1]] = value
     with pytest.raises(WireError, match=where):
         loads(Forecast, json.dumps(data))
+
+
+def test_the_date_of_a_coarser_source_can_be_asked_for():
+    """What the public weights were made for: the detail of a Sentinel-2 scene of that very date."""
+    asked = dataclasses.replace(FORECAST, date="2018-11-20")
+    assert loads(Forecast, dumps(asked)) == asked
 
 
 def test_as_many_pictures_as_a_job_may_keep_are_no_error():

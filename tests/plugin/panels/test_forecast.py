@@ -199,9 +199,11 @@ def test_what_was_written_stays_when_the_layer_changes(raster, make):
     assert panel.draft().request.sources[0].name == "older"
 
 
-def test_the_date_of_a_layer_is_no_date_for_the_result(pair, make):
+def test_the_date_of_a_fine_layer_is_no_date_for_the_result_that_of_a_coarse_one_is(pair, make):
     panel = make(*pair, date="2016-09-11")
-    assert codes(panel) == [ErrorCode.INVALID_REQUEST] and "'coarse' is of that date" in panel.problems()[0].message
+    assert codes(panel) == []
+    panel.date.set_value("2018-11-20")
+    assert codes(panel) == [ErrorCode.INVALID_REQUEST] and "'fine' is of that date" in panel.problems()[0].message
     panel.date.set_value(None)
     assert codes(panel) == [ErrorCode.INVALID_REQUEST] and "no date for the result" in panel.problems()[0].message
 
