@@ -228,6 +228,8 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
         except Problem as problem:
             log_failure(problem.failure)
             raise QgsProcessingException(_text(problem.failure)) from None
+        finally:
+            self._draft = draft = replace(draft, exports=())  # copies of layers must not outlive QGIS
         if result is None:
             return {}
         dress_when_loaded(result, draft.title, context)
