@@ -36,6 +36,11 @@ SCHEDULERS = {
 HALF, WIDE = torch.float16, torch.bfloat16
 
 
+#: What is set where a schedule is sampled in another way than its own: PNDM without its Runge-Kutta start, which needs
+#: twelve network calls more and cannot begin at a strength below 1.
+PLAIN = {"skip_prk_steps": True}
+
+
 class PictureModel:
     """See ``base`` for what its attributes and methods are.
 
@@ -59,7 +64,7 @@ class PictureModel:
         device: torch.device | None = None,
         reopen: Callable[[], LatentDiffusion] | None = None,
     ) -> None:
-        self.card, self.network = card, network
+        self.card, self.network, self.device = card, network, network.device
         self._target, self._reopen = device or network.device, reopen
         self.rungs = ladder(self._target.type)
         self._rung: Rung | None = None
@@ -68,11 +73,6 @@ class PictureModel:
         self.window, self.stride = card.window // self.scale, card.stride // self.scale
         #: Whoever is not shown what stays must be held to it.
         self.holds = "mask" not in card.uses and "image_guidance" not in card.uses
-
-    @property
-    def device(self) -> torch.device:
-        """See ``GenerateModel``: the CPU on the last rungs, whatever was asked for."""
-        return self.network.device
 
     @property
     def memory(self) -> str:
@@ -155,6 +155,7 @@ class PictureModel:
             if not is_out_of_memory(error) or index + 1 == len(self.rungs):
                 raise
             return False
+        self.device = self.network.device  # the CPU on the last rungs, whatever was asked for
         return True
 
     @property
@@ -173,7 +174,7 @@ class PictureModel:
             raise UnknownScheduler(f"This model has no scheduler {name[:40]!r}.", f"Choose one of {offered}.")
         if name == self.card.schedulers[0]:
             return self.network.scheduler()
-        return make_sampler(SCHEDULERS.get(name, name), self.network.schedule, self.network.mended)
+        return make_sampler(SCHEDULERS.get(name, name), self.network.schedule, {**self.network.mended, **PLAIN})
 
     def told(self, scene: Scene) -> dict[str, Any]:
         """See ``GenerateModel``: the keywords of the family."""
