@@ -1,5 +1,6 @@
 """The demo: runs inside the real QGIS Desktop (``qgis --code``) and does what a person does, widget by widget."""
 
+import itertools
 import os
 import shutil
 import sys
@@ -39,9 +40,10 @@ class Demo:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.timings = stage.report.setdefault("jobs", {})
+        self.pictures = itertools.count(1)
 
     def scenario(self) -> Iterator[Wait]:
-        """Install, open, generate, super-resolve, edit, save."""
+        """Install, open, look at the public models, generate, super-resolve, edit, save."""
         stage, window = self.stage, iface.mainWindow()
         stage.report["qgis"] = Qgis.QGIS_VERSION
         window.setGeometry(0, 20, 1590, 970)
@@ -68,22 +70,23 @@ class Demo:
         layers = window.findChild(QDockWidget, "Layers")
         window.resizeDocks([layers, self.dock], [330, 430], Qt.Orientation.Horizontal)
         yield pause(1)
-        stage.shoot("1-dock")
+        self.shoot("dock")
+        yield from self.models()
 
         panel = self.pick("Generate")
         stage.type(panel.prompt.edit, PROMPT)
         stage.click(panel.extent.view_button)
         stage.type(panel.output.file.lineEdit(), os.path.join(OUT, "generated.tif"))
         QTest.keyClick(panel.output.file.lineEdit(), Qt.Key.Key_Tab)
-        yield from self.run("generate", "2-generating")
+        yield from self.run("generate", "generating")
         yield pause(2)
-        stage.shoot("3-generated")
+        self.shoot("generated")
 
-        yield from self.super_resolve("super_resolve_naip", SAMPLE, sample, 4)
+        yield from self.super_resolve("super_resolve_naip", SAMPLE, sample)
         more = [raster for raster in MORE if os.path.exists(raster[0])]
-        for number, raster in enumerate(more, 5):
-            yield from self.super_resolve(f"super_resolve_{number - 4}", raster, self.add(raster), number)
-        yield from self.edit(sample, 5 + len(more))
+        for number, raster in enumerate(more, 1):
+            yield from self.super_resolve(f"super_resolve_{number}", raster, self.add(raster))
+        yield from self.edit(sample)
 
         project = QgsProject.instance()
         if not project.write(os.path.join(OUT, "afterimage-demo.qgz")):
@@ -97,7 +100,30 @@ class Demo:
         if tag == "Python error" or "Traceback" in text:
             self.stage.problem(text)
 
-    def super_resolve(self, key: str, raster: Raster, layer: QgsRasterLayer, number: int) -> Iterator[Wait]:
+    def models(self) -> Iterator[Wait]:
+        """Look at the form of a task that needs public weights, and at the window that has them; fetch nothing."""
+        panel = self.pick("Forecast")
+        yield pause(1)
+        named = panel.fields.note_text(panel.model)
+        if panel.model.card is None and "public weights" not in named:
+            self.stage.problem("the form of Forecast does not say which weights it needs")
+        self.shoot("forecast")
+        self.stage.click(panel.model.models_button)
+        yield Wait("the window of models", lambda: self.dock.models is not None and self.dock.models.isVisible())
+        models = self.dock.models
+        yield pause(1)
+        row = models.tree.row
+        if row is None or "Forecast" not in row.card.tasks or not models.about.toPlainText().strip():
+            self.stage.problem("the window of models does not open at those that can forecast")
+        heads = [models.tree.topLevelItem(index) for index in range(models.tree.topLevelItemCount())]
+        listed = self.stage.report["models"] = {head.text(0): head.childCount() for head in heads}
+        if len(listed) != len(self.dock.panels) or not all(listed.values()):
+            self.stage.problem(f"the window of models lists {listed}")
+        self.shoot("models")
+        models.reject()
+        yield Wait("the window of models to close", lambda: self.dock.models is None)
+
+    def super_resolve(self, key: str, raster: Raster, layer: QgsRasterLayer) -> Iterator[Wait]:
         """Fill the second form for a layer, run it, and look at the result."""
         _, _, bands, factor = raster
         panel = self.pick("SuperResolve")
@@ -111,12 +137,12 @@ class Demo:
                 raise Failed(f"{panel.bands.value()} are checked instead of bands {bands}")
         self.stage.type(panel.output.file.lineEdit(), os.path.join(OUT, f"{key}.tif"))
         QTest.keyClick(panel.output.file.lineEdit(), Qt.Key.Key_Tab)
-        yield from self.run(key, f"{number}-{key}")
+        yield from self.run(key, f"{key}_running")
         self.look_at(layer, 0.45)
         yield pause(2)
-        self.stage.shoot(f"{number}-{key}")
+        self.shoot(key)
 
-    def edit(self, layer: QgsRasterLayer, number: int) -> Iterator[Wait]:
+    def edit(self, layer: QgsRasterLayer) -> Iterator[Wait]:
         """Draw a polygon on a layer, say what should be there, run it, and look at the result."""
         stage, canvas = self.stage, iface.mapCanvas()
         panel = self.pick("Edit")
@@ -138,11 +164,11 @@ class Demo:
         stage.type(panel.prompt.edit, AFTER)
         stage.type(panel.output.file.lineEdit(), os.path.join(OUT, "edited.tif"))
         QTest.keyClick(panel.output.file.lineEdit(), Qt.Key.Key_Tab)
-        yield from self.run("edit_naip", f"{number}-editing")
+        yield from self.run("edit_naip", "editing")
         panel.mask.clear_button.click()
         self.look_at(layer, 1.1)
         yield pause(2)
-        stage.shoot(f"{number}-edited")
+        self.shoot("edited")
 
     def run(self, key: str, picture: str) -> Iterator[Wait]:
         """Click Run, wait for the end of the job, and check that its layers are on the map."""
@@ -158,7 +184,7 @@ class Demo:
         yield Wait("the job", lambda: {record.id for record in session.jobs} - known, 10)
         job = ({record.id for record in session.jobs} - known).pop()
         yield Wait("work to begin", lambda: session.job(job).is_over or (session.job(job).fraction or 0) > 0.3, 600)
-        stage.shoot(picture)
+        self.shoot(picture)
         yield Wait("the end of the job", lambda: session.job(job).is_over, 1500)
         yield pause(0.5)
         stage.stalls.stop()
@@ -180,6 +206,10 @@ class Demo:
             stage.problem(f"{key}: the layer is missing")
         if not all("AI" in layer.name() for layer in added):
             stage.problem(f"{key}: a layer does not say that it is AI-generated")
+
+    def shoot(self, name: str) -> None:
+        """Save a picture of the screen, numbered."""
+        self.stage.shoot(f"{next(self.pictures):02}-{name}")
 
     def pick(self, task: str):
         """Click a task's tab and return its form."""
