@@ -193,23 +193,80 @@ def test_a_field_becomes_a_forest_from_the_command_line(qgis_process, picture, p
     assert changed[inside].mean() > 0.8
 
 
+#: Name of a tiny model -> its checkpoint.
+PUBLISHED = {
+    "tiny-forecast": "diffusionsat/controlnet3d",
+    "tiny-rsedit": "rsedit",
+    "tiny-inpainting": "text2earth/text2earth-inpainting",
+}
+
+
 @pytest.fixture(scope="module")
 def store(parity, tmp_path_factory):
-    """A folder of models with a tiny DiffusionSat over time in it, imported as a person would."""
-    folder = tmp_path_factory.mktemp("store")
-    command = [ENGINE, "-I", str(ROOT / "engine" / "launch.py"), "models", "import"]
-    checkpoint = str(parity / "diffusionsat" / "controlnet3d")
-    variables = {**os.environ, "AFTERIMAGE_STORE": str(folder), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, checkpoint, "--id", "tiny-forecast", "--window", "64"],
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return str(folder)
+    """Imports a tiny model of the published kinds as a person would: ``store("tiny-rsedit")`` is the folder of models.
+
+    Each has a folder to itself: a task takes the first model that can do it.
+    """
+
+    def install(name):
+        folder = tmp_path_factory.mktemp(name)
+        command = [ENGINE, "-I", str(ROOT / "engine" / "launch.py"), "models", "import", str(parity / PUBLISHED[name])]
+        done = subprocess.run(
+            [*command, "--id", name, "--window", "64"],
+            env={**os.environ, "AFTERIMAGE_STORE": str(folder), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return str(folder)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "margin"),
+    [
+        ("tiny-rsedit", ["--IMAGE_GUIDANCE=2.5", "--GUIDANCE=5"], 0),
+        ("tiny-inpainting", ["--MARGIN=8", "--TOLD_GSD=0"], 8),
+    ],
+)
+def test_published_models_edit_from_the_command_line(qgis_process, store, tmp_path, model, more, margin):
+    before, target = np.random.default_rng(0).integers(1, 250, (3, 50, 60)).astype("uint8"), str(tmp_path / "after.tif")
+    file = gdal.GetDriverByName("GTiff").Create(str(tmp_path / "before.tif"), 60, 50, 3)
+    file.SetGeoTransform((500000, 1, 0, 5000000, 0, -1))
+    file.SetProjection(QgsCoordinateReferenceSystem("EPSG:32633").toWkt())
+    for band in (1, 2, 3):
+        file.GetRasterBand(band).WriteRaster(0, 0, 60, 50, before[band - 1].tobytes())
+    file = None
+    with open(tmp_path / "field.geojson", "w", encoding="utf-8") as text:
+        crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+        outline = QgsGeometry.fromRect(QgsRectangle(500010, 4999970, 500040, 4999990))
+        geometry = json.loads(outline.asJson(3))
+        feature = {"type": "Feature", "properties": {}, "geometry": geometry}
+        json.dump({"type": "FeatureCollection", "crs": crs, "features": [feature]}, text)
+    models = store(model)
+    asked = [f"--INPUT={tmp_path / 'before.tif'}", f"--MASK={tmp_path / 'field.geojson'}", "--PROMPT=a flood"]
+    status, _, said = qgis_process(
+        "run", "afterimage:edit", *asked, *more, "--STEPS=4", f"--MODEL={model}", f"--OUTPUT={target}",
+        AFTERIMAGE_STORE=models,
+    )  # fmt: skip
+    assert status == 0 and "Traceback" not in said, said
+    file = gdal.Open(target)
+    assert file.GetGeoTransform() == (500000 - margin, 1, 0, 5000000 + margin, 0, -1)
+    made = file.ReadAsArray()
+    assert made.shape == (3, 50 + 2 * margin, 60 + 2 * margin)
+    changed = (made[:, margin : margin + 50, margin : margin + 60] != before).any(axis=0)
+    inside = np.zeros_like(changed)
+    inside[10:30, 10:40] = True
+    assert not changed[~inside].any() and changed[inside].mean() > 0.9
+    assert model in json.dumps(file.GetMetadata("AFTERIMAGE"))
+    refused, _, said = qgis_process(
+        "run", "afterimage:edit", *asked, "--STRENGTH=0.5", f"--MODEL={model}", f"--OUTPUT={tmp_path / 'x.tif'}",
+        AFTERIMAGE_STORE=models,
+    )  # fmt: skip
+    assert refused != 0 and "INVALID_REQUEST" in said and not (tmp_path / "x.tif").exists()
 
 
 def test_a_place_on_another_date_from_the_command_line(qgis_process, store, tmp_path):
@@ -227,7 +284,7 @@ def test_a_place_on_another_date_from_the_command_line(qgis_process, store, tmp_
     asked = [f"--INPUTS={path}" for path in paths]
     asked += ["--DATES=2016-09-11;2018-11-20", "--DATE=2027-06-01", "--PROMPT=houses", "--STEPS=4"]
     status, results, said = qgis_process(
-        "run", "afterimage:forecast", *asked, f"--OUTPUT={target}", AFTERIMAGE_STORE=store
+        "run", "afterimage:forecast", *asked, f"--OUTPUT={target}", AFTERIMAGE_STORE=store("tiny-forecast")
     )
     assert status == 0 and "Traceback" not in said, said
     assert results["OUTPUT"] == target and results["OUTPUTS"] == [target]

@@ -31,7 +31,7 @@ KINDS = {
         "diffusionsat",
         dict(
             uses=("prompt", "gsd", "date", "place", "cloud_cover", "strength", "margin"),
-            schedulers=("DDIM", "Euler", "DPM++ 2M", "DDPM"),
+            schedulers=("DDIM", "Euler", "DPM++ 2M", "DDPM", "PNDM", "UniPC"),
         ),
     ),
 }
@@ -212,7 +212,7 @@ def test_what_an_inpainting_network_draws_in_one_window_is_what_is_there(bench, 
     assert np.array_equal(made[:, ~inside], pixels[:, ~inside])
 
 
-@pytest.mark.parametrize("scheduler", ["DDIM", "Euler", "DPM++ 2M"])
+@pytest.mark.parametrize("scheduler", ["DDIM", "Euler", "DPM++ 2M", "PNDM", "UniPC"])
 def test_strength_starts_from_the_source_as_the_loop_does(bench, make, scheduler):
     pixels = scene(64, 64)
     write(bench.path, pixels)
