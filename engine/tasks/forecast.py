@@ -128,11 +128,15 @@ class _Drawing:
 
 
 def _scene(request: Forecast, grid: GeoBox, gsd: float, count: int) -> Scene:
-    """What the model is told of the result, and of each of ``count`` frames."""
+    """What the model is told of the result, and of each of ``count`` frames.
+
+    The ground resolution of a frame is that of its pixels as the network is shown them, on the grid of the result: in
+    training a picture's own was multiplied by its side over that of the network's input (DiffusionSat's data sets).
+    """
     longitude, latitude = lonlat(grid)
     hints = [
         Scene(
-            gsd=source.gsd,
+            gsd=gsd,
             longitude=longitude,
             latitude=latitude,
             date=source.date,

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import tempfile
+import threading
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..contract import Sampling, Window
+from ..context import JobContext
+from ..contract import GeoBox, Sampling, Window
 from ..diffusion import noise
 from ..diffusion.loop import sample
 from ..models.base import GenerateModel, Given, Scene
 from ..models.eo_latent import LatentModel
+from ..tasks.picture import Picture
 from .captions import write_caption
 from .datasets import Chips
 
@@ -86,6 +92,35 @@ def draw_like(
         seed = 1_000_000 * (draw + 1) + 10_000 * int(label)
         windows = draw_windows(model, caption, -(-len(places) // each), seed, sampling, window)
         pixels[places] = to_bytes(cut(windows, size)[: len(places)])
+    return dataclasses.replace(real, pixels=pixels)
+
+
+def draw_mosaics_like(model: LatentModel, real: Chips, draw: int) -> Chips:
+    """As many generated images of each class as a real set has, cut from one blended mosaic of the class.
+
+    The mosaics are drawn by the very task that people use: windows on a lattice that overlap and are blended, so that
+    an image lies across several of them.
+
+    Args:
+        model: knows the classes of the set.
+        real: the set.
+        draw: number of the draw, from 0; each has seeds and sentences of its own.
+    """
+    size = real.pixels.shape[1]
+    rng = np.random.default_rng([13, draw])
+    pixels = np.empty_like(real.pixels)
+    for label in np.unique(real.labels):
+        places = np.flatnonzero(real.labels == label)
+        across = math.ceil(math.sqrt(len(places)))
+        caption = write_caption(real.classes[label], model.vocabulary.synonyms, real.gsd, rng)
+        metres = across * size * real.gsd
+        grid = GeoBox.from_bounds("EPSG:32632", (0.0, 0.0, metres, metres), real.gsd)
+        sampling = dataclasses.replace(card_sampling(model), seed=2_000_000 * (draw + 1) + int(label))
+        with tempfile.TemporaryDirectory() as place:
+            ctx = JobContext("mosaic", lambda event: None, threading.Event(), Path(place))
+            drawn = Picture(grid, model, sampling, Scene(caption, gsd=real.gsd)).draw(grid.window, 1, ctx)
+        images = cut(torch.from_numpy(drawn.pixels)[None], size)[: len(places)]
+        pixels[places] = images.permute(0, 2, 3, 1).numpy()
     return dataclasses.replace(real, pixels=pixels)
 
 

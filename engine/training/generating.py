@@ -17,7 +17,7 @@ from ..models.eo_latent import LatentModel
 from .classifier import COURSES, judge, read_judge, to_unit, train_classifier
 from .datasets import Chips, read_chips
 from .dihedral import turn
-from .drawing import draw_like
+from .drawing import draw_like, draw_mosaics_like
 from .metrics import (
     blockiness,
     frechet,
@@ -111,7 +111,7 @@ def measure_generate(
     """All figures of a model, drawn with its card's own settings, each beside what real images reach.
 
     Each draw has as many images of each class as the test split, as large as those that were trained on, each drawn by
-    itself. Where the card's window is larger, images cut from whole windows are measured too.
+    itself; then once more, cut from the mosaics that people get.
 
     Args:
         model: of the family ``eo_latent``.
@@ -122,7 +122,7 @@ def measure_generate(
     """
     bench = Bench(model.vocabulary.data_set, data, work, judge_seed)
     train = bench.read("train")
-    real, test = bench.sets(train, draws), bench.test.chips
+    real = bench.sets(train, draws)
     drawn = [_drawn(bench, model, k) for k in range(draws)]
     found = [
         *recognised(bench, drawn),
@@ -130,22 +130,31 @@ def measure_generate(
         *structure(bench, drawn, model),
         *memorised(bench, drawn, train),
     ]
-    if model.card.window > test.pixels.shape[1]:
-        windows = [_drawn(bench, model, draws, model.window)]
-        figures = [
-            recognised(bench, windows)[0],
-            distances(bench, windows, real[:1], "train images")[0],
-            structure(bench, windows, model)[0],
-        ]
-        where = f", cut from windows of {model.card.window} pixels"
-        found += [dataclasses.replace(measure, on=measure.on + where) for measure in figures]
+    found += blended(bench, model, real)
     if bench.name in TAUGHT:
         found.append(taught(bench, drawn, real))
     return tuple(found)
 
 
-def _drawn(bench: Bench, model: LatentModel, draw: int, window: int | None = None) -> Judged:
-    drawn = bench.examine(draw_like(model, bench.test.chips, draw, window=window))
+def blended(bench: Bench, model: LatentModel, real: Sequence[Judged]) -> list[Measure]:
+    """The first figures once more, of images that lie across the windows of a blended mosaic.
+
+    Args:
+        bench: has the test split.
+        model: of the family ``eo_latent``.
+        real: sets of real images, not of the test split; the first is used.
+    """
+    mosaics = [bench.examine(draw_mosaics_like(model, bench.test.chips, 0))]
+    figures = [
+        recognised(bench, mosaics)[0],
+        *distances(bench, mosaics, real[:1], "train images"),
+        *structure(bench, mosaics, model)[:2],
+    ]
+    return [dataclasses.replace(measure, on=f"{measure.on}, cut from blended mosaics") for measure in figures]
+
+
+def _drawn(bench: Bench, model: LatentModel, draw: int) -> Judged:
+    drawn = bench.examine(draw_like(model, bench.test.chips, draw))
     log.info("drew set %d: %.1f %% recognised", draw, 100 * drawn.accuracy)
     return drawn
 

@@ -12,7 +12,7 @@ from afterimage.engine.settings import Settings
 from afterimage.engine.training import generating
 from afterimage.engine.training.classifier import read_judge
 from afterimage.engine.training.dihedral import turn
-from afterimage.engine.training.drawing import cut, draw_like, draw_windows, to_bytes
+from afterimage.engine.training.drawing import cut, draw_like, draw_mosaics_like, draw_windows, to_bytes
 from afterimage.engine.training.generating import Bench
 from afterimage.engine.training.sheets import draw_generate_sheet
 from PIL import Image
@@ -123,11 +123,18 @@ def test_a_set_can_be_cut_from_larger_windows(bench, model):
     assert torch.equal(cut(windows, 64)[1], windows[0, :, :64, 64:])
 
 
-def test_a_model_is_measured_from_end_to_end(bench, model, plain_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(model, "card", dataclasses.replace(model.card, window=128))
+def test_a_set_can_be_cut_from_blended_mosaics(bench, model):
+    test = bench.test.chips
+    some = test.take(np.flatnonzero(test.labels == 1))
+    first, again, other = (draw_mosaics_like(model, some, draw) for draw in (0, 0, 1))
+    assert first.pixels.shape == some.pixels.shape and np.array_equal(first.labels, some.labels)
+    assert np.array_equal(first.pixels, again.pixels) and not np.array_equal(first.pixels, other.pixels)
+
+
+def test_a_model_is_measured_from_end_to_end(bench, model, plain_data, tmp_path):
     measures = generating.measure_generate(model, plain_data, tmp_path, draws=2)
-    whole = [measure for measure in measures if "cut from windows of 128 pixels" not in measure.on]
-    assert len(measures) == len(whole) + 3 and len({measure.name for measure in whole}) == len(whole)
+    whole = [measure for measure in measures if "cut from blended mosaics" not in measure.on]
+    assert len(measures) == len(whole) + 6 and len({measure.name for measure in whole}) == len(whole)
     score = next(m for m in measures if m.name.startswith("classification accuracy score"))
     assert score.on == "30 generated images in 2 draws"
     assert all(np.isfinite(measure.value) for measure in measures)
