@@ -124,7 +124,7 @@ def control_name(kind: str) -> str:
         "lines": tr("lines"),
         "edges": tr("edges"),
         "sketch": tr("sketch"),
-        "depth": tr("depth"),
+        "depth": tr("heights"),
         "map": tr("map"),
     }
     return known.get(kind, kind)

@@ -15,7 +15,7 @@ def explanation() -> str:
     """What installing the engine means, for the person who is asked to do it."""
     is_linux = sys.platform.startswith("linux")
     text = tr("Afterimage draws in a Python of its own. Installing it downloads about {size} from pypi.org.")
-    parts = [text.format(size=tr("2.8 GB") if is_linux else tr("0.3 GB"))]
+    parts = [text.format(size=tr("2.9 GB") if is_linux else tr("0.4 GB"))]
     if is_linux:
         parts.append(tr("On Linux, with NVIDIA\u2019s libraries, it takes up to 9 GB on the disk."))
     parts.append(tr("QGIS itself is not changed."))
