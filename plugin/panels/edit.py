@@ -79,7 +79,7 @@ class EditPanel(SourcePanel):
         tip = tr("How far to leave what is there")
         self.fields.add(tr("Stre&ngth"), self.strength, self.strength.number, tip)
         tip = tr("How much of the picture before is kept")
-        self.fields.add(tr("Ima&ge strength"), self.image_guidance, tip=tip)
+        self.fields.add(tr("Ima&ge\nstrength"), self.image_guidance, tip=tip)
         self.fields.add(tr("&Date"), self.date, self.date.edit, tr("When the result should have been taken"))
         self._add_samples()
         self._add_seed_and_output()
@@ -90,7 +90,7 @@ class EditPanel(SourcePanel):
         tip = tr("How much of the result should be under clouds")
         self.more.add(tr("Clo&uds"), self.cloud_cover, self.cloud_cover.number, tip)
         tip = tr("Metres on the ground of one pixel, as the model is told; the pixels themselves stay as they are")
-        self.more.add(tr("Resolution t&old"), self.told_gsd, self.told_gsd.kind, tip)
+        self.more.add(tr("Resolution\nt&old"), self.told_gsd, self.told_gsd.kind, tip)
         self._stack()
 
     @classmethod

@@ -60,7 +60,7 @@ class Fields(QFormLayout):
         head.setBuddy(focus)
         head.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
         head.setContentsMargins(0, max(0, (self._line_height - head.sizeHint().height()) // 2), 0, 0)
-        name = label.replace("&", "")
+        name = label.replace("&", "").replace("\n", " ")
         focus.setAccessibleName(name)
         if tip:
             head.setToolTip(tip)

@@ -48,7 +48,6 @@ def test_qgis_process_gets_the_algorithms_without_a_window(plugin):
     assert {algorithm.id() for algorithm in provider().algorithms()} == {
         "afterimage:edit",
         "afterimage:forecast",
-        "afterimage:forecast",
         "afterimage:generate",
         "afterimage:superresolve",
     }
