@@ -69,7 +69,7 @@ class JobFolder:
         except WireError as error:
             if ": shape must be" in str(error):
                 raise EmptyExtent("The extent holds no pixel.") from error
-            raise InvalidRequest(f"The request is not valid: {error}") from error
+            raise InvalidRequest(f"The request is not valid: {error}.") from error
         if not isinstance(job, Job):
             raise InvalidRequest("The request is not a job.")
         return job

@@ -7,7 +7,7 @@ stands in docs/published-models.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: Parts of a model that may wait in main memory while another one is at work.
 PARTS = ("text", "unet", "control", "codec")
@@ -115,7 +115,10 @@ class Size:
 
 def ladder(kind: str) -> tuple[Rung, ...]:
     """The ways to run on a device, by its type as torch names it."""
-    return RUNGS if kind != "cpu" else tuple(rung for rung in RUNGS if rung.on_host)
+    if kind != "cpu":
+        return RUNGS
+    first, *others = (rung for rung in RUNGS if rung.on_host)
+    return (replace(first, notice=""), *others)  # no other memory was short
 
 
 def need(rung: Rung, size: Size) -> int:

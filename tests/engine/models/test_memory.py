@@ -23,6 +23,7 @@ def test_the_ladder_of_a_gpu_ends_on_the_processor():
     assert [rung.name for rung in ladder("cpu")] == ["processor", "processor-tiles"]
     assert all(rung.half != rung.on_host for rung in RUNGS)
     assert [bool(rung.notice) for rung in RUNGS] == [False] + 5 * [True]
+    assert [bool(rung.notice) for rung in ladder("cpu")] == [False, True], "without a GPU, none was short of memory"
 
 
 def test_needs_are_those_counted_by_hand():
