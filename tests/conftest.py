@@ -4,34 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+LAUNCH = ROOT / "engine" / "launch.py"
+#: Stands for the folder with a person's own data, models among them, in this process and in all that it starts. Set as
+#: early as this, because lists of models are read while tests are collected, too.
+_DATA = tempfile.TemporaryDirectory(prefix="afterimage-tests-")
+os.environ["XDG_DATA_HOME"] = _DATA.name
+os.environ["AFTERIMAGE_STORE"] = os.path.join(_DATA.name, "models")
 
 
 def _register() -> None:
     """As ``engine/launch.py`` does, which cannot be imported by name before this."""
     if "afterimage" in sys.modules:
         return
-    spec = importlib.util.spec_from_file_location("launch", ROOT / "engine" / "launch.py")
+    spec = importlib.util.spec_from_file_location("launch", LAUNCH)
     launch = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(launch)
     launch.register(ROOT)
 
 
 _register()
+
+
+def pytest_unconfigure() -> None:
+    _DATA.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +75,93 @@ def parity() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+#: The engine's command line, again and again in one process: its libraries take seconds to import.
+_COMMANDS = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("launch", sys.argv[1])
+launch = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(launch)
+launch.register(launch.Path(sys.argv[1]).parents[1])
+from afterimage.engine.__main__ import main
+for line in sys.stdin:
+    print("ended", main(json.loads(line)), flush=True)
+"""
+
+
+class Models:
+    """Models that are imported into a store of their own, by the engine's command line.
+
+    All of them are begun at once, one after the other; who asks for one waits for that one.
+    """
+
+    def __init__(self, python: str, store: Path, wanted: dict[str, tuple[str, ...]]) -> None:
+        self.store, self._python = store, python
+        self._environment = {**os.environ, "AFTERIMAGE_STORE": str(store), "OMP_NUM_THREADS": "1"}
+        self._log = open(store / "log", "w+b")
+        self._process = subprocess.Popen(
+            [python, "-I", "-c", _COMMANDS, str(LAUNCH)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=self._environment,
+            text=True,
+        )
+        self._pool = ThreadPoolExecutor(1)
+        self._said = {own: self._pool.submit(self._import, own, *words) for own, words in wanted.items()}
+
+    def _import(self, own: str, *words: str) -> list[str]:
+        """The lines that it says of one, the last of them how it ended."""
+        self._process.stdin.write(json.dumps(["models", "import", *words, "--id", own]) + "\n")
+        self._process.stdin.flush()
+        lines: list[str] = []
+        for line in self._process.stdout:
+            lines.append(line.strip())
+            if line.startswith("ended"):
+                break
+        return lines
+
+    def folder(self, own: str) -> Path:
+        """The folder of a model, once it is imported."""
+        lines = self._said[own].result()
+        if lines[-1:] != ["ended 0"]:
+            self._log.seek(0)
+            pytest.fail("\n".join(["the import failed:", *lines, self._log.read().decode(errors="replace")]))
+        return self.store / own
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """``models`` with these words, in a process of its own."""
+        return subprocess.run(
+            [self._python, "-I", str(LAUNCH), "--log-level", "ERROR", "models", *words],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+
+    def end(self) -> None:
+        """Begin no more, and wait for the one that runs."""
+        self._pool.shutdown(cancel_futures=True)
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
+        self._log.close()
+
+
+@pytest.fixture(scope="session")
+def import_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Models]]:
+    """Imports weights: ``import_models(python, {id: (path, *options)})``."""
+    made: list[Models] = []
+
+    def make(python: str, wanted: dict[str, tuple[str, ...]]) -> Models:
+        made.append(Models(python, tmp_path_factory.mktemp("store"), wanted))
+        return made[-1]
+
+    yield make
+    for models in made:
+        models.end()
 
 
 @pytest.fixture(scope="session")
@@ -178,6 +278,24 @@ class EngineProcess:
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         return self.process.wait(timeout)
+
+
+@pytest.fixture(scope="module")
+def engine_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., EngineProcess]]:
+    """Starts engines with models of their own that live as long as a file of tests: ``engine_of(VARIABLE=...)``."""
+    pytest.importorskip("rasterio")
+    started: list[EngineProcess] = []
+
+    def start(**environment: str) -> EngineProcess:
+        log = tmp_path_factory.mktemp("engine") / "log"
+        started.append(EngineProcess(ROOT / "engine" / "launch.py", ("serve",), environment, log))
+        started[-1].until("Ready")
+        return started[-1]
+
+    yield start
+    for engine in started:
+        assert engine.end(10) == 0
+        engine.process.stdout.close()
 
 
 @pytest.fixture

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
 
 import numpy as np
-from afterimage.plugin import settings
 from afterimage.plugin.maps.record import PROVENANCE
 from afterimage.plugin.maps.temporal import layer_date
 from afterimage.plugin.processing.provider import AfterimageProvider
@@ -43,54 +38,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QTimer
 
-ROOT = Path(__file__).resolve().parents[2]
-ENGINE = os.environ.get(settings.PYTHON_VARIABLE) or os.path.expanduser("~/.venvs/engine/bin/python")
-PROGRAM = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
 EXTENT = "13.000,13.010,52.000,52.006 [EPSG:4326]"
-VARIABLES = {
-    settings.PYTHON_VARIABLE: ENGINE,
-    "AFTERIMAGE_TEST_MODELS": "1",
-    "AFTERIMAGE_DEVICE": "cpu",
-    "AFTERIMAGE_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-}
-
-if not os.path.isfile(ENGINE) or PROGRAM is None:
-    if os.environ.get("CI") == "true":
-        pytest.fail("the engine's Python or qgis_process is not there", pytrace=False)
-    pytest.skip("the engine's Python or qgis_process is not there", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def qgis_process(tmp_path_factory):
-    """Runs ``qgis_process`` in a fresh profile that has the plugin: (exit status, results, everything it said)."""
-    base = tmp_path_factory.mktemp("profile")
-    plugins = base / "profiles" / "default" / "python" / "plugins"
-    plugins.mkdir(parents=True)
-    os.symlink(ROOT, plugins / "afterimage")
-    (base / "runtime").mkdir(mode=0o700)
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))},
-        **VARIABLES,
-        "QT_QPA_PLATFORM": "offscreen",
-        "LC_ALL": "C.UTF-8",
-        "QGIS_CUSTOM_CONFIG_PATH": str(base),
-        "XDG_RUNTIME_DIR": str(base / "runtime"),
-    }
-    environment.pop("DISPLAY", None)
-
-    def run(*arguments, json_output=True, **variables):
-        command = [PROGRAM, *(["--json"] if json_output else []), *arguments]
-        variables = {**environment, **variables}
-        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=280, check=False)
-        results = {}
-        if json_output and "{" in done.stdout:
-            results = json.loads(done.stdout[done.stdout.index("{") :]).get("results", {})
-        return done.returncode, results, done.stdout + done.stderr
-
-    assert run("plugins", "enable", "afterimage", json_output=False)[0] == 0
-    run.profile = base / "profiles" / "default"
-    return run
 
 
 @pytest.fixture
@@ -201,100 +149,6 @@ PUBLISHED = {
 }
 
 
-@pytest.fixture(scope="module")
-def store(parity, tmp_path_factory):
-    """Imports a tiny model of the published kinds as a person would: ``store("tiny-rsedit")`` is the folder of models.
-
-    Each has a folder to itself: a task takes the first model that can do it.
-    """
-
-    def install(name):
-        folder = tmp_path_factory.mktemp(name)
-        command = [ENGINE, "-I", str(ROOT / "engine" / "launch.py"), "models", "import", str(parity / PUBLISHED[name])]
-        done = subprocess.run(
-            [*command, "--id", name, "--window", "64"],
-            env={**os.environ, "AFTERIMAGE_STORE": str(folder), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return str(folder)
-
-    return install
-
-
-@pytest.mark.parametrize(
-    ("model", "more", "margin"),
-    [
-        ("tiny-rsedit", ["--IMAGE_GUIDANCE=2.5", "--GUIDANCE=5"], 0),
-        ("tiny-inpainting", ["--MARGIN=8", "--TOLD_GSD=0"], 8),
-    ],
-)
-def test_published_models_edit_from_the_command_line(qgis_process, store, tmp_path, model, more, margin):
-    before, target = np.random.default_rng(0).integers(1, 250, (3, 50, 60)).astype("uint8"), str(tmp_path / "after.tif")
-    file = gdal.GetDriverByName("GTiff").Create(str(tmp_path / "before.tif"), 60, 50, 3)
-    file.SetGeoTransform((500000, 1, 0, 5000000, 0, -1))
-    file.SetProjection(QgsCoordinateReferenceSystem("EPSG:32633").toWkt())
-    for band in (1, 2, 3):
-        file.GetRasterBand(band).WriteRaster(0, 0, 60, 50, before[band - 1].tobytes())
-    file = None
-    with open(tmp_path / "field.geojson", "w", encoding="utf-8") as text:
-        crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
-        outline = QgsGeometry.fromRect(QgsRectangle(500010, 4999970, 500040, 4999990))
-        geometry = json.loads(outline.asJson(3))
-        feature = {"type": "Feature", "properties": {}, "geometry": geometry}
-        json.dump({"type": "FeatureCollection", "crs": crs, "features": [feature]}, text)
-    models = store(model)
-    asked = [f"--INPUT={tmp_path / 'before.tif'}", f"--MASK={tmp_path / 'field.geojson'}", "--PROMPT=a flood"]
-    status, _, said = qgis_process(
-        "run", "afterimage:edit", *asked, *more, "--STEPS=4", f"--MODEL={model}", f"--OUTPUT={target}",
-        AFTERIMAGE_STORE=models,
-    )  # fmt: skip
-    assert status == 0 and "Traceback" not in said, said
-    file = gdal.Open(target)
-    assert file.GetGeoTransform() == (500000 - margin, 1, 0, 5000000 + margin, 0, -1)
-    made = file.ReadAsArray()
-    assert made.shape == (3, 50 + 2 * margin, 60 + 2 * margin)
-    changed = (made[:, margin : margin + 50, margin : margin + 60] != before).any(axis=0)
-    inside = np.zeros_like(changed)
-    inside[10:30, 10:40] = True
-    assert not changed[~inside].any() and changed[inside].mean() > 0.9
-    assert model in json.dumps(file.GetMetadata("AFTERIMAGE"))
-    refused, _, said = qgis_process(
-        "run", "afterimage:edit", *asked, "--STRENGTH=0.5", f"--MODEL={model}", f"--OUTPUT={tmp_path / 'x.tif'}",
-        AFTERIMAGE_STORE=models,
-    )  # fmt: skip
-    assert refused != 0 and "INVALID_REQUEST" in said and not (tmp_path / "x.tif").exists()
-
-
-def test_a_place_on_another_date_from_the_command_line(qgis_process, store, tmp_path):
-    paths = []
-    for name, gsd, side in (("coarse", 10.0, 12), ("fine", 1.0, 40)):
-        paths.append(str(tmp_path / f"{name}.tif"))
-        file = gdal.GetDriverByName("GTiff").Create(paths[-1], side, side, 3)
-        file.SetGeoTransform((500000, gsd, 0, 5000000, 0, -gsd))
-        file.SetProjection(QgsCoordinateReferenceSystem("EPSG:32633").toWkt())
-        data = (np.arange(side * side) % 200 + 1).astype("uint8").tobytes()
-        for band in (1, 2, 3):
-            file.GetRasterBand(band).WriteRaster(0, 0, side, side, data)
-        file = None
-    target = str(tmp_path / "later.tif")
-    asked = [f"--INPUTS={path}" for path in paths]
-    asked += ["--DATES=2016-09-11;2018-11-20", "--DATE=2027-06-01", "--PROMPT=houses", "--STEPS=4"]
-    status, results, said = qgis_process(
-        "run", "afterimage:forecast", *asked, f"--OUTPUT={target}", AFTERIMAGE_STORE=store("tiny-forecast")
-    )
-    assert status == 0 and "Traceback" not in said, said
-    assert results["OUTPUT"] == target and results["OUTPUTS"] == [target]
-    drawn, first = gdal.Open(target), gdal.Open(paths[1])
-    assert drawn.GetGeoTransform() == first.GetGeoTransform() and drawn.ReadAsArray().shape == (3, 40, 40)
-    assert "for 2027-06-01" in json.dumps(drawn.GetMetadata())
-    record = json.dumps(drawn.GetMetadata("AFTERIMAGE"))
-    assert "tiny-forecast" in record and "2018-11-20" in record and "2016-09-11" in record
-
-
 @pytest.mark.parametrize(
     ("algorithm", "parameters", "code"),
     [
@@ -315,10 +169,10 @@ def test_bad_input_is_refused_without_a_traceback(qgis_process, tmp_path, algori
 
 
 @pytest.fixture
-def provider(qgis_processing, monkeypatch, tmp_path):
+def provider(qgis_processing, engine_variables, monkeypatch, tmp_path):
     """The provider, registered as the plugin does."""
     monkeypatch.setattr("afterimage.plugin.settings.jobs_folder", lambda: str(tmp_path / "jobs"))
-    for name, value in VARIABLES.items():
+    for name, value in engine_variables.items():
         monkeypatch.setenv(name, value)
     provider = AfterimageProvider()
     assert QgsApplication.processingRegistry().addProvider(provider)
