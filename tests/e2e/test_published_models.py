@@ -43,6 +43,9 @@ from afterimage.engine.models.sentinel2 import BANDS
 from diffusers import ControlNetModel, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
+#: The first to ask for a model waits for the imports before it.
+pytestmark = pytest.mark.timeout(900)
+
 STEPS = 4
 LEFT, TOP = 500000.0, 5000000.0
 #: One window, 1 m; CRS-Diff's smallest is twice as wide.
@@ -139,10 +142,12 @@ def do(engine, make_job):
         prepare(folder)
         engine.send(Submit(str(folder), str(folder)))
         stages = []
-        while type(event := engine.event(240)).__name__ not in ("Succeeded", "Failed", "Cancelled"):
-            stages.append(getattr(event, "stage", ""))
-        assert event.job == str(folder)
-        return event, stages, folder
+        while (event := engine.event(240)) is not None:
+            if event.job == str(folder):
+                if type(event).__name__ in ("Succeeded", "Failed", "Cancelled"):
+                    return event, stages, folder
+                stages.append(getattr(event, "stage", ""))
+        pytest.fail(f"the engine ended:\n{engine.log.read_text(errors='replace')[-3000:]}")
 
     return do
 

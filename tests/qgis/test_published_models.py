@@ -21,6 +21,9 @@ from qgis.core import (
     QgsRectangle,
 )
 
+#: The first to ask for a model waits for the imports before it.
+pytestmark = pytest.mark.timeout(900)
+
 LEFT, TOP = 500000, 5000000
 UTM = QgsCoordinateReferenceSystem("EPSG:32633")
 STEPS = ("--STEPS=4", "--SEED=7")
