@@ -54,6 +54,7 @@ class SourcePanel(Panel):
             self._watched.add(layer.id())
             layer.crsChanged.connect(self._describe)
             layer.dataSourceChanged.connect(self._describe)
+            layer.temporalProperties().changed.connect(self._describe)
         self._describe()
 
     def _describe(self) -> None:

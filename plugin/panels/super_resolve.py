@@ -9,11 +9,14 @@ from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QWidget
 from ...engine.contract import DEFAULT_GFLOPS, Estimate, Failure, ModelCard, Source, SuperResolve, estimate
 from ...engine.contract.bands import find_bands
 from ..jobs import Draft
-from ..maps.acquisition import acquisition
+from ..maps.acquisition import Acquisition, acquisition
 from ..maps.sources import prepare, require_sensor
 from ..report import Problem, tr
 from ..widgets.about import gsd_range
+from ..widgets.acquisition import show_known
 from ..widgets.bands import BandsInput
+from ..widgets.cloudcover import CloudCoverInput
+from ..widgets.dates import DateInput
 from ..widgets.numbers import metres
 from ..widgets.prompt import PromptInput
 from .base import no_model, out_of_reach, too_large
@@ -35,6 +38,10 @@ class SuperResolvePanel(SourcePanel):
         """
         super().__init__(parent)
         self.bands = BandsInput()
+        self.date = DateInput()
+        self.clouds = CloudCoverInput()
+        self._known = Acquisition()
+        self._dated = ""  # id of the layer that date and cloud cover are of
         self.factor = QComboBox()
         self.factor.setObjectName("factor")
         self.spread = QCheckBox(tr("Save it &too"))
@@ -42,7 +49,7 @@ class SuperResolvePanel(SourcePanel):
         self.prompt = PromptInput()
         self.negative = PromptInput(lines=2, use="negative_prompt")
         self._lay_out()
-        self._follow(self.bands, self.prompt, self.negative)
+        self._follow(self.bands, self.date, self.clouds, self.prompt, self.negative)
         self.factor.currentIndexChanged.connect(self._announce)
         self.spread.toggled.connect(self._announce)
         self._follow_layer()
@@ -50,6 +57,9 @@ class SuperResolvePanel(SourcePanel):
     def _lay_out(self) -> None:
         self.fields.add(tr("&Layer"), self.layer, tip=tr("The raster to make finer; it is not changed"))
         self.fields.add(tr("&Bands"), self.bands, tip=tr("Bands of the result"))
+        self.fields.add(tr("&Date"), self.date, self.date.edit, tr("When the picture was taken"))
+        tip = tr("How much of the picture is under clouds, if you know")
+        self.fields.add(tr("&Clouds"), self.clouds, self.clouds.number, tip)
         self.fields.add(tr("Fact&or"), self.factor, tip=tr("How many times finer"))
         self.fields.add(tr("&Prompt"), self.prompt, self.prompt.edit, tr("What is there"))
         self._add_samples()
@@ -102,10 +112,13 @@ class SuperResolvePanel(SourcePanel):
         if found:
             raise Problem.of(found[0])
         layer = self.layer.currentLayer()
-        is_told_bands = bool(self.model.card.source_bands)  # all are written: their names say which are used
+        card = self.model.card
+        is_told_bands = bool(card.source_bands)  # all are written: their names say which are used
         export = prepare(layer, () if is_told_bands or self.bands.is_all else self.bands.value())
         known = acquisition(layer)
-        source = replace(export.source, date=export.source.date or known.date, cloud_cover=known.cloud_cover)
+        date = self.date.value() if "date" in card.uses else known.date
+        clouds = self.clouds.value() if "cloud_cover" in card.uses else known.cloud_cover
+        source = replace(export.source, date=date, cloud_cover=clouds)
         prompt, negative = self.prompt.value(), self.negative.value()
         request = self._request(source, export.gsd, self.seed.next(), prompt, negative)
         title = tr("{layer}, {factor}\u00d7 finer").format(layer=layer.name(), factor=request.factor)
@@ -166,6 +179,8 @@ class SuperResolvePanel(SourcePanel):
         self.more.set_shown(self.negative, self.negative.is_used)
         self.sampling.fields.set_shown(self.sampling.guidance, self.prompt.is_used)
         self.fields.set_shown(self.bands, not card.source_bands)
+        self.fields.set_shown(self.date, "date" in card.uses)
+        self.fields.set_shown(self.clouds, "cloud_cover" in card.uses)
         factor = self.factor.currentData()
         self.factor.blockSignals(True)
         self.factor.clear()
@@ -179,6 +194,16 @@ class SuperResolvePanel(SourcePanel):
             self.bands.set_bands((), ())
         else:
             self.bands.set_bands(self._info.data_bands, self._info.band_names)
+        self._show_acquisition()
+
+    def _show_acquisition(self) -> None:
+        """Say when the layer was taken and how clouded it is, as far as it tells."""
+        layer = self.layer.currentLayer()
+        dated = "" if layer is None else layer.id()
+        if dated != self._dated:  # what was written is of the other layer
+            self._dated, self._known = dated, Acquisition(self.date.value(), self.clouds.value())
+        known = Acquisition() if self._info is None else acquisition(layer)
+        self._known = show_known(self.date, self.clouds, known, self._known)
 
     def _write_notes(self) -> None:
         card, factor = self.model.card, self.factor.currentData()

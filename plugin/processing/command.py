@@ -94,6 +94,7 @@ def _super_resolve(request: SuperResolve, folder: str) -> Dict[str, Any]:
         "BANDS": list(request.source.bands) or None,
         "FACTOR": request.factor,
         "DATE": request.source.date,
+        "CLOUD_COVER": request.source.cloud_cover,
         "PROMPT": request.prompt or None,
         "NEGATIVE_PROMPT": request.negative_prompt or None,
         "MODEL": request.model,

@@ -87,7 +87,16 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
         negative = QgsProcessingParameterString(
             "NEGATIVE_PROMPT", tr("Negative prompt: what to stay away from"), "", multiLine=True, optional=True
         )
-        for parameter in (prompt, negative):
+        clouds = QgsProcessingParameterNumber(
+            "CLOUD_COVER",
+            tr("Cloud cover of the raster in percent, for models that are told (empty: its own, else unknown)"),
+            QgsProcessingParameterNumber.Type.Double,
+            None,
+            True,
+            0,
+            100,
+        )
+        for parameter in (prompt, negative, clouds):
             parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
             self.addParameter(parameter)
         self.add_outputs(tr("Super-resolved raster"))
@@ -124,11 +133,13 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
             require_reach(card, export.gsd / factor, hint)
         require_size(export.grid.zoom(factor).shape)
         date = values.date(self, parameters, "DATE", context)
+        cover = values.number(self, parameters, "CLOUD_COVER", context)
         known = acquisition(layer)
-        date = date or export.source.date or known.date
         request = SuperResolve(
             model=card.id,
-            source=replace(export.source, date=date, cloud_cover=known.cloud_cover),
+            source=replace(
+                export.source, date=date or known.date, cloud_cover=known.cloud_cover if cover is None else float(cover)
+            ),
             factor=factor,
             gsd=export.gsd,
             sampling=sampling,

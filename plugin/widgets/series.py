@@ -23,6 +23,7 @@ from ..maps.preview import is_preview
 from ..maps.series import Member, finest
 from ..maps.sources import SourceInfo, colours, describe
 from ..report import Problem, sentence, tr
+from .acquisition import show_known
 from .cloudcover import CloudCoverInput
 from .dates import DateInput
 from .elided import ElidedLabel
@@ -293,16 +294,7 @@ class SeriesRow(QFrame):
         except Problem as problem:
             self.refusal = problem.failure
             self.note.setText(sentence(problem.failure))
-        for part in (self.date, self.clouds):
-            part.blockSignals(True)
-        if self.date.value() == self._known.date:
-            self.date.set_value(known.date)
-        if self.clouds.value() == self._known.cloud_cover:
-            self.clouds.set_value(known.cloud_cover)
-        # as the inputs hold it: the cloud cover in whole percents
-        self._known = Acquisition(known.date, None if known.cloud_cover is None else float(round(known.cloud_cover)))
-        for part in (self.date, self.clouds):
-            part.blockSignals(False)
+        self._known = show_known(self.date, self.clouds, known, self._known)
         self._announce()
 
     def _announce(self, *_: object) -> None:

@@ -93,11 +93,11 @@ def test_a_crs_without_a_code_is_asked_again(tmp_path):
 def test_a_sharpened_raster_is_asked_again_from_the_job_s_own_copy(tmp_path, bands):
     (tmp_path / "inputs").mkdir()
     write_raster(tmp_path / "inputs" / "source.tif")
-    source = Source("inputs/source.tif", "my layer", bands, "2024-06-30")
+    source = Source("inputs/source.tif", "my layer", bands, "2024-06-30", cloud_cover=12.5)
     request = SuperResolve("sharpener", source, 4, 10.0, Sampling(5, 7, "DDIM", 1.0, 2), spread=True)
     again = asked_again(Job("j", request), tmp_path, SuperResolveAlgorithm).request
     assert (again.factor, again.spread, again.sampling) == (4, True, request.sampling)
-    assert (again.source.bands, again.source.date) == (bands, "2024-06-30")
+    assert (again.source.bands, again.source.date, again.source.cloud_cover) == (bands, "2024-06-30", 12.5)
 
 
 @pytest.mark.parametrize("bands", [(), (3, 1, 2)])

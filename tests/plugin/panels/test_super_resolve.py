@@ -3,6 +3,7 @@ import os
 import pytest
 from afterimage.engine.contract import ErrorCode, SuperResolve
 from afterimage.plugin.maps.sources import describe
+from afterimage.plugin.maps.temporal import set_layer_date
 from afterimage.plugin.panels import SuperResolvePanel
 from afterimage.plugin.report import Problem
 from osgeo import gdal
@@ -210,6 +211,34 @@ def test_a_model_of_given_bands_gets_all_of_them_with_their_names(make, spectral
     written = gdal.Open(str(tmp_path / request.source.path))
     assert tuple(written.GetRasterBand(band).GetDescription() for band in range(1, 14)) == SENTINEL2
     assert written.GetMetadataItem("PROCESSING_BASELINE") == "04.00" and written.GetMetadataItem("SECRET") is None
+
+
+def test_a_model_is_told_the_date_and_the_clouds_that_the_form_shows(make, spectral, tmp_path):
+    layer = spectral(SENTINEL2, PRODUCT_START_TIME="2022-06-01T10:10:31Z", CLOUD_COVERAGE_ASSESSMENT="7.6")
+    panel = make()
+    panel.set_cards((sentinel(),))
+    assert panel.date.isVisibleTo(panel) and panel.clouds.isVisibleTo(panel)
+    source = panel.draft().request.source
+    assert (source.date, source.cloud_cover) == ("2022-06-01", 8.0)
+    panel.clouds.number.setValue(40)
+    set_layer_date(layer, "2022-06-03")  # what the layer says is followed, what was written stays
+    source = panel.draft().request.source
+    assert (source.date, source.cloud_cover) == ("2022-06-03", 40.0)
+    panel.date.edit.clear()
+    assert panel.draft().request.source.date is None
+    other = QgsRasterLayer(write_raster(tmp_path / "other.tif"), "other")
+    QgsProject.instance().addMapLayer(other)
+    panel.layer.setLayer(other)
+    assert (panel.date.value(), panel.clouds.value()) == (None, None)
+
+
+def test_a_model_that_is_told_no_date_still_dates_its_result(make, spectral):
+    spectral(SENTINEL2, PRODUCT_START_TIME="2022-06-01T10:10:31Z", CLOUD_COVERAGE_ASSESSMENT="7.6")
+    panel = make()
+    assert not panel.date.isVisibleTo(panel) and not panel.clouds.isVisibleTo(panel)
+    panel.date.edit.clear()
+    source = panel.draft().request.source
+    assert (source.date, source.cloud_cover) == ("2022-06-01", 7.6)
 
 
 def test_a_colour_does_not_hide_the_name_of_a_band(make, spectral):

@@ -116,7 +116,7 @@ def test_names_are_those_that_scripts_rely_on(generate, super_resolve, edit, pro
         + "MODEL SEED STEPS GUIDANCE SCHEDULER SAMPLES OUTPUT".split()
     )
     assert {parameter.name() for parameter in super_resolve.parameterDefinitions()} == set(
-        "INPUT BANDS FACTOR DATE PROMPT NEGATIVE_PROMPT".split()
+        "INPUT BANDS FACTOR DATE CLOUD_COVER PROMPT NEGATIVE_PROMPT".split()
         + "MODEL SEED STEPS GUIDANCE SCHEDULER SAMPLES OUTPUT SPREAD".split()
     )
     assert {parameter.name() for parameter in edit.parameterDefinitions()} == set(
@@ -402,12 +402,23 @@ def test_all_bands_of_sentinel_2_go_to_a_model_that_needs_them(super_resolve, co
     assert (found.prompt, found.negative_prompt, found.sampling.guidance_scale) == ("a farm", "clouds", 5.0)
     assert draft(super_resolve, context, **asked, GUIDANCE=2).request.sampling.guidance_scale == 2.0
     asked["OUTPUT"] = "TEMPORARY_OUTPUT"
+    assert refusal(super_resolve, {**asked, "CLOUD_COVER": 101}, context) == "INVALID_REQUEST"
     assert refusal(super_resolve, {**asked, "FACTOR": 5}, context) == "INVALID_REQUEST"
     coarse = asked["INPUT"].replace("bands13.tif", "coarse.tif")
     gdal.Translate(coarse, asked["INPUT"], xRes=60, yRes=60)
     assert refusal(super_resolve, {**asked, "INPUT": coarse, "FACTOR": 2}, context) == "UNSUPPORTED_RESOLUTION"
     assert refusal(super_resolve, {**asked, "INPUT": spectral(SENTINEL2[:9])}, context) == "UNSUPPORTED_RASTER"
     assert refusal(super_resolve, {**asked, "INPUT": spectral(("",) * 4)}, context) == "UNSUPPORTED_RASTER"
+
+
+def test_the_cloud_cover_of_the_layer_is_used_unless_another_is_given(super_resolve, context, spectral):
+    asked = {"INPUT": spectral(SENTINEL2), "FACTOR": 8}
+    assert draft(super_resolve, context, **asked).request.source.cloud_cover is None
+    file = gdal.Open(asked["INPUT"], gdal.GA_Update)
+    file.SetMetadata({"PRODUCT_START_TIME": "2022-06-01T10:10:31Z", "CLOUD_COVERAGE_ASSESSMENT": "12.5"})
+    file = None
+    assert draft(super_resolve, context, **asked).request.source.cloud_cover == 12.5
+    assert draft(super_resolve, context, **asked, CLOUD_COVER=0).request.source.cloud_cover == 0.0
 
 
 @pytest.mark.parametrize(
