@@ -115,25 +115,37 @@ def numbers(product: Product, source: Source, profile: Profile, tags: Mapping[st
         is_reflectance = bool(np.percentile(values, 99) < BRIGHTEST)
         if is_reflectance:
             said.append("The layer's numbers are taken for reflectances, 1 for a surface that reflects all light.")
-            return Numbers((QUANTIFICATION,) * len(HINT), tuple(QUANTIFICATION * each for each in offsets), tuple(said))
     unit = QUANTIFICATION if is_reflectance else 1.0
-    own = Numbers(tuple(unit * scale for scale in scales), tuple(unit * offset for offset in offsets))
+    own = Numbers(tuple(unit * scale for scale in scales), tuple(unit * offset for offset in offsets), tuple(said))
     if any(offsets):
         return own
     dark = own.of(values[..., None])[..., 0]
     darkest = float(min(np.percentile(band, 1) for band in dark))
     added, why = _added(product, source, tags)
+    is_told = _is_told(product, tags)
     if added and darkest < DARKEST:
         said.append(f"{why}, but its numbers are too low for that: they are taken as they are.")
         added = 0.0
-    elif added and not _is_told(product, tags):
-        said.append(f"{why}: {added:.0f} is subtracted from its numbers.")
-    elif not added and source.date is None and not _is_told(product, tags) and darkest >= DARKEST:
+    elif added and not is_told:
+        said.append(f"{why}: {_in_own(added, own)} is subtracted from its numbers.")
+    elif not is_told and source.date is None and darkest >= DARKEST:
         said.append(
-            f"Nothing tells whether the layer is of processing baseline 04.00 or later, with {ADDED:.0f} added to its "
-            "numbers: they are taken as they are. Set the layer's date to have it told."
+            f"Nothing tells whether the layer is of processing baseline 04.00 or later, with {_in_own(ADDED, own)} "
+            "added to its numbers: they are taken as they are. Set the layer's date to have it told."
+        )
+    elif not is_told and not added and source.date is not None and darkest >= ADDED:
+        said.append(
+            f"The layer is of {source.date}, before processing baseline 04.00, and yet hardly a number of any band is "
+            f"below {_in_own(ADDED, own)}: either nothing in it is dark, or it was processed again since, with that "
+            "added. Its numbers are taken as they are. If it was processed again, give the layer the name of its "
+            "product, which tells."
         )
     return Numbers(own.scales, tuple(offset - added for offset in own.offsets), tuple(said))
+
+
+def _in_own(added: float, own: Numbers) -> str:
+    """So many digital numbers, in the raster's own numbers."""
+    return f"{added / own.scales[0]:.4g}"
 
 
 def _require_all(found: FoundBands, count: int) -> None:

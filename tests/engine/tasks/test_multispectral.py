@@ -304,7 +304,7 @@ def test_the_offset_of_newer_baselines_is_taken_off(bench, model, write, asked):
     pixels = land()
     write(pixels)
     plain, said = shown(bench, model, asked)
-    assert "subtracted" not in said and "level 1C" not in said
+    assert "subtracted" not in said and "below 1000" not in said and "level 1C" not in said
     added = (pixels + 1000).astype("uint16")
 
     def same(hint):
@@ -314,7 +314,8 @@ def test_the_offset_of_newer_baselines_is_taken_off(bench, model, write, asked):
     hint, said = shown(bench, model, asked, date="2022-01-25")
     assert same(hint) and "1000 is subtracted" in said
     hint, said = shown(bench, model, asked, date="2022-01-24")
-    assert not same(hint) and "1000" not in said
+    assert not same(hint) and "subtracted" not in said, "a desert has no dark pixels either"
+    assert "hardly a number of any band is below 1000" in said and "name of its product" in said
     hint, said = shown(bench, model, asked, date=None)
     assert not same(hint) and "Set the layer's date" in said
     name = "S2B_MSIL1C_20190831T101031_N{}_R022_T32UQD_20190831T121212"
@@ -334,6 +335,27 @@ def test_the_offset_of_newer_baselines_is_taken_off(bench, model, write, asked):
     write((pixels / 10_000).astype("float32"))
     hint, said = shown(bench, model, asked, date="2023-05-05")
     assert (hint - plain).abs().max() <= 1 / 255 + 1e-6 and "reflectances" in said
+
+
+def test_the_offset_is_taken_off_reflectances_too(bench, model, write, asked):
+    pixels = land()
+    write(pixels)
+    plain, _ = shown(bench, model, asked)
+    write(((pixels + 1000) / 10_000).astype("float32"))
+
+    def is_plain(hint):
+        return (hint - plain).abs().max() <= 1 / 255 + 1e-6
+
+    name = "S2B_MSIL1C_20230831T101031_N0509_R022_T32UQD_20230831T121212"
+    hint, said = shown(bench, model, asked, name=name, date="2023-08-31")
+    assert is_plain(hint) and "reflectances" in said
+    hint, said = shown(bench, model, asked, date="2023-08-31")
+    assert is_plain(hint) and "0.1 is subtracted" in said
+    hint, said = shown(bench, model, asked, date="2019-08-31")
+    assert not is_plain(hint) and "is below 0.1" in said
+    write((pixels / 10_000).astype("float32"))  # the offset was taken off when they became reflectances
+    hint, said = shown(bench, model, asked, name=name, date="2023-08-31")
+    assert is_plain(hint) and "too low for that" in said
 
 
 def test_level_2a_is_said(bench, model, write):
