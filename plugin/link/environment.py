@@ -28,8 +28,9 @@ from qgis.PyQt.QtCore import (
 
 from ...engine.contract import ErrorCode, Failure
 from .. import settings
-from ..report import log, tr
+from ..report import Problem, log, tr
 from .channel import LAUNCH, clean_environment, engine_environment, launch_arguments
+from .network import require_passable_proxy
 from .pip import pip_environment
 
 REQUIREMENTS = Path(LAUNCH).with_name("requirements.txt")
@@ -145,6 +146,12 @@ class EngineInstaller(QObject):
 
     def _preflight(self) -> None:
         if self._is_over:
+            return
+        try:
+            require_passable_proxy(ErrorCode.ENGINE_MISSING)
+        except Problem as problem:
+            failure = problem.failure
+            self._fail(failure.code, failure.message, hint=failure.hint)
             return
         try:
             os.makedirs(self._root, exist_ok=True)

@@ -21,7 +21,7 @@ from .. import settings
 from ..report import Problem, log, tr
 from .channel import Channel, ProcessChannel, engine_environment
 from .environment import engine_failure
-from .network import add_network
+from .network import add_network, require_passable_proxy
 
 #: What ends a command well: its answer.
 Answer = Union[Files, Installed, Removed]
@@ -35,13 +35,14 @@ def models_channel(words: Tuple[str, ...]) -> Channel:
     """A channel to a new process that runs ``models`` with these words; it ends with QGIS, whatever ends that.
 
     Raises:
-        Problem: where there is no engine to start.
+        Problem: where there is no engine to start, or DOWNLOAD_FAILED where it could not go through QGIS's proxy.
     """
     failure = engine_failure()
     if failure is not None:
         raise Problem.of(failure)
     environment = engine_environment()
     if words[0] in _ONLINE:
+        require_passable_proxy(ErrorCode.DOWNLOAD_FAILED)
         add_network(environment)
     return ProcessChannel(settings.engine_python(), ("models", *words, "--watch-stdin"), environment=environment)
 

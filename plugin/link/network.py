@@ -8,14 +8,16 @@ from qgis.core import Qgis, QgsApplication, QgsSettings
 from qgis.PyQt.QtCore import QProcessEnvironment, QUrl
 from qgis.PyQt.QtNetwork import QNetworkProxy
 
+from ...engine.contract import ErrorCode
 from .. import settings
-from ..report import log, tr
+from ..report import Problem, log, tr
 
 _PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _NO_PROXY = ("NO_PROXY", "no_proxy")
 #: Each library reads another of these: OpenSSL, requests, pip.
 _BUNDLE = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
 _HTTP = ("HttpProxy", "HttpCachingProxy")
+_SOCKS = "Socks5Proxy"
 _HOST = re.compile(r"\[?[A-Za-z0-9._:*-]+\]?", re.ASCII)
 
 
@@ -39,20 +41,37 @@ def add_network(environment: QProcessEnvironment) -> QProcessEnvironment:
     return environment
 
 
+def require_passable_proxy(code: ErrorCode) -> None:
+    """Refuse to reach the network past QGIS's SOCKS proxy, which neither pip nor the engine can go through.
+
+    Args:
+        code: of what would reach it.
+
+    Raises:
+        Problem: with this code.
+    """
+    if _proxy_kind() == _SOCKS:
+        raise Problem(
+            code,
+            tr("QGIS goes through a SOCKS proxy, and downloads of the engine only go through HTTP proxies."),
+            tr("Set an HTTP proxy, or none, in Settings > Options > Network, then try again."),
+        )
+
+
+def _proxy_kind() -> str:
+    """Of the proxy that QGIS's options set, "" where they set none."""
+    stored = QgsSettings()
+    is_on = stored.value("proxy/proxyEnabled", False, type=bool)
+    return str(stored.value("proxy/proxyType", "") or "") if is_on else ""
+
+
 def proxy_address() -> str:
     """QGIS's HTTP proxy as an address with its user, "" where none is set.
 
     QGIS's "system" proxy needs no words here: Python asks the system for it, too.
     """
     stored = QgsSettings()
-    kind = stored.value("proxy/proxyType", "")
-    if not stored.value("proxy/proxyEnabled", False, type=bool) or kind not in (*_HTTP, "Socks5Proxy"):
-        return ""
-    if kind not in _HTTP:
-        log(
-            tr("QGIS's SOCKS proxy is not used for downloads of the engine: only HTTP proxies can be."),
-            Qgis.MessageLevel.Warning,
-        )
+    if _proxy_kind() not in _HTTP:
         return ""
     proxy = QNetworkProxy(QNetworkProxy.ProxyType.HttpProxy, stored.value("proxy/proxyHost", ""))
     proxy.setUser(stored.value("proxy/proxyUser", "") or "")

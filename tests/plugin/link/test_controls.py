@@ -38,7 +38,7 @@ def engine(qgis_app, tmp_path, monkeypatch):
 def test_each_control_comes_as_a_file(engine):
     asked = engine("well")
     assert seen_controls("/jobs/a", "/out", lambda: False) == {"edges": "/e.tif", "depth": "/d.tif"}
-    assert asked.read_text().split()[-4:] == ["controls", "/jobs/a", "--out", "/out"]
+    assert asked.read_text().split()[-5:] == ["controls", "/jobs/a", "--out", "/out", "--watch-stdin"]
 
 
 def test_the_engine_s_own_sentence_is_passed_on(engine):

@@ -8,6 +8,7 @@ import pytest
 from afterimage.engine.contract import ErrorCode
 from afterimage.plugin import settings
 from afterimage.plugin.link import environment
+from qgis.core import QgsSettings
 from qgis.PyQt.QtCore import QLockFile
 
 
@@ -73,6 +74,20 @@ def test_two_windows_do_not_install_at_once(folder, qtbot):
     failure, _ = install(qtbot)
     assert "Another QGIS window" in failure.message
     lock.unlock()
+
+
+def test_it_does_not_go_past_a_socks_proxy(folder, qtbot):
+    stored, values = QgsSettings(), {"proxyEnabled": True, "proxyType": "Socks5Proxy", "proxyHost": "proxy.example"}
+    for key, value in values.items():
+        stored.setValue(f"proxy/{key}", value)
+    try:
+        failure, lines = install(qtbot)
+    finally:
+        for key in values:
+            stored.remove(f"proxy/{key}")
+    assert failure.code is ErrorCode.ENGINE_MISSING and "SOCKS" in failure.message and "HTTP proxy" in failure.hint
+    assert failure.resumable  # the panel shows it beside the button
+    assert lines == [] and not folder.exists()
 
 
 def test_a_full_disk_is_told_before_anything_is_made(folder, qtbot, monkeypatch):

@@ -106,3 +106,12 @@ def test_only_what_reaches_the_network_gets_the_proxy(qtbot, tmp_path, monkeypat
     assert arguments[-len(words) - 2 :] == ["models", *words, "--watch-stdin"]
     assert environment["AFTERIMAGE_STORE"] == str(tmp_path / "models")
     assert environment.get("HTTPS_PROXY") == (proxy if is_online else None)
+
+
+def test_a_command_that_would_go_past_a_socks_proxy_does_not_start(qtbot, shop, proxy):
+    QgsSettings().setValue("proxy/proxyType", "Socks5Proxy")
+    for words in (("files", "sketcher"), ("get", "sketcher", "--accept-terms", accepted("sketcher"))):
+        notices, answer, failure = outcome(qtbot, *words)
+        assert notices == [] and answer is None and failure.code is ErrorCode.DOWNLOAD_FAILED and failure.hint
+        assert "SOCKS" in failure.message
+    assert outcome(qtbot, "remove", "sketcher")[1] == Removed("sketcher")

@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+from afterimage.engine.contract import ErrorCode
 from afterimage.plugin import settings
 from afterimage.plugin.link import network
+from afterimage.plugin.report import Problem
 from qgis.core import QgsSettings
 from qgis.PyQt.QtCore import QProcessEnvironment
 
@@ -31,6 +33,17 @@ def test_the_proxy_is_an_address_with_its_user(options):
     assert network.proxy_address() == ""
     options(proxyType="HttpProxy", proxyEnabled=False)
     assert network.proxy_address() == ""
+
+
+def test_a_socks_proxy_is_refused_and_never_bypassed(options):
+    network.require_passable_proxy(ErrorCode.DOWNLOAD_FAILED)
+    options(proxyType="Socks5Proxy")
+    with pytest.raises(Problem) as refused:
+        network.require_passable_proxy(ErrorCode.DOWNLOAD_FAILED)
+    failure = refused.value.failure
+    assert failure.code is ErrorCode.DOWNLOAD_FAILED and "SOCKS" in failure.message and "HTTP proxy" in failure.hint
+    options(proxyEnabled=False)
+    network.require_passable_proxy(ErrorCode.DOWNLOAD_FAILED)
 
 
 def test_excluded_addresses_go_without_the_proxy(options):
