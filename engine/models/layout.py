@@ -75,7 +75,7 @@ def recognise(path: Path, base: Path | None = None) -> Layout:
         WeightsDamaged: its parts contradict each other, as a ControlNet does on another base than its own.
     """
     if path.is_file():
-        if path.suffix not in SINGLE:
+        if path.suffix.lower() not in SINGLE:
             raise UnknownModel(
                 f"{path.name} is neither a folder of weights nor a .ckpt file.", "Name the model's folder instead."
             )

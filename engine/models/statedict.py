@@ -55,7 +55,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         WeightsDamaged: it cannot be read, or holds more than tensors.
     """
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return load_file(path)
         with torch.serialization.safe_globals([(_Callback, name) for name in CALLBACKS]):
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -95,7 +95,7 @@ def _moves(layout: Layout) -> Iterator[_Move]:
     """Every file of the new folder and where it comes from."""
     if layout.checkpoint is not None:
         folder = layout.checkpoint.parent
-        yield _Move(layout.checkpoint, KEPT, is_pickle=layout.checkpoint.suffix != SINGLE[1])
+        yield _Move(layout.checkpoint, KEPT, is_pickle=layout.checkpoint.suffix.lower() != SINGLE[1])
         yield from _small(folder / "tokenizer", "tokenizer")
         if (folder / "config.json").is_file():
             yield _Move(folder / "config.json", "config.json")

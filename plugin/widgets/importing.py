@@ -139,7 +139,10 @@ class ImportDialog(QDialog):
     def model_name(self) -> str:
         """What the model will be called."""
         offer = self._offers.get(self.kind.currentData())
-        own = os.path.splitext(os.path.basename(self.path.text().strip().rstrip("/\\")))[0]
+        path = self.path.text().strip().rstrip("/\\")
+        own = os.path.basename(path)
+        if os.path.isfile(path):  # what follows a dot in the name of a folder is part of it
+            own = os.path.splitext(own)[0]
         return self.name.text().strip() or (offer.card.name if offer is not None else own)
 
     @property
@@ -163,7 +166,7 @@ class ImportDialog(QDialog):
         problem = ""
         if path and not os.path.exists(path):
             problem = tr("There is no such folder or file.")
-        elif os.path.isfile(path) and not path.endswith(_FILES):
+        elif os.path.isfile(path) and not path.lower().endswith(_FILES):
             problem = tr(
                 "A file of weights ends in .ckpt or .safetensors; of a model of several files, name its folder."
             )
@@ -177,7 +180,8 @@ class ImportDialog(QDialog):
         self._take(QFileDialog.getExistingDirectory(self, tr("Folder of the weights"), self.path.text()))
 
     def _choose_file(self) -> None:
-        kinds = tr("Weights ({patterns})").format(patterns=" ".join("*" + ending for ending in _FILES))
+        patterns = " ".join(f"*{written}" for ending in _FILES for written in (ending, ending.upper()))
+        kinds = tr("Weights ({patterns})").format(patterns=patterns)
         self._take(QFileDialog.getOpenFileName(self, tr("File of weights"), self.path.text(), kinds)[0])
 
     def _take(self, path: str) -> None:

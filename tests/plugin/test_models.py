@@ -274,6 +274,20 @@ def test_what_cannot_be_weights_is_said_before(window, qtbot, tmp_path, name, wo
     assert word in dialog.problem.text() and not dialog.import_button.isEnabled()
 
 
+@pytest.mark.parametrize(
+    ("name", "is_file", "called"),
+    [("stable-v1.5", False, "stable-v1.5"), ("LAST.CKPT", True, "LAST"), ("sd.v2.SafeTensors", True, "sd.v2")],
+)
+def test_only_the_ending_of_a_file_is_no_part_of_the_name(window, qtbot, tmp_path, name, is_file, called):
+    path = tmp_path / name
+    if is_file:
+        path.touch()
+    else:
+        path.mkdir()
+    dialog = imported(window, qtbot, path)
+    assert (dialog.model_name, dialog.problem.text(), dialog.import_button.isEnabled()) == (called, "", True)
+
+
 def test_without_an_engine_the_list_is_there_and_the_way_to_one(qtbot, shop, tmp_path, monkeypatch):
     monkeypatch.setenv(settings.PYTHON_VARIABLE, "/nowhere/python")
     session = Session(root=str(tmp_path / "jobs"))

@@ -15,6 +15,7 @@ from afterimage.engine.contract import CONTROLS, ErrorCode, Fetching, ModelCard,
 from afterimage.engine.errors import DiskFull, InvalidRequest, UnknownModel, WeightsDamaged, WeightsMissing
 from afterimage.engine.models import catalog
 from afterimage.engine.models.catalog import CARD
+from afterimage.engine.models.layout import KEPT
 from afterimage.engine.models.published import examine, open_model
 from afterimage.engine.models.statedict import read_tensors
 from afterimage.engine.models.weights import check_files
@@ -83,6 +84,17 @@ def test_the_weights_are_the_same_numbers(imported, parity, name):
     for mine, other in zip(ours.networks, theirs.networks):
         for key, value in other.state_dict().items():
             assert torch.equal(mine.state_dict()[key], value), key
+
+
+def test_an_ending_may_be_in_capitals(imported, parity, tmp_path):
+    card, folder, _ = imported("crsdiff/last.ckpt")
+    for source, name in ((parity / "crsdiff" / "last.ckpt", "LAST.CKPT"), (folder / KEPT, "LAST.SAFETENSORS")):
+        shutil.copytree(source.parent / "tokenizer", tmp_path / name / "tokenizer")
+        path = shutil.copyfile(source, tmp_path / name / name)
+        if (source.parent / "config.json").is_file():
+            shutil.copyfile(source.parent / "config.json", tmp_path / name / "config.json")
+        again = install(path, None, Wish("again", window=128), tmp_path / name / "store", lambda notice: None)
+        assert (again.weights, again.family) == (card.weights, card.family)
 
 
 def test_a_second_model_of_the_same_id_is_refused(imported, parity, store):
