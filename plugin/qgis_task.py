@@ -1,11 +1,12 @@
 """JobTask: one job in QGIS's own task manager."""
 
 import threading
+from typing import Optional
 
 from qgis.core import QgsTask
 from qgis.PyQt.QtCore import pyqtSignal
 
-from ..engine.contract import JobState
+from ..engine.contract import Failure, JobState
 from . import jobs
 from .compat import task_thread_pool
 from .report import Problem
@@ -42,13 +43,16 @@ class JobTask(QgsTask):
             self._over.set()
 
     def release(self) -> None:
-        """End ``run`` without an outcome, because QGIS ends."""
+        """End ``run`` without an outcome, because QGIS ends, and let go of copies of layers: none may outlive it."""
+        self._exports = ()
         self._over.set()
 
     def run(self) -> bool:
         """Write the exports, then wait; on a worker thread."""
-        if self._exports:
-            failure = self._prepare()
+        exports, self._exports = self._exports, ()  # once they are written, or cannot be, only a retry needs them
+        if exports:
+            failure = self._prepare(exports)
+            del exports
             is_stopped = self.isCanceled() or self._over.is_set()
             if is_stopped or failure is not None:
                 self.unprepared.emit(self.job, None if is_stopped else failure)
@@ -68,9 +72,9 @@ class JobTask(QgsTask):
         super().cancel()
         self.cancel_requested.emit(self.job)
 
-    def _prepare(self):
+    def _prepare(self, exports: tuple) -> Optional[Failure]:
         try:
-            jobs.prepare_sources(self._folder, self._exports, lambda: self.isCanceled() or self._over.is_set())
+            jobs.prepare_sources(self._folder, exports, lambda: self.isCanceled() or self._over.is_set())
         except Problem as problem:
             return problem.failure
         return None

@@ -47,7 +47,7 @@ class Session(QObject):
         job_added(str), job_changed(str), job_removed(str): ids.
         result_ready(str, object): a job of this session ended well, with its ``Result``.
         preview_ready(str, str): id, and path of a small georeferenced GeoTIFF.
-        problem(object): a ``Failure`` to show.
+        problem(object): a ``Failure`` to show; what shows it logs it.
 
     Attributes:
         store: the public models: which there are, and the one that is being fetched.
@@ -94,7 +94,6 @@ class Session(QObject):
         self.store = Store(self)
         self.store.installed.connect(self._read_cards)
         self.store.removed.connect(self._read_cards)
-        self.store.failed.connect(lambda _, failure: self.problem.emit(failure))
         self._load_history()
 
     # what widgets read
@@ -311,6 +310,7 @@ class Session(QObject):
         for task in list(self._tasks.values()):
             task.release()
         self._tasks.clear()
+        self._exports.clear()  # copies of layers must not outlive QGIS
         self.store.stop()
         self._client.stop()
 
@@ -374,7 +374,9 @@ class Session(QObject):
             self.preview_ready.emit(record.id, event.path)
         elif isinstance(event, Succeeded):
             self.result_ready.emit(record.id, event.result)
-        elif isinstance(event, Failed) and event.failure != self.engine_problem:  # that one is shown once, not per job
+        elif isinstance(event, Failed) and event.failure == self.engine_problem:  # which is shown once, not per job
+            log_failure(event.failure)
+        elif isinstance(event, Failed):
             self.problem.emit(event.failure)
         if record.is_over and record.id in self._leaving:
             self.remove(record.id)
@@ -384,8 +386,6 @@ class Session(QObject):
         if task is not None:
             task.follow(record)
         folders.record_outcome(record.folder, event)
-        if record.failure is not None:
-            log_failure(record.failure)
         if record.state is JobState.SUCCEEDED and record.id not in self._resumed:
             self._learn_rate(record)
         self._resumed.discard(record.id)
@@ -420,7 +420,6 @@ class Session(QObject):
         if failure is None:
             self._client.renew()
         elif not installer.is_cancelled:
-            log_failure(failure)
             self.problem.emit(failure)
         self.engine_changed.emit(self.engine_state)
 

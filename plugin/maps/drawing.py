@@ -1,6 +1,7 @@
 """A layer as QGIS draws it, on a grid, block by block, on a worker thread."""
 
-from typing import Callable, Optional, Tuple
+from contextlib import contextmanager
+from typing import Callable, Iterator, Optional, Tuple
 
 import numpy as np
 from qgis.core import (
@@ -16,7 +17,7 @@ from qgis.core import (
     QgsRectangle,
     QgsSingleBandGrayRenderer,
 )
-from qgis.PyQt.QtCore import QEventLoop, QSize, QThread, QTimer
+from qgis.PyQt.QtCore import QCoreApplication, QEventLoop, QSize, QThread, QThreadPool, QTimer
 from qgis.PyQt.QtGui import QColor, QImage
 
 from ...engine.contract import GeoBox, Window
@@ -105,18 +106,37 @@ class Drawing:
             (QgsMapSettings.Flag.RenderMapTile, True),  # neighbouring blocks fit
         ):
             settings.setFlag(flag, is_on)
-        # In threads of QGIS's own, with a loop of events here: Python's lock is free meanwhile, and layers of the
-        # network are fetched without waiting for the main thread.
+        # On other threads, with a loop of events here: Python's lock is free meanwhile, and layers of the network are
+        # fetched without waiting for the main thread.
         job = QgsMapRendererParallelJob(settings)
         loop, timer = QEventLoop(), QTimer()
         job.finished.connect(loop.quit)
         timer.timeout.connect(lambda: job.cancelWithoutBlocking() if cancelled() else None)
         timer.start(_TICK)
         job.start()
-        if job.isActive():
-            loop.exec()
+        with _place_left():
+            if job.isActive():
+                loop.exec()
         timer.stop()
         return job.renderedImage()
+
+
+@contextmanager
+def _place_left() -> Iterator[None]:
+    """While this thread waits for a map to be drawn, its place in Qt's global pool is another's.
+
+    QGIS draws each layer on a thread of that pool, and its tasks and ours may run there, too: if all of them waited
+    for a layer, none would ever be drawn. The main thread holds no place.
+    """
+    if QThread.currentThread() == QCoreApplication.instance().thread():
+        yield
+        return
+    pool = QThreadPool.globalInstance()
+    pool.releaseThread()
+    try:
+        yield
+    finally:
+        pool.reserveThread()
 
 
 def _is_plain(layer: QgsRasterLayer) -> bool:

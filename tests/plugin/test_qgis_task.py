@@ -1,4 +1,6 @@
 import dataclasses
+import gc
+import weakref
 
 import pytest
 from afterimage.engine.contract import ErrorCode, JobState
@@ -17,7 +19,7 @@ class Export:
 
 
 @pytest.fixture
-def start(qgis_app, tmp_path):
+def start(qgis_app, qtbot, tmp_path):
     tasks = []
 
     def make(*exports):
@@ -36,6 +38,8 @@ def start(qgis_app, tmp_path):
     yield make
     for task in tasks:
         task.release()
+    # what it says is heard before the listeners above are taken apart, in the midst of which Python would crash
+    qtbot.waitUntil(lambda: all(task.ends for task in tasks), timeout=5000)
 
 
 def ended(qtbot, task, word):
@@ -74,6 +78,38 @@ def test_a_source_that_cannot_be_written_ends_it(start, qtbot, tmp_path):
     ended(qtbot, task, "terminated")
     qtbot.waitUntil(lambda: bool(task.said), timeout=5000)
     assert task.said[0][1].code is ErrorCode.SOURCE_UNREADABLE
+    assert not is_prepared(str(tmp_path))
+
+
+def kept(export):
+    """Asks whether anybody keeps an export of which the caller knows no more."""
+    here = weakref.ref(export)
+    del export
+
+    def ask():
+        gc.collect()
+        return here() is not None
+
+    return ask
+
+
+@pytest.mark.parametrize("error", [None, OSError])
+def test_it_keeps_no_source_once_it_is_written_or_cannot_be(start, qtbot, error):
+    exports = [Export(error)]
+    task, _ = start(exports[0])
+    is_kept = kept(exports.pop())
+    qtbot.waitUntil(lambda: bool(task.said), timeout=5000)
+    qtbot.waitUntil(lambda: not is_kept(), timeout=5000)
+
+
+def test_it_keeps_no_source_of_a_job_that_never_runs(qgis_app, tmp_path):
+    exports = [Export()]
+    task = JobTask(JobRecord("a", "Forest", "Generate", str(tmp_path)), (exports[0],))
+    is_kept = kept(exports.pop())
+    assert is_kept()
+    task.release()
+    assert not is_kept()
+    assert task.run() is False  # as a thread that was about to
     assert not is_prepared(str(tmp_path))
 
 

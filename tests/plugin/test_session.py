@@ -1,5 +1,7 @@
+import gc
 import os
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -245,6 +247,26 @@ def test_stop_ends_tasks_and_engine(session, qtbot, draft):
     session.stop()
     assert not os.path.exists(f"/proc/{pid}")
     qtbot.waitUntil(lambda: QgsApplication.taskManager().countActiveTasks() == 0, timeout=3000)
+
+
+@pytest.mark.parametrize("ends", ["failed", "cancelled", "still writing"])
+def test_stop_keeps_no_source(session, qtbot, draft, ends):
+    exports = [Export(error=OSError) if ends == "failed" else Export(seconds=20)]
+    here, job = weakref.ref(exports[0]), session.submit(draft("plain", exports=(exports.pop(),)))
+    if ends != "failed":
+        qtbot.waitUntil(lambda: here().thread is not None, timeout=5000)
+    if ends == "cancelled":
+        session.cancel(job)
+    if ends != "still writing":
+        qtbot.waitUntil(over(session, job), timeout=20000)
+    assert here() is not None  # for a retry
+    session.stop()
+
+    def is_gone():
+        gc.collect()
+        return here() is None
+
+    qtbot.waitUntil(is_gone, timeout=5000)
 
 
 def test_a_folder_that_cannot_be_made_is_a_problem(qgis_app, draft, tmp_path):

@@ -22,6 +22,7 @@ from qgis.core import (
     QgsSingleSymbolRenderer,
     QgsVectorLayer,
 )
+from qgis.PyQt.QtCore import QRunnable, QThreadPool
 
 #: 200 by 150 pixels of 2 m, in UTM zone 33.
 GRID = GeoBox("EPSG:32633", (2.0, 0.0, 500000.0, 0.0, -2.0, 5000000.0), (150, 200))
@@ -274,6 +275,52 @@ def test_the_field_with_most_classes_is_the_likely_one(vector):
     layer = vector("Polygon", [(box(0, 0, 5, 5), "forest"), (box(5, 0, 9, 5), "quarry")])
     assert likely_field(layer, LOVEDA) == "use"
     assert likely_field(layer, {"ice": "#ffffff"}) == ""
+
+
+@pytest.fixture
+def small_pool(qgis_app):
+    """Qt's global pool with as many threads as it is told, as on a machine of so few cores."""
+    pool = QThreadPool.globalInstance()
+    before = pool.maxThreadCount()
+
+    def make(threads):
+        pool.setMaxThreadCount(threads)
+        return pool
+
+    yield make
+    pool.setMaxThreadCount(before)
+    assert pool.waitForDone(10000)
+
+
+@pytest.mark.parametrize(("threads", "tasks"), [(1, 1), (2, 2), (1, 3)])
+def test_who_waits_for_a_map_leaves_the_pool_to_who_draws_it(byte, small_pool, threads, tasks):
+    shown, pixels = byte(3)
+    exports = [prepare_control(Guide("edges", shown), card(), GRID, GSD, CONTEXT) for _ in range(tasks)]
+    pool, stop = small_pool(threads), threading.Event()
+    together, drawn = threading.Barrier(min(threads, tasks)), []
+
+    class Painting(QRunnable):
+        def __init__(self, export, is_early):
+            super().__init__()
+            self.export, self.is_early = export, is_early
+
+        def run(self):
+            if self.is_early:
+                together.wait(10)
+            drawn.append(self.export.picture(GRID, GSD, stop.is_set)[0])
+            self.export = None
+
+    for number, export in enumerate(exports):
+        pool.start(Painting(export, number < threads))
+    is_done = pool.waitForDone(10000)
+    stop.set()
+    if not is_done:
+        pool.setMaxThreadCount(threads + tasks)  # so that no copy of the layer is still at work when QGIS ends
+        pool.waitForDone(10000)
+    assert is_done and len(drawn) == tasks
+    for found in drawn:
+        np.testing.assert_array_equal(found, pixels)
+    assert pool.maxThreadCount() == threads and pool.activeThreadCount() == 0
 
 
 def test_what_cannot_be_is_refused_before_work(vector, layer, ramp, tmp_path):
