@@ -196,6 +196,7 @@ class Dock(QgsDockWidget):
         session.cards_changed.connect(self._follow_cards)
         session.engine_changed.connect(self._follow_engine)
         session.problem.connect(self._follow_problem)
+        session.store.failed.connect(self._follow_transfer_failure)
 
     def _follow_cards(self) -> None:
         for panel in self.panels:
@@ -220,6 +221,10 @@ class Dock(QgsDockWidget):
     def _follow_problem(self, failure: Failure) -> None:
         if self.setup.isVisible() and failure.resumable:
             self.setup.show_problem(sentence(failure))
+
+    def _follow_transfer_failure(self, _: str, failure: Failure) -> None:
+        if self.models is None:  # its window says so
+            self.refused.emit(failure)
 
     def _engine_problems(self) -> List[Failure]:
         state, failure = self._session.engine_state, self._session.engine_problem

@@ -23,7 +23,7 @@ from qgis.PyQt.QtWidgets import (
 
 from ..engine.contract import ErrorCode, Failure, ModelCard, Offer
 from . import cards, settings
-from .report import Problem, sentence, tr
+from .report import Problem, log_failure, sentence, tr
 from .session import Session
 from .store import size_of
 from .widgets.about import describe, describe_offer, open_page
@@ -306,6 +306,7 @@ class ModelsDialog(QDialog):
     def _failed(self, id: str, failure: Failure) -> None:
         row = next((row for row in self._all if row.id == id), None)
         self._tell("")
+        log_failure(failure)
         self.transfer.show_problem(failure, id if row is None else row.card.name)
 
 

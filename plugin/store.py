@@ -11,7 +11,6 @@ from ..engine.contract import Failure, Fetching, Files, Installed, Offer, Remove
 from . import catalogue, settings
 from .link.channel import Channel
 from .link.models import ModelCommand, models_channel
-from .report import log_failure
 from .transfer import Pace, Transfer
 
 
@@ -24,7 +23,7 @@ class Store(QObject):
         transfer_changed(): a fetch or an import began, went on or ended.
         installed(object): the card of a model that can be picked now.
         removed(str): id of a model that is gone.
-        failed(str, object): a fetch, an import or a removal went wrong: id and ``Failure``.
+        failed(str, object): a fetch, an import or a removal went wrong: id and ``Failure``; what shows it logs it.
     """
 
     offers_changed = pyqtSignal()
@@ -233,7 +232,6 @@ class Store(QObject):
         self.refresh()
         if failure is not None:
             self._forget_waiting()  # it may need the one that failed
-            log_failure(failure)
             self.failed.emit(id, failure)
         elif isinstance(answer, Installed):
             self.installed.emit(answer.card)

@@ -2,13 +2,14 @@ import time
 
 import pytest
 from afterimage.engine.contract import ErrorCode, JobState
+from afterimage.plugin import report, settings
 from afterimage.plugin import session as session_module
-from afterimage.plugin import settings
+from afterimage.plugin.delivery import Delivery
 from afterimage.plugin.dock import Dock
 from afterimage.plugin.link.channel import ProcessChannel
 from afterimage.plugin.session import Session
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRectangle, QgsSettings
-from qgis.gui import QgsMapCanvas
+from qgis.gui import QgsMapCanvas, QgsMessageBar
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtWidgets import (
     QAbstractButton,
@@ -145,6 +146,16 @@ def test_a_failure_is_a_sentence_with_its_code_and_a_way_on(dock, qtbot, session
     assert row.state.text() == "Too little memory. Ask for less."
     assert row.state.toolTip() == ErrorCode.OUT_OF_MEMORY.value
     assert row.retry_button.isVisible()
+
+
+def test_a_failure_is_logged_once_and_shown_once(dock, qtbot, session, monkeypatch):
+    bar, logged = QgsMessageBar(), []
+    delivery = Delivery(session, bar)
+    monkeypatch.setattr(report, "log", lambda message, *_: logged.append(message))
+    with qtbot.waitSignal(session.problem, timeout=20000):
+        ask(dock, qtbot, "fail")
+    assert [text.split("]")[0] for text in logged] == ["[OUT_OF_MEMORY"] and len(bar.items()) == 1
+    delivery.deleteLater()
 
 
 def test_run_again_keeps_the_seed_and_run_with_a_new_one_does_not(dock, qtbot, session):

@@ -1,7 +1,8 @@
 import pytest
 from afterimage.engine.contract import ErrorCode, dumps
 from afterimage.plugin import models as models_module
-from afterimage.plugin import settings
+from afterimage.plugin import report, settings
+from afterimage.plugin.delivery import Delivery
 from afterimage.plugin.dock import Dock
 from afterimage.plugin.link.channel import ProcessChannel
 from afterimage.plugin.models import ModelsDialog
@@ -9,6 +10,7 @@ from afterimage.plugin.session import Session
 from afterimage.plugin.widgets.fetch import FetchDialog
 from afterimage.plugin.widgets.importing import ImportDialog
 from qgis.core import QgsSettings
+from qgis.gui import QgsMessageBar
 from qgis.PyQt.QtCore import QLocale, Qt
 from qgis.PyQt.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QMessageBox, QSpinBox, QTreeWidget
 
@@ -330,6 +332,26 @@ def test_the_dock_opens_it_at_the_task_and_fills_its_forms(qtbot, session, qgis_
     assert "sketcher" in [card.id for card in dock.panels[0].model._cards]
     window.close()
     qtbot.waitUntil(lambda: dock.models is None)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_failed_fetch_is_shown_and_logged_once(qtbot, session, qgis_canvas, monkeypatch, is_open):
+    bar, logged = QgsMessageBar(), []
+    delivery = Delivery(session, bar)
+    dock = Dock(session, qgis_canvas)
+    qtbot.addWidget(dock)
+    dock.refused.connect(delivery.refuse)
+    monkeypatch.setattr(report, "log", lambda message, *_: logged.append(message))
+    if is_open:
+        dock.show_models()
+    monkeypatch.setenv("FAKE_STORE", "offline")
+    with qtbot.waitSignal(session.store.failed, timeout=20000):
+        session.store.get(session.store.offer("sketcher"))
+    assert [text.split("]")[0] for text in logged] == ["[DOWNLOAD_FAILED"]
+    assert len(bar.items()) == (0 if is_open else 1)
+    if is_open:
+        assert dock.models.transfer.problem.text().startswith("DOWNLOAD_FAILED")
+        dock.models.close()
 
 
 def test_every_input_can_be_reached_and_has_a_name(window, qtbot, tmp_path):

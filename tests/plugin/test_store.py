@@ -144,13 +144,6 @@ def test_the_session_offers_a_model_as_soon_as_it_is_here(session, qtbot, shop):
     assert [card.id for card in session.cards] == before and cards("Forecast") == ()
 
 
-def test_a_failed_fetch_is_shown_to_the_person(session, qtbot, monkeypatch):
-    monkeypatch.setenv("FAKE_STORE", "offline")
-    with qtbot.waitSignal(session.problem, timeout=20000) as told:
-        session.store.get(session.store.offer("sketcher"))
-    assert told.args[0].code is ErrorCode.DOWNLOAD_FAILED
-
-
 def test_a_model_that_a_job_needs_stays(session, qtbot, draft):
     job = session.submit(draft("slow"))
     with pytest.raises(Problem) as refused:
