@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .contract import dumps
 from .device import prepare_environment
 from .settings import Settings
 from .store.command import add as add_actions
+from .store.command import end_with_input
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run_once(options.folder, settings, options.watch_stdin)
     if options.command == "controls":
+        if options.watch_stdin:
+            threading.Thread(target=end_with_input, name="stdin", daemon=True).start()
         return _controls(options.folder, options.out, settings)
     if options.command == "models" and options.action == "check":
         return _check(options.folder, options.base)
@@ -74,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     controls = commands.add_parser("controls", help="show what a model will see of the layers that guide a job")
     controls.add_argument("folder", type=Path, help="a job folder with a Generate request")
     controls.add_argument("--out", type=Path, required=True, help="folder for a GeoTIFF of each")
+    controls.add_argument("--watch-stdin", action="store_true", help="the end of standard input ends it")
     models = commands.add_parser("models", help="list the installed models as JSON; fetch, import, remove or check one")
     actions = models.add_subparsers(dest="action")
     add_actions(actions)

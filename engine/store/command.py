@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 
         return convert_here(list(zip(options.paths[::2], options.paths[1::2])))
     if getattr(options, "watch_stdin", False):
-        threading.Thread(target=_end_with_input, name="stdin", daemon=True).start()
+        threading.Thread(target=end_with_input, name="stdin", daemon=True).start()
     try:
         _COMMANDS[options.action](options, settings)
         return 0
@@ -133,7 +133,7 @@ def _tell(notice: Notice) -> None:
     sys.stdout.flush()
 
 
-def _end_with_input() -> None:
+def end_with_input() -> None:
     """End this process with its input: what it has written can be gone on with at any moment."""
     while os.read(0, 4096):
         continue

@@ -33,7 +33,7 @@ def seen_controls(folder: str, out: str, cancelled: Callable[[], bool]) -> Dict[
         raise Problem.of(failure)
     process = QProcess()
     process.setProcessEnvironment(engine_environment())
-    process.start(settings.engine_python(), launch_arguments("controls", folder, "--out", out))
+    process.start(settings.engine_python(), launch_arguments("controls", folder, "--out", out, "--watch-stdin"))
     try:
         while process.state() != QProcess.ProcessState.NotRunning and not cancelled():
             process.waitForFinished(_POLL)

@@ -330,6 +330,19 @@ def test_what_the_model_will_see_is_written_as_pictures(job, make_raster, tmp_pa
     assert {path.name for path in (tmp_path / "shown").iterdir()} == {"lines.tif", "roads.tif"}
 
 
+def test_a_preview_ends_with_its_input(job, root):
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[1]); import launch; from pathlib import Path;"
+        "launch.register(Path(sys.argv[1]).parent); from afterimage.engine import __main__ as line;"
+        "line._controls = lambda *_: print('at work', flush=True) or time.sleep(60); line.main(sys.argv[2:])"
+    )
+    words = [sys.executable, "-c", code, str(root / "engine"), *job(), "--watch-stdin"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline().strip() == b"at work" and process.poll() is None
+        process.stdin.close()
+        assert process.wait(30) == 2
+
+
 def test_a_preview_needs_no_torch(job, make_raster, tmp_path, root):
     make_raster(roof(), folder=tmp_path / "job", **PLACE)
     code = (
