@@ -1,6 +1,7 @@
 """What the algorithms share: from parameters to a draft, from a draft to a job that is run, and to dated layers."""
 
 import os
+import weakref
 from dataclasses import replace
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -42,6 +43,8 @@ from .dressing import dress_when_loaded
 
 _ICON = os.path.join(os.path.dirname(__file__), "..", "..", "resources", "icons", "afterimage.svg")
 Parameters = Dict[str, Any]
+#: Algorithms that were prepared for a run and are still there.
+_PREPARED: "weakref.WeakSet[AfterimageAlgorithm]" = weakref.WeakSet()
 
 
 class AfterimageAlgorithm(QgsProcessingAlgorithm):
@@ -203,7 +206,8 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
     ) -> bool:
         """Read everything that lives on the main thread."""
         try:
-            self._draft = self._checked_draft(parameters, context)
+            self._draft: Optional[jobs.Draft] = self._checked_draft(parameters, context)
+            _PREPARED.add(self)
         except Problem as problem:
             raise QgsProcessingException(_text(problem.failure)) from None
         return True
@@ -212,15 +216,14 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> Parameters:
         """Run the job and wait for it; an empty answer once cancelled."""
+        draft, self._draft = self._draft, None
         output = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
         spread = self._spread(parameters)
         spread_output = self.parameterAsOutputLayer(parameters, "SPREAD", context) if spread is not None else ""
-        draft = jobs.Draft(
-            self._draft.request,
-            self._draft.title,
-            self._draft.exports,
-            os.path.abspath(output),
-            os.path.abspath(spread_output) if spread_output else "",
+        draft = replace(
+            draft,
+            output=os.path.abspath(output),
+            spread_output=os.path.abspath(spread_output) if spread_output else "",
         )
         try:
             _require_sources_kept(draft)
@@ -229,7 +232,7 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
             log_failure(problem.failure)
             raise QgsProcessingException(_text(problem.failure)) from None
         finally:
-            self._draft = draft = replace(draft, exports=())  # copies of layers must not outlive QGIS
+            draft = replace(draft, exports=())  # copies of layers must not outlive QGIS
         if result is None:
             return {}
         dress_when_loaded(result, draft.title, context)
@@ -257,6 +260,12 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
         if failure is not None:
             raise Problem.of(failure)
         return draft
+
+
+def release_prepared() -> None:
+    """Let go of the copies of layers of runs that were prepared and never begun, because QGIS or the plugin ends."""
+    for algorithm in list(_PREPARED):
+        algorithm._draft = None
 
 
 def require_reach(card: ModelCard, gsd: float, hint: str) -> None:

@@ -5,6 +5,7 @@ import os
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
+from .base import release_prepared
 from .edit import EditAlgorithm
 from .forecast import ForecastAlgorithm
 from .generate import GenerateAlgorithm
@@ -36,6 +37,11 @@ class AfterimageProvider(QgsProcessingProvider):
         """One of each task."""
         for algorithm in (GenerateAlgorithm, SuperResolveAlgorithm, EditAlgorithm, ForecastAlgorithm):
             self.addAlgorithm(algorithm())
+
+    def unload(self) -> None:
+        """The plugin or QGIS ends: copies of layers must not outlive it."""
+        release_prepared()
+        super().unload()
 
     def supportedOutputRasterLayerExtensions(self):  # noqa: N802
         """Results are GeoTIFFs."""

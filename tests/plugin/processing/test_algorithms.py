@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -19,6 +21,7 @@ from afterimage.plugin.processing import base
 from afterimage.plugin.processing.provider import AfterimageProvider
 from osgeo import gdal, osr
 from qgis.core import (
+    QgsApplication,
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsFeature,
@@ -543,6 +546,50 @@ def finished(monkeypatch, tmp_path):
         return Result(tuple(outputs), made, (), 0.1)
 
     monkeypatch.setattr(base, "run_job", run_job)
+
+
+@pytest.fixture
+def prepared(super_resolve, context, picture, tmp_path, monkeypatch, finished):
+    """A run that is about to begin, and asks whether what it is to write is kept by anybody."""
+    kept = []
+
+    class Export:
+        files = ()
+
+        def write(self, folder, cancelled):
+            pass
+
+    checked = base.AfterimageAlgorithm._checked_draft
+
+    def with_export(self, *asked):
+        export = Export()
+        kept.append(weakref.ref(export))
+        return replace(checked(self, *asked), exports=(export,))
+
+    monkeypatch.setattr(base.AfterimageAlgorithm, "_checked_draft", with_export)
+    asked = {"INPUT": picture, "FACTOR": 2, "OUTPUT": str(tmp_path / "finer.tif")}
+    algorithm = super_resolve.create()
+    assert algorithm.prepare(asked, context, QgsProcessingFeedback())
+
+    def is_kept():
+        gc.collect()
+        return kept[-1]() is not None
+
+    assert is_kept()
+    return algorithm, asked, is_kept
+
+
+def test_a_run_that_never_began_keeps_no_layer_when_the_plugin_ends(prepared):
+    algorithm, _, is_kept = prepared
+    registry, provider = QgsApplication.processingRegistry(), AfterimageProvider()
+    assert registry.addProvider(provider) and registry.removeProvider("afterimage")
+    assert not is_kept() and algorithm is not None
+
+
+def test_a_run_keeps_no_layer_once_it_is_over(prepared, context):
+    algorithm, asked, is_kept = prepared
+    algorithm.runPrepared(asked, context, QgsProcessingFeedback())
+    assert not is_kept()
 
 
 def test_a_finished_job_is_one_even_where_its_end_cannot_be_recorded(
