@@ -114,7 +114,7 @@ class Drawing:
         timer.timeout.connect(lambda: job.cancelWithoutBlocking() if cancelled() else None)
         timer.start(_TICK)
         job.start()
-        with _place_left():
+        with place_left():
             if job.isActive():
                 loop.exec()
         timer.stop()
@@ -122,11 +122,11 @@ class Drawing:
 
 
 @contextmanager
-def _place_left() -> Iterator[None]:
-    """While this thread waits for a map to be drawn, its place in Qt's global pool is another's.
+def place_left() -> Iterator[None]:
+    """While this thread waits for others, its place in Qt's global pool is another's.
 
-    QGIS draws each layer on a thread of that pool, and its tasks and ours may run there, too: if all of them waited
-    for a layer, none would ever be drawn. The main thread holds no place.
+    QGIS draws each layer of a map on a thread of that pool, and its tasks and ours may run there, too: if all of them
+    waited for a layer, none would ever be drawn. The main thread holds no place.
     """
     if QThread.currentThread() == QCoreApplication.instance().thread():
         yield

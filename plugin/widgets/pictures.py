@@ -17,14 +17,17 @@ from ...engine.contract import Generate, GeoBox, ModelCard, Sampling
 from .. import jobs
 from ..link.controls import seen_controls
 from ..maps.control import ControlExport, prepare_control
+from ..maps.drawing import place_left
 from ..maps.grid import Place
 from ..maps.guide import Guide, kind_name
 from ..report import Problem, log, tr
 
 #: Milliseconds for which the form has to rest.
 _REST = 400
-#: Seconds to wait for the thread that paints, when the form ends.
-_GRACE = 3.0
+#: Seconds for which the question has to rest before an engine is started for it.
+_ENGINE_REST = 1.5
+#: Seconds to wait for the thread that paints, when the form ends: it looks ten times a second whether to stop.
+_GRACE = 1.0
 #: Longest side of a picture in pixels.
 SIDE = 128
 #: Kinds of controls that only the engine can make, and most pixels of an extent in which it is asked to in advance.
@@ -136,11 +139,11 @@ class _Work:
         self._grid, self._gsd = picture_grid(where.lattice, where.gsd)
         self._drawn: Dict[str, np.ndarray] = {}
         self.over = threading.Event()
-        self._is_cancelled = False
+        self._cancelled = threading.Event()
 
     def cancel(self) -> None:
         """Stop soon. Any thread."""
-        self._is_cancelled = True
+        self._cancelled.set()
 
     def release(self) -> None:
         """Let go of the copies of layers: none may outlive QGIS."""
@@ -150,11 +153,11 @@ class _Work:
     def run(self) -> None:
         """Paint, on a worker thread."""
         for export in self._exports:
-            if self._is_cancelled:
+            if self._cancelled.is_set():
                 return
             kind = export.control.kind
             try:
-                pixels, is_anywhere = export.picture(self._grid, self._gsd, lambda: self._is_cancelled)
+                pixels, is_anywhere = export.picture(self._grid, self._gsd, self._cancelled.is_set)
             except (Problem, OSError, RuntimeError, ValueError, MemoryError) as error:
                 log(f"{kind}: {error}", Qgis.MessageLevel.Warning)
                 self._notes.painted.emit(self, kind, None, tr("It cannot be shown here, see the log."))
@@ -180,6 +183,9 @@ class _Work:
 
     def _find(self) -> None:
         """Have the engine find lines and edges, in a job that is never run."""
+        with place_left():
+            if self._cancelled.wait(_ENGINE_REST):
+                return
         sampling = Sampling(0, 1, self._card.schedulers[0])
         controls = tuple(export.control for export in self._exports)
         grid, lattice, gsd = self._where.grid, self._where.lattice, self._where.gsd
@@ -188,9 +194,10 @@ class _Work:
         root = tempfile.mkdtemp(prefix="afterimage-")
         try:
             _, folder = jobs.create_folder(root, jobs.Draft(request, ""))
-            if not jobs.prepare_sources(folder, self._exports, lambda: self._is_cancelled):
+            if not jobs.prepare_sources(folder, self._exports, self._cancelled.is_set):
                 return
-            paths = seen_controls(folder, root, lambda: self._is_cancelled)
+            with place_left():
+                paths = seen_controls(folder, root, self._cancelled.is_set)
             for control in derived if paths else ():
                 self._show(control.kind, _shrunk(paths[control.kind]), "")
         except (Problem, OSError, RuntimeError, KeyError, MemoryError) as error:
@@ -204,7 +211,7 @@ class _Work:
             shutil.rmtree(root, ignore_errors=True)
 
     def _show(self, kind: str, pixels: Optional[np.ndarray], remark: str) -> None:
-        if not self._is_cancelled:
+        if not self._cancelled.is_set():
             self._notes.painted.emit(self, kind, None if pixels is None else _image(pixels), remark)
 
 

@@ -1,6 +1,7 @@
 """The layers that guide a picture: rows for what the model takes, and a small picture of each."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from qgis.core import (
     QgsRectangle,
     QgsVectorLayer,
 )
+from qgis.PyQt.QtCore import QThreadPool
 
 from ..panels.conftest import painter
 
@@ -87,6 +89,7 @@ def raster(qgis_new_project, tmp_path):
 @pytest.fixture
 def controls(qtbot, monkeypatch, qgis_new_project):
     monkeypatch.setattr(pictures, "_REST", 1)
+    monkeypatch.setattr(pictures, "_ENGINE_REST", 0.05)
     made = ControlsInput()
     qtbot.addWidget(made)
     made.set_card(guided())
@@ -217,6 +220,31 @@ def test_edges_come_from_the_engine(controls, raster, where, qtbot, monkeypatch)
     found = colours(row)
     assert np.flatnonzero(found[:, 5, 0]).tolist() == [101 // 4]  # a line of a pixel is not lost
     assert asked[0]["controls"][0]["derive"] == "edges"
+
+
+def test_no_engine_is_started_for_a_question_that_does_not_rest(controls, raster, where, qtbot, monkeypatch):
+    asked, pool = [], QThreadPool.globalInstance()
+    monkeypatch.setattr(pictures, "_ENGINE_REST", 60)
+    monkeypatch.setattr(pictures, "seen_controls", lambda *_: asked.append(1) or {})
+    row = controls.rows["edges"]
+    row.layer.setLayer(raster(3))
+    controls.show_pictures(where)
+    qtbot.waitUntil(row.picture.isVisible, timeout=30000)
+    work = controls._pictures._work
+    qtbot.waitUntil(lambda: pool.activeThreadCount() == 0, timeout=5000)  # waiting takes no place from others
+    assert not work.over.is_set() and asked == []
+    controls._pictures.stop()
+    assert work.over.wait(5) and asked == []
+
+
+def test_the_window_does_not_wait_long_for_a_thread_that_does_not_end(controls, land, where, qtbot):
+    controls.rows["land_use"].layer.setLayer(land)
+    controls.show_pictures(where)
+    qtbot.waitUntil(lambda: controls.rows["land_use"].picture.isVisible(), timeout=30000)
+    controls._pictures._work.over.clear()
+    began = time.monotonic()
+    controls._pictures._end()
+    assert time.monotonic() - began < 2
 
 
 def test_without_an_engine_the_picture_is_the_layer_and_the_remark_says_so(controls, raster, where, qtbot, monkeypatch):
