@@ -23,6 +23,7 @@ from .latent_diffusion import Branch, Parts, two_branches
 from .layout import Layout, found
 from .local_adapter import ContentTokens, LocalAdapter, adapter_key
 from .metadata import UNKNOWN, NumberEmbedding, date_fields, told_vector
+from .schedulers import check_steps
 from .stable_diffusion import StockUNet
 from .statedict import build, described, fill, read_tensors, renamed, without
 from .text import TextEncoder, load_tokenizer, make_tower
@@ -156,7 +157,7 @@ class CrsDiff(StockUNet):
         self.networks = (*self.networks, adapter, tokens, embedding)
 
     def asked(self, scene: Scene) -> dict[str, Any]:
-        """See ``LatentDiffusion``; the words that its authors put behind every prompt are put behind it."""
+        """See ``LatentDiffusion``."""
         metadata = metadata_vector(
             **date_fields(scene.date),
             gsd=scene.gsd,
@@ -164,8 +165,11 @@ class CrsDiff(StockUNet):
             latitude=scene.latitude,
             longitude=scene.longitude,
         )
-        prompt = ", ".join(filter(None, (scene.prompt, QUALITY)))
-        return {"prompt": prompt, "negative_prompt": scene.negative_prompt, "metadata": metadata}
+        return {**super().asked(scene), "metadata": metadata}
+
+    def texts_of(self, scene: Scene) -> tuple[str, str]:
+        """See ``LatentDiffusion``; the words that its authors put behind every prompt are put behind it."""
+        return ", ".join(filter(None, (scene.prompt, QUALITY))), scene.negative_prompt
 
     def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
         """See ``LatentDiffusion``: the maps of the controls, the others black."""
@@ -262,7 +266,7 @@ class CrsDiff(StockUNet):
     def sample(self, noise: Any, steps: int, scheduler: Any = None, **asked: Any) -> Any:
         """See ``LatentDiffusion.sample``; maps that are left out have the size of the noise."""
         start = noise(0) if callable(noise) else noise
-        ldm.refuse_steps(self.scheduler(), steps)
+        check_steps(self.scheduler(), steps)
         asked.setdefault("size", tuple(side * self.codec.scale for side in start.shape[-2:]))
         return super().sample(noise, steps, scheduler, **asked)
 

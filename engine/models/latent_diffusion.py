@@ -180,7 +180,16 @@ class LatentDiffusion(ABC):
         Raises:
             InvalidRequest: for what this model cannot be told.
         """
-        return {"prompt": scene.prompt, "negative_prompt": scene.negative_prompt}
+        prompt, negative_prompt = self.texts_of(scene)
+        return {"prompt": prompt, "negative_prompt": negative_prompt}
+
+    def texts_of(self, scene: Scene) -> tuple[str, str]:
+        """(prompt, negative prompt) of a scene as they reach the tokenizer."""
+        return scene.prompt, scene.negative_prompt
+
+    def remarks(self, scene: Scene) -> tuple[str, ...]:
+        """What the person should know of a scene and this family: sentences, none in most cases."""
+        return ()
 
     def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
         """The keywords of ``branches`` for the pixels that windows are drawn from.

@@ -13,7 +13,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from ..errors import InvalidRequest, WeightsDamaged
+from ..errors import WeightsDamaged
 
 #: Parts of a residual block.
 _RESNET = {
@@ -72,6 +72,12 @@ class LdmDDIMScheduler(DDIMScheduler):
 
     Where the steps do not divide the levels there are more of these than steps (31 for 30 in 1000).
     """
+
+    @property
+    def steps_hint(self) -> str:
+        """Which numbers of steps can be done, for the person."""
+        levels = int(self.config.num_train_timesteps)
+        return f"Choose 50 steps, or another number up to {levels // 2} that divides {levels}."
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
         """Set the timesteps anew.
@@ -206,11 +212,3 @@ def autoencoder_key(key: str, levels: int) -> str:
     for old, new in _AUTOENCODER:
         key = key.replace(old, new)
     return key
-
-
-def refuse_steps(scheduler: LdmDDIMScheduler, steps: int) -> None:
-    """See that a number of steps can be done. Raises InvalidRequest."""
-    try:
-        scheduler.set_timesteps(steps)
-    except ValueError as error:
-        raise InvalidRequest(f"This model cannot do {steps} steps.", "Choose 50 steps, or another divisor.") from error

@@ -18,17 +18,8 @@ from .latent_diffusion import LatentDiffusion, make_sampler
 from .layout import recognise
 from .memory import Rung, fitting, ladder
 from .published import open_model
+from .schedulers import CLASSES
 from .weights import check_files
-
-#: Name for people -> class of diffusers. The first scheduler on a card is the family's own recipe, whatever its name.
-SCHEDULERS = {
-    "DDIM": "DDIMScheduler",
-    "DPM++ 2M": "DPMSolverMultistepScheduler",
-    "Euler": "EulerDiscreteScheduler",
-    "PNDM": "PNDMScheduler",
-    "UniPC": "UniPCMultistepScheduler",
-    "DDPM": "DDPMScheduler",
-}
 
 #: The types of two bytes a weight. float16 has three binary digits more than bfloat16, draws eight times nearer to
 #: float32 (docs/published-models.md), and is what the models' authors sample in. It has a range that numbers can leave;
@@ -174,19 +165,21 @@ class PictureModel:
             raise UnknownScheduler(f"This model has no scheduler {name[:40]!r}.", f"Choose one of {offered}.")
         if name == self.card.schedulers[0]:
             return self.network.scheduler()
-        return make_sampler(SCHEDULERS.get(name, name), self.network.schedule, {**self.network.mended, **PLAIN})
+        return make_sampler(CLASSES.get(name, name), self.network.schedule, {**self.network.mended, **PLAIN})
 
     def told(self, scene: Scene) -> dict[str, Any]:
         """See ``GenerateModel``: the keywords of the family."""
         return self.network.asked(scene)
 
     def remarks(self, scene: Scene) -> tuple[str, ...]:
-        """A sentence for each text whose end is not read."""
-        found = []
-        for name, text in (("prompt", scene.prompt), ("negative prompt", scene.negative_prompt)):
-            count, limit = self.network.text.count(text), self.network.text.length
+        """A sentence for each text whose end is not read, and what the family has to say."""
+        found, limit = list(self.network.remarks(scene)), self.network.text.length
+        given = scene.prompt, scene.negative_prompt
+        for name, own, text in zip(("prompt", "negative prompt"), given, self.network.texts_of(scene)):
+            count = self.network.text.count(text)
             if count > limit:
-                found.append(f"The {name} has {count} tokens and this model reads {limit}: its end is not used.")
+                added = " with the words that are put behind it" if len(text) > len(own) else ""
+                found.append(f"The {name} has {count} tokens{added} and this model reads {limit}: its end is not used.")
         return tuple(found)
 
     def predictor(self, told: dict[str, Any], guidance_scale: float, given: Given) -> Predict:

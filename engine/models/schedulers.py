@@ -7,7 +7,8 @@ from typing import Any
 
 import diffusers
 
-from ..errors import UnknownScheduler
+from ..diffusion.loop import set_timesteps
+from ..errors import InvalidRequest, UnknownScheduler
 
 #: Configuration of the noise schedule that the shipped models are trained on; every sampler reads the same.
 #: Source: Nichol & Dhariwal 2021, "Improved Denoising Diffusion Probabilistic Models", eq. 17 (cosine). Its last level
@@ -21,6 +22,37 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "DDIM": ("DDIMScheduler", {"clip_sample": False}),
     "DDPM": ("DDPMScheduler", {"clip_sample": False, "variance_type": "fixed_small"}),
 }
+#: Name for people -> class of diffusers, for published models. The first scheduler on a card is the family's own
+#: recipe, whatever its name.
+CLASSES = {
+    "DDIM": "DDIMScheduler",
+    "DPM++ 2M": "DPMSolverMultistepScheduler",
+    "Euler": "EulerDiscreteScheduler",
+    "PNDM": "PNDMScheduler",
+    "UniPC": "UniPCMultistepScheduler",
+    "DDPM": "DDPMScheduler",
+}
+
+
+def check_steps(scheduler: Any, steps: int, name: str = "") -> None:
+    """See whether a scheduler can do that many steps, before any work.
+
+    Args:
+        scheduler: of diffusers; its timesteps are set anew. One that takes only some numbers says which in a property
+            ``steps_hint``.
+        steps: asked for.
+        name: of the scheduler for people, where it is known.
+
+    Raises:
+        InvalidRequest: where it cannot.
+    """
+    try:
+        set_timesteps(scheduler, steps)
+    except (ValueError, IndexError) as error:
+        raise InvalidRequest(
+            f"The scheduler {name} cannot do {steps} steps." if name else f"This model cannot do {steps} steps.",
+            getattr(scheduler, "steps_hint", "Choose another number of steps."),
+        ) from error
 
 
 def make_scheduler(name: str, offered: tuple[str, ...], config: Mapping[str, Any]) -> Any:

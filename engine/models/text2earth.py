@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import InvalidRequest
 from .base import Scene
 from .latent_diffusion import Branch, load_parts, make_sampler, two_branches
 from .layout import Layout
@@ -38,8 +39,22 @@ class Text2Earth(StockUNet):
 
     def asked(self, scene: Scene) -> dict[str, Any]:
         """See ``LatentDiffusion``: the level of a prompt in the authors' spelling, else that of the resolution."""
-        level = None if _PREFIX.match(scene.prompt) else NO_LEVEL if scene.gsd is None else level_of(scene.gsd)
-        return {**super().asked(scene), "level": level}
+        level: float | None = named_level(scene.prompt)
+        if level is None:
+            level = NO_LEVEL if scene.gsd is None else level_of(scene.gsd)
+        return {**super().asked(scene), "prompt": scene.prompt, "level": level}  # ``branches`` takes the prefix off
+
+    def texts_of(self, scene: Scene) -> tuple[str, str]:
+        """See ``LatentDiffusion``: a level in the authors' spelling is no part of the text."""
+        return split_prompt(scene.prompt)[1], scene.negative_prompt
+
+    def remarks(self, scene: Scene) -> tuple[str, ...]:
+        """See ``LatentDiffusion``: the level of a prompt, where it has one."""
+        level = named_level(scene.prompt)
+        if level is None:
+            return ()
+        known = f"level {level:.0f}, {2 ** (17 - level):.4g} m per pixel" if level else "an unknown level"
+        return (f"The prompt begins with {known}: the model is told that, and no other resolution.",)
 
     def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
         """One call of the network: its raw output (B, 4, h, w) float32.
@@ -103,6 +118,24 @@ def split_prompt(prompt: str) -> tuple[float, str]:
     """(level, text) of a prompt in the authors' spelling; level 0 where it has no prefix."""
     found = _PREFIX.match(prompt)
     return (float(found[1]), prompt.removeprefix(found[0])) if found else (float(NO_LEVEL), prompt)
+
+
+def named_level(prompt: str) -> float | None:
+    """The level that a prompt begins with, 0 for unknown; None where it begins with none.
+
+    Raises:
+        InvalidRequest: for one that the model was not trained on.
+    """
+    if not _PREFIX.match(prompt):
+        return None
+    level, (coarsest, finest) = split_prompt(prompt)[0], LEVELS
+    if level != NO_LEVEL and not coarsest <= level <= finest:
+        raise InvalidRequest(
+            f"The prompt begins with a level that Text2Earth was not trained on: it knows {coarsest} to {finest}.",
+            f"Begin it with one of {coarsest}_GOOGLE_LEVEL_ to {finest}_GOOGLE_LEVEL_, with {NO_LEVEL}_GOOGLE_LEVEL_ "
+            "for an unknown one, or with the words themselves.",
+        )
+    return level
 
 
 def level_of(gsd: float) -> int:

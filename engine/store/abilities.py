@@ -12,18 +12,11 @@ from typing import Any
 from ..contract import CONTROLS
 from ..errors import InvalidRequest
 from ..models.layout import Layout
+from ..models.schedulers import CLASSES
 from ..models.sentinel2 import HINT
 
-#: Class of diffusers -> name for people.
-NAMES = {
-    "DDIMScheduler": "DDIM",
-    "DPMSolverMultistepScheduler": "DPM++ 2M",
-    "EulerDiscreteScheduler": "Euler",
-    "PNDMScheduler": "PNDM",
-    "UniPCMultistepScheduler": "UniPC",
-    "DDPMScheduler": "DDPM",
-    "LdmDDIMScheduler": "DDIM",
-}
+#: Class of a scheduler -> name for people.
+NAMES = {kind: name for name, kind in CLASSES.items()} | {"LdmDDIMScheduler": "DDIM"}
 #: What models are told by the place and the date that they draw.
 WORLD = ("gsd", "date", "place", "cloud_cover")
 TEXT = ("prompt", "negative_prompt")

@@ -11,28 +11,13 @@ from torch import Tensor
 from ..context import JobContext
 from ..contract import Sampling
 from ..diffusion.guidance import Predict
-from ..diffusion.loop import batches, sample, set_timesteps, steps_done
+from ..diffusion.loop import batches, sample, steps_done
 from ..diffusion.noise import field
 from ..diffusion.windows import Index, Lattice
-from ..errors import InvalidRequest
 
 K = TypeVar("K")
 #: Bytes of denoised windows that are remembered for the chunks beside and below.
 REMEMBERED = 128 * 1024 * 1024
-
-
-def check_steps(scheduler: Any, sampling: Sampling) -> None:
-    """See whether a scheduler can do that many steps, before any work.
-
-    Raises:
-        InvalidRequest: where it cannot.
-    """
-    try:
-        set_timesteps(scheduler, sampling.steps)
-    except (ValueError, IndexError) as error:
-        raise InvalidRequest(
-            f"The scheduler {sampling.scheduler} cannot do {sampling.steps} steps.", "Choose another number of steps."
-        ) from error
 
 
 def noise_of(keys: Sequence[tuple[int, Index]], stream: int, seed: int, lattice: Lattice, channels: int) -> Tensor:

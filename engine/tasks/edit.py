@@ -15,18 +15,19 @@ from ..diffusion import constraints
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict
 from ..diffusion.windows import Index, Lattice, squares
-from ..errors import ExtentTooLarge, InvalidRequest, MaskEmpty, UnsupportedRaster
+from ..errors import ExtentTooLarge, InvalidRequest, MaskEmpty
 from ..journal import JobFolder
 from ..models.base import EditModel, Given, Scene
+from ..models.schedulers import check_steps
 from ..radiometry import Radiometry, fitted, measure
 from ..raster import Polygons, Profile, Raster, SourceRaster, check_grid, lonlat
 from .base import Work
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
-from .denoising import REMEMBERED, check_steps, denoise, noise_of
+from .denoising import REMEMBERED, denoise, noise_of
 from .ground import Ground, Patch, known_numbers
 from .held import BLOCK, make_held
-from .knowledge import told_gsd, trained_gsd, unused_notices
+from .knowledge import require_bands, told_gsd, trained_gsd, unused_notices
 
 #: A window of the latents: sample from 1, index in the lattice.
 Key = tuple[int, Index]
@@ -58,12 +59,12 @@ def plan(request: Edit, folder: JobFolder, model: EditModel, ctx: JobContext) ->
             f"Warp the layer to {widest} first, or choose another model.",
         ),
     )
-    check_steps(model.scheduler(request.sampling.scheduler), request.sampling)
+    check_steps(model.scheduler(request.sampling.scheduler), request.sampling.steps, request.sampling.scheduler)
     ctx.tell("reading")
     with SourceRaster(folder.path, request.source) as source:
         drawn = source.grid.pad(request.margin)
         check_grid(drawn)
-        _check_bands(source, card)
+        require_bands(source.bands, card)
         if drawn.pixels > PIXELS_LIMIT:
             pixels = f"{drawn.pixels:,} pixels"
             if request.margin:
@@ -274,15 +275,6 @@ def _scene(request: Edit, source: SourceRaster, gsd: float) -> Scene:
         cloud_cover=request.cloud_cover,
         image_guidance_scale=request.image_guidance_scale,
     )
-
-
-def _check_bands(source: SourceRaster, card: ModelCard) -> None:
-    if len(source.bands) != len(card.bands):
-        names = ", ".join(card.bands)
-        raise UnsupportedRaster(
-            f"The model {card.name} draws {len(card.bands)} bands ({names}), and {len(source.bands)} are given.",
-            f"Choose {len(card.bands)} bands of the layer, in the order {names}.",
-        )
 
 
 def _notices(request: Edit, card: ModelCard, gsd: float, is_fitted: bool) -> tuple[str, ...]:

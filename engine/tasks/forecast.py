@@ -14,11 +14,11 @@ from ..contract import PIXELS_LIMIT, Forecast, GeoBox, ModelCard, Window
 from ..errors import ExtentTooLarge, InvalidRequest
 from ..journal import JobFolder
 from ..models.base import GenerateModel, Given, Scene
+from ..models.schedulers import check_steps
 from ..raster import Raster, SourceRaster, check_grid, lonlat
 from . import gaps
 from .base import Work
 from .chunks import chunks
-from .denoising import check_steps
 from .knowledge import trained_gsd, unguided_notices, unused_notices
 from .picture import Picture
 from .series import Frame, naming
@@ -53,7 +53,7 @@ def plan(request: Forecast, folder: JobFolder, model: GenerateModel, ctx: JobCon
         ),
     )
     _check_count(request, card)
-    check_steps(model.scheduler(request.sampling.scheduler), request.sampling)
+    check_steps(model.scheduler(request.sampling.scheduler), request.sampling.steps, request.sampling.scheduler)
     ctx.tell("reading")
     with naming(1, request.sources[0]), SourceRaster(folder.path, request.sources[0]) as first:
         grid = first.grid

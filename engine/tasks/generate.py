@@ -13,11 +13,11 @@ from ..contract import PIXELS_LIMIT, Generate, GeoBox, ModelCard, Window
 from ..errors import ExtentTooLarge
 from ..journal import JobFolder
 from ..models.base import GenerateModel, Given, Scene
+from ..models.schedulers import check_steps
 from ..raster import Profile
 from .base import Work
 from .chunks import chunks
 from .controls import Controls
-from .denoising import check_steps
 from .knowledge import told_gsd, trained_gsd, unused_notices
 from .picture import Picture
 
@@ -37,7 +37,7 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
     """
     card = model.card
     drawn, gsd = drawn_grid(request, card)
-    check_steps(model.scheduler(request.sampling.scheduler), request.sampling)
+    check_steps(model.scheduler(request.sampling.scheduler), request.sampling.steps, request.sampling.scheduler)
     colors = tuple(name if name in ("red", "green", "blue") else "undefined" for name in card.bands)
     profile = Profile("uint8", card.bands, colors=colors)
     scene = _scene(request, gsd)

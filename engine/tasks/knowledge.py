@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ..contract import ModelCard, Sampling
-from ..errors import UnsupportedResolution
+from ..errors import UnsupportedRaster, UnsupportedResolution
 
 
 def trained_gsd(gsd: float, card: ModelCard, refusal: Callable[[str, str], tuple[str, str]]) -> float:
@@ -26,6 +26,16 @@ def trained_gsd(gsd: float, card: ModelCard, refusal: Callable[[str, str], tuple
         raise UnsupportedResolution(*refusal(_range(finest, coarsest), widest))
     nearest = min(max(gsd, finest), coarsest)
     return gsd if math.isclose(gsd, nearest, rel_tol=1e-3) else nearest
+
+
+def require_bands(bands: Sequence[int], card: ModelCard) -> None:
+    """See that a raster has a band for each that the model draws. Raises UnsupportedRaster."""
+    if len(bands) != len(card.bands):
+        names = ", ".join(card.bands)
+        raise UnsupportedRaster(
+            f"The model {card.name} draws {len(card.bands)} bands ({names}), and {len(bands)} are given.",
+            f"Choose {len(card.bands)} bands of the layer, in the order {names}.",
+        )
 
 
 def told_gsd(asked: float | None, drawn: float) -> float | None:

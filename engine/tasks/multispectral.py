@@ -16,13 +16,13 @@ from ..contract import PIXELS_LIMIT, Input, ModelCard, SuperResolve, Window
 from ..errors import ExtentTooLarge, InvalidRequest
 from ..journal import JobFolder
 from ..models.base import Given, MultispectralModel, Scene
+from ..models.schedulers import check_steps
 from ..models.sentinel2 import HINT, hint_bands
 from ..radiometry import require_data
 from ..raster import Profile, Raster, SourceRaster, check_grid, lonlat
 from . import gaps
 from .base import Work
 from .chunks import chunks
-from .denoising import check_steps
 from .knowledge import trained_gsd, unguided_notices, unused_notices
 from .picture import Picture, to_bytes
 from .sentinel2 import Numbers, Product, numbers, recognise
@@ -58,7 +58,7 @@ def plan(request: SuperResolve, folder: JobFolder, model: MultispectralModel, ct
             f"Choose a factor that makes them {widest}.",
         ),
     )
-    check_steps(model.scheduler(request.sampling.scheduler), request.sampling)
+    check_steps(model.scheduler(request.sampling.scheduler), request.sampling.steps, request.sampling.scheduler)
     ctx.tell("reading")
     with SourceRaster(folder.path, request.source) as source:
         check_grid(source.grid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..contract import GeoBox, Input, ModelCard, Source, Window
-from ..errors import EngineError, UnsupportedRaster
+from ..errors import EngineError
 from ..radiometry import measure
 from ..raster import AlignedRaster
 from . import gaps
+from .knowledge import require_bands
 
 
 class Frame:
@@ -58,16 +59,6 @@ class Frame:
     def valid(self, window: Window, check: Callable[[], None] = lambda: None) -> NDArray[np.bool_]:
         """(height, width): where it holds data."""
         return self._raster.read(window, check).valid
-
-
-def require_bands(bands: Sequence[int], card: ModelCard) -> None:
-    """See that a raster has a band for each that the model draws. Raises UnsupportedRaster."""
-    if len(bands) != len(card.bands):
-        names = ", ".join(card.bands)
-        raise UnsupportedRaster(
-            f"The model {card.name} draws {len(card.bands)} bands ({names}), and {len(bands)} are given.",
-            f"Choose {len(card.bands)} bands of the layer, in the order {names}.",
-        )
 
 
 @contextmanager

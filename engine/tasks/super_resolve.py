@@ -21,13 +21,14 @@ from ..diffusion.windows import Index, Lattice, blend
 from ..errors import ExtentTooLarge, InvalidRequest
 from ..journal import JobFolder
 from ..models.base import MultispectralModel, SuperResolveModel
+from ..models.schedulers import check_steps
 from ..radiometry import Radiometry, measure
 from ..raster import Raster, SourceRaster, check_grid
 from . import gaps, multispectral
 from .base import Work
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
-from .denoising import REMEMBERED, check_steps, denoise
+from .denoising import REMEMBERED, denoise
 from .knowledge import unused_notices
 
 #: Source pixels around a region that its enlargement looks at, with room to spare: bicubic looks at two.
@@ -307,7 +308,7 @@ def _check(request: SuperResolve, model: SuperResolveModel) -> tuple[str, ...]:
         raise InvalidRequest(f"The model {card.name} does not refine by {factor}.", f"Choose a factor of {known}.")
     if model.stride % factor or model.stride % model.multiple or model.window % factor or CHUNK % factor:
         raise ValueError(f"windows of {model.window} at {model.stride} do not lie on pixels of the source")
-    check_steps(model.scheduler(request.sampling.scheduler), request.sampling)
+    check_steps(model.scheduler(request.sampling.scheduler), request.sampling.steps, request.sampling.scheduler)
     given = {"prompt": bool(request.prompt), "negative prompt": bool(request.negative_prompt)}
     return (*unused_notices(given, card), *_resolution(request.gsd, factor, card))
 

@@ -121,8 +121,9 @@ def test_timesteps(reference, model, steps):
 
 
 def test_steps_that_its_own_code_cannot_do_are_refused(reference, model):
-    with pytest.raises(InvalidRequest, match="999 steps"):
+    with pytest.raises(InvalidRequest, match="999 steps") as told:
         model.sample(reference["sample_xT"], 999)
+    assert told.value.hint == "Choose 50 steps, or another number up to 500 that divides 1000."
 
 
 def test_the_autoencoder(reference, model):

@@ -13,6 +13,7 @@ from afterimage.engine.errors import (
     UnknownScheduler,
     UnsupportedResolution,
 )
+from afterimage.engine.models.ldm import LdmDDIMScheduler
 from afterimage.engine.tasks import generate, picture
 
 
@@ -138,6 +139,10 @@ def test_bad_requests_are_refused_before_any_work(bench, generate_model):
     asked = dataclasses.replace(asked, sampling=dataclasses.replace(asked.sampling, steps=101))
     with pytest.raises(InvalidRequest, match="101"):
         bench.plan(generate, asked, generate_model)
+    generate_model.scheduler = lambda name: LdmDDIMScheduler(num_train_timesteps=100)
+    with pytest.raises(InvalidRequest, match="101") as told:
+        bench.plan(generate, asked, generate_model)
+    assert "divides 100" in told.value.hint
     assert generate_model.calls == 0
 
 
