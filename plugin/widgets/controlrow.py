@@ -24,6 +24,8 @@ _LAYERS = {
 _SHAPES = _FILTER.LineLayer | _FILTER.PolygonLayer | _FILTER.RasterLayer
 #: Milliseconds for which a layer has to rest before it is looked at again.
 _REST = 300
+#: Pixels that the arrows, the clear button and the frame of a number take.
+_BUTTONS = 36
 #: Values of a field that are named; of more, how many.
 _NAMED = 6
 
@@ -320,7 +322,8 @@ def _number(label: str, least: float, most: float, value: float, suffix: str) ->
     number.setValue(value)
     number.setAccessibleName(label)
     number.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-    number.setMinimumWidth(number.fontMetrics().horizontalAdvance("888.8 m") + 24)  # QGIS asks for more than it needs
+    longest = number.fontMetrics().horizontalAdvance(f"{most:.1f}{suffix}")
+    number.setMinimumWidth(longest + _BUTTONS)  # QGIS asks for more than it needs
     head = QLabel(label)
     head.setBuddy(number)
     return head, number

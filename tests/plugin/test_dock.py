@@ -2,15 +2,22 @@ import time
 
 import pytest
 from afterimage.engine.contract import ErrorCode, JobState
-from afterimage.plugin import report, settings
+from afterimage.plugin import catalogue, report, settings
 from afterimage.plugin import session as session_module
 from afterimage.plugin.delivery import Delivery
 from afterimage.plugin.dock import Dock
 from afterimage.plugin.link.channel import ProcessChannel
 from afterimage.plugin.session import Session
-from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRectangle, QgsSettings
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsProject,
+    QgsRasterLayer,
+    QgsRectangle,
+    QgsSettings,
+    QgsVectorLayer,
+)
 from qgis.gui import QgsMapCanvas, QgsMessageBar
-from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtCore import QCoreApplication, Qt
 from qgis.PyQt.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
@@ -21,7 +28,7 @@ from qgis.PyQt.QtWidgets import (
     QTabBar,
 )
 
-from .panels.conftest import painter, sharpener
+from .panels.conftest import painter, sharpener, write_raster
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -260,6 +267,39 @@ def test_the_task_that_was_open_opens_again(dock, qtbot, session, canvas):
 def test_it_fits_320_pixels(dock):
     for panel in dock.panels:
         assert panel.minimumSizeHint().width() <= 300
+    assert dock.minimumSizeHint().width() <= 320
+
+
+def test_it_fits_320_pixels_with_every_public_model(dock, qtbot, tmp_path):
+    offered = [offer.card for offer in catalogue.offers()]
+    assert len(offered) > 10
+    raster = QgsRasterLayer(write_raster(tmp_path / "wide.tif", 4), "a raster with quite a long name, of 2020-01-01")
+    shapes = QgsVectorLayer(
+        "LineString?crs=EPSG:32633&field=a_field_with_a_long_name:string", "all roads there are", "memory"
+    )
+    shapes.setCrs(QgsCoordinateReferenceSystem("EPSG:32633"))
+    QgsProject.instance().addMapLayers([raster, shapes])
+    wide = {}
+    for panel in dock.panels:
+        dock.show_task(panel.task)
+        cards = tuple(card for card in offered if panel.task in card.tasks)
+        assert cards
+        panel.set_cards(cards)
+        panel.advanced.setCollapsed(False)
+        if panel.task == "Forecast":
+            panel.series.add(raster)
+        bare = panel.minimumSizeHint().width()
+        for card in cards:
+            panel.model.pick(card.id)
+            for layer in (raster, shapes):
+                for row in panel.controls.rows.values() if panel.task == "Generate" else ():
+                    row.layer.choose(layer)
+                    row.layer.choose(row.layer.currentLayer() or raster)
+                QCoreApplication.processEvents()
+                width = panel.minimumSizeHint().width()
+                if width > (bare if panel.task == "Generate" else 300):  # a layer that guides widens nothing
+                    wide[card.id] = width
+    assert wide == {}
     assert dock.minimumSizeHint().width() <= 320
 
 
