@@ -27,7 +27,7 @@ from .chunks import absolute, chunks, relative
 from .denoising import REMEMBERED, denoise, noise_of
 from .ground import Ground, Patch, known_numbers
 from .held import BLOCK, make_held
-from .knowledge import require_bands, told_gsd, trained_gsd, unused_notices
+from .knowledge import require_bands, told_gsd, trained_gsd, unguided_notices, unused_notices
 
 #: A window of the latents: sample from 1, index in the lattice.
 Key = tuple[int, Index]
@@ -279,14 +279,19 @@ def _scene(request: Edit, source: SourceRaster, gsd: float) -> Scene:
 
 def _notices(request: Edit, card: ModelCard, gsd: float, is_fitted: bool) -> tuple[str, ...]:
     """What the person should know about the request and this model."""
+    has_image_guidance = request.image_guidance_scale != Edit.image_guidance_scale
     given = {
         "prompt": bool(request.prompt),
         "negative prompt": bool(request.negative_prompt),
         "date": request.date is not None,
         "cloud cover": request.cloud_cover is not None,
-        "image guidance": request.image_guidance_scale != Edit.image_guidance_scale,
+        "resolution told": request.told_gsd is not None,
+        "image strength": has_image_guidance,
     }
-    notices = unused_notices(given, card)
+    notices = [
+        *unused_notices(given, card),
+        *unguided_notices(request.negative_prompt, request.sampling, card, has_image_guidance),
+    ]
     if gsd != request.gsd:
         notices.append(
             f"The layer has {request.gsd:.4g} m per pixel and is not resampled: the model draws as if it were "

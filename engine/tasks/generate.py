@@ -18,7 +18,7 @@ from ..raster import Profile
 from .base import Work
 from .chunks import chunks
 from .controls import Controls
-from .knowledge import told_gsd, trained_gsd, unused_notices
+from .knowledge import told_gsd, trained_gsd, unguided_notices, unused_notices
 from .picture import Picture
 
 #: Pixels drawn beyond the extent where the picture is resampled afterwards.
@@ -131,8 +131,9 @@ def _notices(request: Generate, card: ModelCard, gsd: float) -> tuple[str, ...]:
         "date": request.date is not None,
         "place": request.longitude is not None and request.latitude is not None,
         "cloud cover": request.cloud_cover is not None,
+        "resolution told": request.told_gsd is not None,
     }
-    notices = unused_notices(given, card)
+    notices = [*unused_notices(given, card), *unguided_notices(request.negative_prompt, request.sampling, card)]
     if gsd != request.gsd:
         notices.append(
             f"Drawn at {gsd:.4g} m per pixel, the nearest that the model knows, and resampled to {request.gsd:.4g} m."

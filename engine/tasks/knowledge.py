@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..contract import ModelCard, Sampling
 from ..errors import UnsupportedRaster, UnsupportedResolution
+from ..models.catalog import FAMILIES
 
 
 def trained_gsd(gsd: float, card: ModelCard, refusal: Callable[[str, str], tuple[str, str]]) -> float:
@@ -48,25 +49,49 @@ def told_gsd(asked: float | None, drawn: float) -> float | None:
     return drawn if asked is None else asked or None
 
 
+#: Name for people of what is given -> name among what a card uses, where they differ by more than "_" for a space.
+_USES = {"resolution told": "gsd", "image strength": "image_guidance"}
+
+
 def unused_notices(given: Mapping[str, bool], card: ModelCard) -> list[str]:
     """The sentence that names what is given and not used, if there is such a thing.
 
     Args:
-        given: name for people -> whether it is given; with "_" for spaces it is a name of ``card.uses``.
+        given: name for people -> whether it is given; a name of ``card.uses`` with spaces for "_", or one of ``_USES``.
         card: of the model.
     """
-    unused = [name for name, is_given in given.items() if is_given and name.replace(" ", "_") not in card.uses]
+    unused = [name for name, is_given in given.items() if is_given and not _is_used(name, card)]
     if not unused:
         return []
     names = " and the ".join([", the ".join(unused[:-1]), unused[-1]] if len(unused) > 1 else unused)
     return [f"Not used by this model: the {names}."]
 
 
-def unguided_notices(negative_prompt: str, sampling: Sampling, card: ModelCard) -> list[str]:
-    """The sentence about a negative prompt that guidance does not read, if there is one that it would read."""
-    if not negative_prompt or "negative_prompt" not in card.uses or sampling.guidance_scale > 1:
+def unguided_notices(
+    negative_prompt: str, sampling: Sampling, card: ModelCard, image_guidance: bool = False
+) -> list[str]:
+    """The sentence about what counts in guidance only, where it is given to a model that knows it and there is none.
+
+    Args:
+        negative_prompt: of the request.
+        sampling: its guidance.
+        card: of the model.
+        image_guidance: whether an image strength is given.
+    """
+    scale = sampling.guidance_scale
+    # the pipelines of published models have no null branch up to 1; ours have, wherever it has a share in the result
+    if scale > 1 or (scale < 1 and card.family in FAMILIES):
         return []
-    return ["The negative prompt is not used: it counts only with a guidance above 1."]
+    given = {"negative prompt": bool(negative_prompt), "image strength": image_guidance}
+    names = [name for name, is_given in given.items() if is_given and _is_used(name, card)]
+    if not names:
+        return []
+    what, counts = ("are", "they count") if len(names) > 1 else ("is", "it counts")
+    return [f"The {' and the '.join(names)} {what} not used: {counts} only with a guidance above 1."]
+
+
+def _is_used(name: str, card: ModelCard) -> bool:
+    return _USES.get(name, name.replace(" ", "_")) in card.uses
 
 
 def _range(low: float, high: float) -> str:

@@ -197,7 +197,11 @@ def _mean(read: Numbers, sampled: Raster) -> NDArray[np.float32]:
 
 def _notices(request: SuperResolve, card: ModelCard, gsd: float, product: Product) -> tuple[str, ...]:
     """What the person should know about the request, the source and this model."""
-    given = {"prompt": bool(request.prompt), "negative prompt": bool(request.negative_prompt)}
+    given = {
+        "prompt": bool(request.prompt),
+        "negative prompt": bool(request.negative_prompt),
+        "cloud cover": request.source.cloud_cover is not None,
+    }
     notices = [
         "The detail is drawn, not measured: nothing that is smaller than the layer's own pixels was seen there.",
         *unused_notices(given, card),

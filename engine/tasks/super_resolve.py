@@ -309,7 +309,11 @@ def _check(request: SuperResolve, model: SuperResolveModel) -> tuple[str, ...]:
     if model.stride % factor or model.stride % model.multiple or model.window % factor or CHUNK % factor:
         raise ValueError(f"windows of {model.window} at {model.stride} do not lie on pixels of the source")
     check_steps(model.scheduler(request.sampling.scheduler), request.sampling.steps, request.sampling.scheduler)
-    given = {"prompt": bool(request.prompt), "negative prompt": bool(request.negative_prompt)}
+    given = {
+        "prompt": bool(request.prompt),
+        "negative prompt": bool(request.negative_prompt),
+        "cloud cover": request.source.cloud_cover is not None,
+    }
     return (*unused_notices(given, card), *_resolution(request.gsd, factor, card))
 
 

@@ -358,10 +358,21 @@ def test_what_is_not_used_or_not_read_is_told(bench, make):
     model = make("inpainting")
     asked_for = asked(model, image_guidance_scale=2.0, cloud_cover=10.0, date="2024-01-01")
     assert bench.plan(edit, asked_for, model).notices == (
-        "Not used by this model: the date, the cloud cover and the image guidance.",
+        "Not used by this model: the date, the cloud cover and the image strength.",
     )
     model = make("rsedit")
-    assert bench.plan(edit, asked(model, image_guidance_scale=2.0), model).notices == ()
+    asked_for = asked(model, image_guidance_scale=2.0, told_gsd=0.5)
+    assert bench.plan(edit, _guided(asked_for), model).notices == ("Not used by this model: the resolution told.",)
+    without = dataclasses.replace(asked_for, told_gsd=None)
+    assert bench.plan(edit, without, model).notices == (
+        "The image strength is not used: it counts only with a guidance above 1.",
+    )
+    both = dataclasses.replace(without, negative_prompt="clouds")
+    assert bench.plan(edit, both, model).notices == (
+        "The negative prompt and the image strength are not used: they count only with a guidance above 1.",
+    )
+    assert bench.plan(edit, _guided(both, 1.1), model).notices == ()
+    assert bench.plan(edit, asked(model), model).notices == (), "an image strength that nobody set"
     long = dataclasses.replace(asked(model), prompt="flood " * 100)
     (notice,) = bench.plan(edit, long, model).notices
     assert "its end is not used" in notice

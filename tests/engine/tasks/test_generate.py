@@ -128,6 +128,17 @@ def test_what_the_model_does_not_use_is_said(bench, generate_model):
     assert bench.plan(generate, asked, generate_model).notices == (
         "Not used by this model: the negative prompt and the place.",
     )
+    asked = request(grid(0, 0, 9, 9), told_gsd=10.0)
+    assert bench.plan(generate, asked, generate_model).notices == ("Not used by this model: the resolution told.",)
+
+
+def test_a_negative_prompt_without_guidance_is_told(bench, generate_model, card):
+    generate_model.card = card(uses=("prompt", "negative_prompt"))
+    asked = request(grid(0, 0, 9, 9), negative_prompt="x")
+    for scale, is_told in ((1.0, True), (0.5, True), (1.1, False)):
+        sampling = dataclasses.replace(asked.sampling, guidance_scale=scale)
+        notices = bench.plan(generate, dataclasses.replace(asked, sampling=sampling), generate_model).notices
+        assert bool(notices) == is_told and all("guidance above 1" in notice for notice in notices)
 
 
 def test_bad_requests_are_refused_before_any_work(bench, generate_model):

@@ -3,11 +3,11 @@
 import dataclasses
 
 import pytest
-from afterimage.engine.contract import ModelCard
+from afterimage.engine.contract import ModelCard, Sampling
 from afterimage.engine.errors import UnsupportedResolution
 from afterimage.engine.models import catalog
 from afterimage.engine.settings import Settings
-from afterimage.engine.tasks.knowledge import trained_gsd, unused_notices
+from afterimage.engine.tasks.knowledge import trained_gsd, unguided_notices, unused_notices
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,19 @@ def test_what_is_too_far_is_refused_in_the_sentence_of_the_task(card, asked):
 def test_what_is_not_used_is_named(card, given, said):
     notices = unused_notices(given, card)
     assert len(notices) == len(said) and all(text in notice for text, notice in zip(said, notices))
+
+
+def test_a_negative_prompt_counts_in_our_models_wherever_guidance_gives_it_a_share(card):
+    ours = dataclasses.replace(card, uses=("negative_prompt",))
+    for scale, family, is_told in ((1.0, ours.family, True), (0.5, ours.family, False), (0.5, "crs_diff", True)):
+        model = dataclasses.replace(ours, family=family)
+        sampling = Sampling(1, 2, "DDIM", guidance_scale=scale)
+        assert bool(unguided_notices("clouds", sampling, model)) == is_told
+
+
+def test_a_resolution_that_is_told_is_used_where_the_card_has_it(card):
+    assert unused_notices({"resolution told": True}, dataclasses.replace(card, uses=("gsd",))) == []
+    assert unused_notices({"resolution told": True}, card) == ["Not used by this model: the resolution told."]
 
 
 def test_a_name_of_two_words_is_found_among_what_a_card_uses(card):

@@ -381,5 +381,5 @@ def test_what_cannot_be_done_is_told_before_work_starts(bench, model, write):
         bench.plan(super_resolve, request(2, gsd=60.0), model)
     assert any("trained on 10 m" in each for each in bench.plan(super_resolve, request(4, gsd=20.0), model).notices)
     blunt = PictureModel(dataclasses.replace(model.card, uses=("gsd",)), model.network)
-    work = bench.plan(super_resolve, request(prompt="a farm"), blunt)
-    assert any("Not used by this model: the prompt" in notice for notice in work.notices)
+    work = bench.plan(super_resolve, request(prompt="a farm", cloud_cover=20.0), blunt)
+    assert any("Not used by this model: the prompt and the cloud cover." in notice for notice in work.notices)

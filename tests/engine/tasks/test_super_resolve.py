@@ -1,5 +1,6 @@
 """SuperResolve: own grid, own pixel type, own gaps, agreement with what was given, whatever the order and the size."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -211,6 +212,9 @@ def test_the_work_names_its_input(bench, super_resolve_model):
     work = bench.plan(super_resolve, request(), super_resolve_model)
     assert [given.name for given in work.inputs] == ["a layer"] and len(work.inputs[0].sha256) == 64
     assert work.date == "2020-05-01" and work.profile.nodata == 7 and work.notices == ()
+    cloudy = dataclasses.replace(request(), source=dataclasses.replace(request().source, cloud_cover=20.0))
+    (notice,) = bench.plan(super_resolve, cloudy, super_resolve_model).notices
+    assert notice == "Not used by this model: the cloud cover."
 
 
 @pytest.mark.parametrize(("gsd", "said"), [(20.0, False), (24.0, False), (30.0, True), (9.0, True)])
