@@ -42,7 +42,7 @@ def prepare_control(
         return ControlExport(guide, seen, gsd, _painter(guide, card, context))
     info, window = heights_window(layer, seen, context)
     heights = prepare(layer, info.data_bands[:1], control_path(guide.kind), window)
-    painter = Drawing(layer, context, stretch=height_range(layer, lattice, context))
+    painter = Drawing(layer, context, stretch=lambda copy: height_range(copy, lattice, context))
     return ControlExport(guide, seen, gsd, painter, heights)
 
 
@@ -114,7 +114,7 @@ def _painter(guide: Guide, card: ModelCard, context: QgsCoordinateTransformConte
     palette = card.palettes.get(guide.kind, {})
     ground = rgb(palette[BACKGROUND]) if BACKGROUND in palette else _BLACK
     if guide.kind == "map":
-        return Drawing(layer, context, _WHITE)  # as paper
+        return Drawing(layer, context, _WHITE, as_stored=_is_copy(layer, guide.kind))  # as paper
     if isinstance(layer, QgsRasterLayer):
         return Drawing(layer, context, ground, as_stored=True)
     if guide.kind == "land_use":
@@ -127,6 +127,11 @@ def _painter(guide: Guide, card: ModelCard, context: QgsCoordinateTransformConte
     is_lined = guide.kind in _LINED
     legend = Legend(ground, ink, width=0.0 if is_lined else guide.width, outlined=is_lined)
     return Burning(layer, legend, context)
+
+
+def _is_copy(layer: QgsMapLayer, kind: str) -> bool:
+    """Whether it is a control as some job was given it, which a copied command names: what was drawn once."""
+    return any(path.replace(os.sep, "/").endswith("/" + control_path(kind)) for path in _files(layer))
 
 
 def _files(layer: QgsMapLayer) -> Tuple[str, ...]:

@@ -45,7 +45,7 @@ class Drawing:
         context: QgsCoordinateTransformContext,
         ground: Tuple[int, int, int] = (0, 0, 0),
         as_stored: bool = False,
-        stretch: Optional[Tuple[float, float]] = None,
+        stretch: Optional[Callable[[QgsRasterLayer], Tuple[float, float]]] = None,
     ) -> None:
         """Copy the layer.
 
@@ -54,14 +54,16 @@ class Drawing:
             context: how QGIS goes from one CRS to another in this project.
             ground: colour where the layer shows nothing.
             as_stored: whether 8-bit grey or colours are drawn without the contrast that the person chose.
-            stretch: values of the first band that are black and white, in place of the layer's own symbols.
+            stretch: layer -> values of its first band that are black and white, in place of the layer's own symbols;
+                asked of the copy when that is first painted.
         """
         self._layer = layer.clone()
         self._layer.setScaleBasedVisibility(False)
         self._context = context
         self._ground = ground
+        self._stretch = stretch
         if isinstance(self._layer, QgsRasterLayer):
-            _prepare(self._layer, as_stored, stretch)
+            _prepare(self._layer, as_stored, stretch is not None)
         self._layer.moveToThread(None)  # from now on it belongs to whoever paints
 
     def paint(self, grid: GeoBox, gsd: float, cancelled: Callable[[], bool]) -> Tuple[np.ndarray, bool]:
@@ -78,6 +80,9 @@ class Drawing:
         around = grid.pad(_BEYOND)
         self._layer.moveToThread(QThread.currentThread())
         try:
+            if self._stretch is not None:  # not before: it reads pixels, maybe from the network
+                low_high, self._stretch = self._stretch(self._layer), None
+                _enhance(self._layer, *low_high)
             image = self._draw(around, cancelled)
         finally:
             self._layer.moveToThread(None)
@@ -146,18 +151,22 @@ def _is_plain(layer: QgsRasterLayer) -> bool:
     return is_byte and type(renderer) in (QgsSingleBandGrayRenderer, QgsMultiBandColorRenderer)
 
 
-def _prepare(layer: QgsRasterLayer, as_stored: bool, stretch: Optional[Tuple[float, float]]) -> None:
-    """Values as colours or stretched where that is asked for, else as the person styled them; see ``Drawing``."""
+def _enhance(layer: QgsRasterLayer, low: float, high: float) -> None:
+    """Show a layer of greys from black, its value ``low``, to white, its value ``high``."""
+    enhancement = QgsContrastEnhancement(layer.dataProvider().dataType(1))
+    enhancement.setContrastEnhancementAlgorithm(
+        QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum
+    )
+    enhancement.setMinimumValue(low)
+    enhancement.setMaximumValue(high)
+    layer.renderer().setContrastEnhancement(enhancement)
+
+
+def _prepare(layer: QgsRasterLayer, as_stored: bool, as_greys: bool) -> None:
+    """Values as colours or greys where that is asked for, else as the person styled them; see ``Drawing``."""
     renderer = layer.renderer()
-    if stretch is not None:
+    if as_greys:
         renderer = QgsSingleBandGrayRenderer(layer.dataProvider(), 1)
-        enhancement = QgsContrastEnhancement(layer.dataProvider().dataType(1))
-        enhancement.setContrastEnhancementAlgorithm(
-            QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum
-        )
-        enhancement.setMinimumValue(stretch[0])
-        enhancement.setMaximumValue(stretch[1])
-        renderer.setContrastEnhancement(enhancement)
         layer.setRenderer(renderer)
     elif as_stored and _is_plain(layer):  # without a stretch, which a map of few lines has at its dark end
         if isinstance(renderer, QgsSingleBandGrayRenderer):

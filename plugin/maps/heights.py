@@ -43,7 +43,7 @@ def heights_window(
 
 
 def height_range(layer: QgsRasterLayer, lattice: GeoBox, context: QgsCoordinateTransformContext) -> Tuple[float, float]:
-    """Lowest and highest value in an extent, about, from a decimated read."""
+    """Lowest and highest value in an extent, about, from a decimated read; on any one thread, for it may take long."""
     there = extent_in(QgsRectangle(*lattice.bounds), crs_of(lattice.crs), layer.crs(), context)
     kinds = QgsRasterBandStats.Stats.Min | QgsRasterBandStats.Stats.Max
     found = layer.dataProvider().bandStatistics(1, kinds, there.intersect(layer.extent()), 10_000)

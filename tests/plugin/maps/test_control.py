@@ -6,9 +6,10 @@ import threading
 import numpy as np
 import pytest
 from afterimage.engine.contract import ErrorCode, GeoBox, ModelCard
-from afterimage.plugin.maps import geotiff
+from afterimage.plugin.maps import control, geotiff
 from afterimage.plugin.maps.control import prepare_control
 from afterimage.plugin.maps.guide import Guide, likely_field, require_controls, usual_derive
+from afterimage.plugin.maps.heights import height_range
 from afterimage.plugin.report import Problem
 from osgeo import gdal
 from qgis.core import (
@@ -259,6 +260,27 @@ def test_heights_reach_the_engine_as_they_are_and_only_those_around(layer, ramp,
     assert left <= 500000 - 64 and top >= 5000000 + 64
     small, is_anywhere = export.picture(GRID, GSD, lambda: False)
     assert is_anywhere and np.ptp(small.astype(int)) > 150
+
+
+def test_the_range_of_heights_is_read_once_by_who_paints(layer, ramp, monkeypatch):
+    model, asked = layer(ramp(1, 300, 300, "float32"), transform=(498000, 20, 0, 5002000, 0, -20)), []
+
+    def read(copy, *where):
+        asked.append((threading.current_thread(), copy is model))
+        return height_range(copy, *where)
+
+    monkeypatch.setattr(control, "height_range", read)
+    export = prepare_control(Guide("depth", model, derive="depth"), card(), GRID, GSD, CONTEXT)
+    assert asked == []
+    pictures = []
+    worker = threading.Thread(
+        target=lambda: pictures.extend(export.picture(GRID, GSD, lambda: False)[0] for _ in range(2))
+    )
+    worker.start()
+    worker.join()
+    assert asked == [(worker, False)]
+    assert np.ptp(pictures[0].astype(int)) > 150
+    np.testing.assert_array_equal(*pictures)
 
 
 def test_which_rasters_are_ready_and_which_are_not(byte):

@@ -21,6 +21,7 @@ from qgis.core import (
     QgsProcessingParameterDefinition,
     QgsProject,
     QgsRectangle,
+    QgsSettings,
     QgsVectorFileWriter,
     QgsVectorLayer,
 )
@@ -185,6 +186,32 @@ def test_what_cannot_be_is_refused_with_a_next_step(generate, context, land, tmp
     for strength in ("strong", "3", "DEPTH=1"):
         assert "CONTROL_STRENGTH" in refusal(generate, context, ROADS=land, CONTROL_STRENGTH=strength)
     assert "knows no strength" in refusal(generate, context, MODEL="mapped", MAP=land, CONTROL_STRENGTH="0.5")
+
+
+@pytest.fixture
+def stretched(qgis_app):
+    """QGIS shows every picture with a contrast of its own, as a person may have told it to."""
+    name, settings = "Raster/defaultContrastEnhancementAlgorithm/multiBandSingleByte", QgsSettings()
+    before = settings.value(name)
+    settings.setValue(name, "StretchToMinimumMaximum")
+    yield
+    if before is None:
+        settings.remove(name)
+    else:
+        settings.setValue(name, before)
+
+
+def test_a_map_that_a_copied_command_names_is_taken_as_it_was_drawn(generate, context, tmp_path, stretched):
+    found = draft(generate, context, MODEL="mapped", MAP=raster(tmp_path / "p.tif", 3, gdal.GDT_Byte))
+    _, folder = create_folder(str(tmp_path / "jobs"), found)
+    assert prepare_sources(folder, found.exports, lambda: False)
+    drawn = f"{folder}/inputs/control_map.tif"
+    again = draft(generate, context, MODEL="mapped", MAP=drawn)
+    _, other = create_folder(str(tmp_path / "jobs"), again)
+    assert prepare_sources(other, again.exports, lambda: False)
+    before, after = (gdal.Open(path).ReadAsArray() for path in (drawn, f"{other}/inputs/control_map.tif"))
+    np.testing.assert_array_equal(before, after)
+    assert len(np.unique(before)) > 20
 
 
 def test_a_job_copied_as_a_command_shows_the_model_the_same(generate, context, land, tmp_path):
