@@ -27,6 +27,7 @@ from ..engine.contract import (
     Result,
     Started,
     Succeeded,
+    SuperResolve,
     WireError,
     dumps,
     loads,
@@ -177,6 +178,11 @@ def edit_title(request: Edit) -> str:
         return tr("{what}, {layer}").format(what=what, layer=layer)
     where = request.mask.name or tr("a drawn polygon")
     return tr("{what} in {where}, {layer}").format(what=what, where=where, layer=layer)
+
+
+def super_resolve_title(request: SuperResolve) -> str:
+    """What the job list calls it: the layer, and how many times finer."""
+    return tr("{layer}, {factor}\u00d7 finer").format(layer=request.source.name, factor=request.factor)
 
 
 def forecast_title(request: Forecast) -> str:

@@ -190,13 +190,9 @@ class ForecastPanel(Panel):
         able = [offer for offer in known.values() if self.task in offer.card.tasks]
         lines = [tr("Needs public weights, which do not come with the plugin:")] if able else []
         for offer in able:
-            line = offer.card.name
-            if offer.size:  # known before anybody asked the host
-                line += tr(", about {size}").format(size=megabytes(offer.size / 1e6))
-            if offer.needs:
-                names = (known[id].card.name if id in known else id for id in offer.needs)
-                line += tr(", made for {names}").format(names=", ".join(names))
-            lines.append("\u2022 " + line)
+            needed = ", ".join(known[id].card.name if id in known else id for id in offer.needs)
+            size = megabytes(offer.size / 1e6) if offer.size else ""  # known before anybody asked the host
+            lines.append(_offered(offer.card.name, size, needed))
         self.fields.note(self.model, "\n".join(lines))
 
     def _show_card(self, card: ModelCard) -> None:
@@ -245,6 +241,19 @@ def _sources(members: Tuple[Member, ...]) -> Tuple[Source, ...]:
         Source("", member.layer.name(), date=member.date, gsd=member.info.gsd, cloud_cover=member.cloud_cover)
         for member in members
     )
+
+
+def _offered(name: str, size: str, needed: str) -> str:
+    """The line of a public model: its size and what it is made for, "" for what is not known or not there."""
+    if size and needed:
+        text = tr("\u2022 {name}, about {size}, made for {needed}")
+    elif size:
+        text = tr("\u2022 {name}, about {size}")
+    elif needed:
+        text = tr("\u2022 {name}, made for {needed}")
+    else:
+        text = tr("\u2022 {name}")
+    return text.format(name=name, size=size, needed=needed)
 
 
 def _about(member: Member, first: Member, card: Optional[ModelCard]) -> str:

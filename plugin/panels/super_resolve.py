@@ -8,7 +8,7 @@ from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QWidget
 
 from ...engine.contract import DEFAULT_GFLOPS, Estimate, Failure, ModelCard, Source, SuperResolve, estimate
 from ...engine.contract.bands import find_bands
-from ..jobs import Draft
+from ..jobs import Draft, super_resolve_title
 from ..maps.acquisition import Acquisition, acquisition
 from ..maps.sources import prepare, require_sensor
 from ..report import Problem, tr
@@ -115,14 +115,12 @@ class SuperResolvePanel(SourcePanel):
         card = self.model.card
         is_told_bands = bool(card.source_bands)  # all are written: their names say which are used
         export = prepare(layer, () if is_told_bands or self.bands.is_all else self.bands.value())
-        known = acquisition(layer)
-        date = self.date.value() if "date" in card.uses else known.date
-        clouds = self.clouds.value() if "cloud_cover" in card.uses else known.cloud_cover
+        date = self.date.value() if "date" in card.uses else acquisition(layer).date  # it dates the result all the same
+        clouds = self.clouds.value() if "cloud_cover" in card.uses else None
         source = replace(export.source, date=date, cloud_cover=clouds)
         prompt, negative = self.prompt.value(), self.negative.value()
         request = self._request(source, export.gsd, self.seed.next(), prompt, negative)
-        title = tr("{layer}, {factor}\u00d7 finer").format(layer=layer.name(), factor=request.factor)
-        return Draft(request, title, exports=(export,), output=self.output.value())
+        return Draft(request, super_resolve_title(request), exports=(export,), output=self.output.value())
 
     def estimate(self, gflops: float = DEFAULT_GFLOPS) -> Optional[Estimate]:
         """What the job would take at a rate of so many GFLOP/s; None while it cannot be told, whatever the words."""

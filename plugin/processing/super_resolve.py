@@ -16,7 +16,7 @@ from qgis.core import (
 
 from ...engine.contract import FACTORS, SuperResolve
 from .. import cards
-from ..jobs import Draft
+from ..jobs import Draft, super_resolve_title
 from ..maps.acquisition import acquisition
 from ..maps.grid import require_size
 from ..maps.sources import describe, prepare, require_sensor
@@ -135,11 +135,11 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
         date = values.date(self, parameters, "DATE", context)
         cover = values.number(self, parameters, "CLOUD_COVER", context)
         known = acquisition(layer)
+        if cover is None and "cloud_cover" in card.uses:  # a model that is not told does not say that it is not
+            cover = known.cloud_cover
         request = SuperResolve(
             model=card.id,
-            source=replace(
-                export.source, date=date or known.date, cloud_cover=known.cloud_cover if cover is None else float(cover)
-            ),
+            source=replace(export.source, date=date or known.date, cloud_cover=cover),
             factor=factor,
             gsd=export.gsd,
             sampling=sampling,
@@ -147,4 +147,4 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
             prompt=self.read_prompt(parameters, context, card),
             negative_prompt=values.prompt(self, parameters, "NEGATIVE_PROMPT", context),
         )
-        return Draft(request, tr("{}, {}x finer").format(layer.name(), factor), exports=(export,))
+        return Draft(request, super_resolve_title(request), exports=(export,))

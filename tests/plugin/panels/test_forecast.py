@@ -342,7 +342,13 @@ def test_a_result_is_never_written_over_a_layer_that_it_is_made_from(pair, make)
 def test_without_a_model_it_names_the_public_weights(make, tmp_path, monkeypatch, qtbot):
     offers = tmp_path / "catalogue"
     offers.mkdir()
-    for id, task, size, needs in (("seer", "Forecast", 5 * 10**9, ("painter",)), ("painter", "Generate", 0, ())):
+    for id, task, size, needs in (
+        ("seer", "Forecast", 5 * 10**9, ("painter",)),
+        ("painter", "Generate", 0, ()),
+        ("owl", "Forecast", 0, ()),
+        ("oracle", "Forecast", 10**9, ()),
+        ("augur", "Forecast", 0, ("painter", "hand")),
+    ):
         card = forecaster(id=id, name=id.title(), tasks=(task,))
         offer = Offer(card, "zenodo", "1", "", "No licence stated.", size, needs)
         (offers / f"{id}.json").write_text(dumps(offer))
@@ -353,7 +359,12 @@ def test_without_a_model_it_names_the_public_weights(make, tmp_path, monkeypatch
     panel.set_cards(())
     assert codes(panel) == [ErrorCode.UNKNOWN_MODEL] and panel.estimate() is None
     said = panel.fields.note_text(panel.model)
-    assert said.endswith("\u2022 Seer, about 5 GB, made for Painter") and said.count("\u2022") == 1
+    assert sorted(said.split("\n")[1:]) == [
+        "\u2022 Augur, made for Painter, hand",
+        "\u2022 Oracle, about 1 GB",
+        "\u2022 Owl",
+        "\u2022 Seer, about 5 GB, made for Painter",
+    ]
     panel.set_cards((forecaster(),))
     assert panel.fields.note_text(panel.model) == ""
 

@@ -217,7 +217,11 @@ def test_edit_becomes_a_request(edit, context, picture, parcels, tmp_path):
     assert whole.request.mask is None and whole.title == "a forest, picture" and len(whole.exports) == 1
 
 
-def test_edit_draws_beyond_the_raster_and_tells_the_model_what_it_is_told(edit, context, picture, parcels):
+def test_edit_draws_beyond_the_raster_and_tells_the_model_what_it_is_told(
+    edit, context, picture, parcels, monkeypatch
+):
+    able = replace(cards.card("tiny-generate", "Edit"), uses=("prompt", "strength", "margin"))
+    monkeypatch.setattr(cards, "card", lambda model, task: able)
     asked = {"INPUT": picture, "PROMPT": "forest", "MARGIN": "24", "CLOUD_COVER": 12.5, "TOLD_GSD": 0}
     request = draft(edit, context, **asked).request
     assert (request.margin, request.mask, request.cloud_cover, request.told_gsd) == (24, None, 12.5, 0)
@@ -377,7 +381,7 @@ def spectral(tmp_path, monkeypatch):
         steps=50,
         guidance_scale=5.0,
         factors=(4, 2, 8, 10, 16),
-        uses=("prompt", "negative_prompt", "date"),
+        uses=("prompt", "negative_prompt", "date", "cloud_cover"),
         source_bands=("B4", "B3", "B2", "B5", "B6", "B7", "B8", "B8A", "B11", "B12"),
     )
     monkeypatch.setattr("afterimage.plugin.cards.card", lambda model, task: card)
@@ -400,7 +404,9 @@ def spectral(tmp_path, monkeypatch):
 
 def test_all_bands_of_sentinel_2_go_to_a_model_that_needs_them(super_resolve, context, spectral):
     asked = {"INPUT": spectral(SENTINEL2), "FACTOR": 8, "PROMPT": "a farm", "NEGATIVE_PROMPT": "clouds"}
-    found = draft(super_resolve, context, **asked, BANDS="4;3;2", DATE="2019-08-31").request
+    made = draft(super_resolve, context, **asked, BANDS="4;3;2", DATE="2019-08-31")
+    assert made.title == "bands13, 8\u00d7 finer"
+    found = made.request
     assert (found.source.bands, found.source.date, found.factor) == ((), "2019-08-31", 8)
     assert (found.prompt, found.negative_prompt, found.sampling.guidance_scale) == ("a farm", "clouds", 5.0)
     assert draft(super_resolve, context, **asked, GUIDANCE=2).request.sampling.guidance_scale == 2.0
@@ -414,7 +420,7 @@ def test_all_bands_of_sentinel_2_go_to_a_model_that_needs_them(super_resolve, co
     assert refusal(super_resolve, {**asked, "INPUT": spectral(("",) * 4)}, context) == "UNSUPPORTED_RASTER"
 
 
-def test_the_cloud_cover_of_the_layer_is_used_unless_another_is_given(super_resolve, context, spectral):
+def test_the_cloud_cover_of_the_layer_is_used_unless_another_is_given(super_resolve, context, spectral, monkeypatch):
     asked = {"INPUT": spectral(SENTINEL2), "FACTOR": 8}
     assert draft(super_resolve, context, **asked).request.source.cloud_cover is None
     file = gdal.Open(asked["INPUT"], gdal.GA_Update)
@@ -422,6 +428,9 @@ def test_the_cloud_cover_of_the_layer_is_used_unless_another_is_given(super_reso
     file = None
     assert draft(super_resolve, context, **asked).request.source.cloud_cover == 12.5
     assert draft(super_resolve, context, **asked, CLOUD_COVER=0).request.source.cloud_cover == 0.0
+    card = cards.card("sentinel", "SuperResolve")
+    monkeypatch.setattr(cards, "card", lambda model, task: replace(card, uses=("prompt",)))
+    assert draft(super_resolve, context, **asked).request.source.cloud_cover is None
 
 
 @pytest.mark.parametrize(
