@@ -57,8 +57,8 @@ def load_network(kind: type[N], folder: Path, component: str, digests: Mapping[s
     name = f"{component}/{WEIGHTS}"
     try:
         content = (folder / name).read_bytes()
-    except FileNotFoundError as error:
-        raise WeightsMissing(f"The model's file {name} is not there.") from error
+    except OSError as error:
+        raise _unreadable(name, error) from error
     if digest(content) != digests.get(name):
         raise WeightsDamaged(f"The model's file {name} is not the one that its card names.")
     try:
@@ -80,16 +80,26 @@ def check_files(folder: Path, digests: Mapping[str, str]) -> None:
 
     Raises:
         WeightsMissing: one is not there.
-        WeightsDamaged: one has other bytes.
+        WeightsDamaged: one has other bytes or cannot be read, or the card names none.
     """
+    if not digests:
+        raise WeightsDamaged("The model's card does not say which files it is made of.")
     for name, expected in digests.items():
         try:
             with open(folder / name, "rb") as file:
                 found = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError as error:
-            raise WeightsMissing(f"The model's file {name} is not there.") from error
+        except OSError as error:
+            raise _unreadable(name, error) from error
         if found != expected:
             raise WeightsDamaged(f"The model's file {name} is not the one that its card names.")
+
+
+def _unreadable(name: str, error: OSError) -> WeightsMissing | WeightsDamaged:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return WeightsMissing(f"The model's file {name} is not there.")
+    return WeightsDamaged(
+        f"The model's file {name} cannot be read.", "See who may read the folder of the models, then try again."
+    )
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -105,19 +105,15 @@ def _import(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _remove(options: argparse.Namespace, settings: Settings) -> None:
-    from ..models.catalog import CARD
-    from .get import alone
+    from .turn import alone
 
     own, store = places.check_id(options.id), settings.store
-    folder, partial = store / own, store / places.PARTIAL / own
-    if not folder.is_dir() and not partial.is_dir():
+    folders = [store / own, store / places.PARTIAL / own]
+    if not any(folder.is_dir() for folder in (*folders, store / places.WORK / own)):
         raise UnknownModel(f"There is no model {own} in the folder of the models.")
-    if partial.is_dir():
-        with alone(partial):
-            pass  # nobody fetches into it
-    (folder / CARD).unlink(missing_ok=True)  # first, so that half a model is never listed
-    places.discard(folder, store)
-    places.discard(partial, store)
+    with alone(own, store):
+        for folder in folders:  # each in one step, its card with it: half a model is never listed
+            places.discard(folder, store)
     _tell(Removed(own))
 
 

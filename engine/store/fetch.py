@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,8 @@ from pathlib import Path
 import httpx2
 
 from .. import durable, faults
-from ..errors import DiskFull, DownloadDamaged, DownloadFailed, OutputNotWritable
+from ..errors import DownloadDamaged, DownloadFailed
+from . import disk
 from .hashing import hash_of
 from .http import Patience, check_status, unreachable
 from .remote import RemoteItem
@@ -128,18 +128,9 @@ class _Part:
         with open(self.path, "ab", buffering=0) as file:
 
             def append(piece: bytes) -> None:
-                try:
+                with disk.said("fetch the model again: what has arrived is kept"):
                     faults.point("fetch.before_write")
                     file.write(piece)
-                except OSError as error:
-                    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                        raise DiskFull(
-                            "The disk is full.",
-                            "Free some space, then fetch the model again: what has arrived is kept.",
-                        ) from error
-                    raise OutputNotWritable(
-                        "The file that is fetched cannot be written.", "Choose another folder."
-                    ) from error
 
             yield append
 

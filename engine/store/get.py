@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,14 @@ import httpx2
 
 from .. import durable
 from ..contract import Fetching, Files, Installed, Offer, RemoteFile
-from ..errors import DownloadDamaged, DownloadFailed, InvalidRequest, LicenceNotAccepted
-from ..journal import lock
+from ..errors import DownloadDamaged, InvalidRequest, LicenceNotAccepted
 from ..settings import Settings
-from . import catalogue, huggingface, places, zenodo
+from . import catalogue, disk, huggingface, places, zenodo
 from .fetch import arrived, fetch, remaining
+from .hashing import hash_of
 from .http import Patience, client
 from .remote import Listing, RemoteItem
+from .turn import alone
 from .unpack import contents, root, unpack
 from .wish import Tell, Wish
 
@@ -41,7 +40,7 @@ def files(offer_id: str, store: Path, patience: Patience | None = None) -> Files
 
 
 def get(offer_id: str, accepted: str, settings: Settings, tell: Tell, patience: Patience | None = None) -> None:
-    """Fetch and install.
+    """Fetch and install, alone from the first question to the last file.
 
     Args:
         offer_id: which.
@@ -53,12 +52,14 @@ def get(offer_id: str, accepted: str, settings: Settings, tell: Tell, patience: 
     Raises:
         EngineError: as ``download`` and ``install``.
     """
-    folder, wish = download(offer_id, accepted, settings, tell, patience)
-    from .install import install  # only now: it imports the networks
-
     offer, store = catalogue.find(offer_id), settings.store
-    card = install(folder, catalogue.base(offer, store), wish, store, tell)
-    places.discard(store / places.PARTIAL / offer_id, store)
+    _check_accepted(offer, accepted)
+    with alone(offer_id, store):
+        folder, wish = _download(offer, settings, tell, patience or Patience())
+        from .install import put_together  # only now: it imports the networks
+
+        card = put_together(folder, catalogue.base(offer, store), wish, store, tell)
+        places.discard(store / places.PARTIAL / offer_id, store)
     tell(Installed(card))
 
 
@@ -70,13 +71,25 @@ def download(
     Raises:
         LicenceNotAccepted: these are not the terms of the offer.
         InvalidRequest: it is installed, or needs a base that is not.
-        DownloadFailed: the host cannot be reached or does not have the files.
+        DownloadFailed: the host cannot be reached or does not have the files, or another process is at it.
         DownloadDamaged: what arrived is not what the host's record says.
         DiskFull: there is not enough space.
+        OutputNotWritable: a file cannot be read or written for any other reason.
     """
-    offer, patience = catalogue.find(offer_id), patience or Patience()
+    offer = catalogue.find(offer_id)
+    _check_accepted(offer, accepted)
+    with alone(offer_id, settings.store):
+        return _download(offer, settings, tell, patience or Patience())
+
+
+def _check_accepted(offer: Offer, accepted: str) -> None:
     if accepted.strip() not in (catalogue.terms_digest(offer), offer.terms.strip()):
         raise LicenceNotAccepted(f"The terms of {offer.card.name} were not accepted.")
+
+
+def _download(offer: Offer, settings: Settings, tell: Tell, patience: Patience) -> tuple[Path, Wish]:
+    """What ``download`` does, once nobody else does anything to this model."""
+    offer_id = offer.card.id
     places.check_free(offer_id, settings)
     store = places.make(settings.store)
     for base in offer.needs:
@@ -84,17 +97,19 @@ def download(
             name = catalogue.find(base).card.name
             raise InvalidRequest(f"{offer.card.name} needs {name}, which is not installed.", f"Fetch {name} first.")
     state = _State(store, offer_id)
-    with client(patience) as asker:
+    with client(patience) as asker, disk.said():
         listings = _listings(asker, offer, state.commits)
-        with alone(state.folder):
-            state.pin(listings, offer)
-            tell(_told(offer, listings, store))
-            items = [(item, state.folder / "files" / item.path) for listing in listings for item in listing.items]
-            places.check_space(store, _needed_space(items, store))
-            _fetch_all(asker, items, offer_id, patience, tell)
-            folder = state.folder / "files"
-            if offer.host == "zenodo":
-                folder = _unpacked(items, state.folder / "unpacked", store)
+        folder, unpacked = state.folder / "files", state.folder / "unpacked"
+        shutil.rmtree(unpacked, ignore_errors=True)  # a half of before, whose space is needed
+        items = [(item, folder / item.path) for listing in listings for item in listing.items]
+        state.check(listings)
+        _drop_others(items, state.hashes)
+        state.pin(listings, offer)
+        tell(_told(offer, listings, store))
+        places.check_space(store, _needed_space(items, store))
+        _fetch_all(asker, items, offer_id, patience, tell)
+        if offer.host == "zenodo":
+            folder = _unpacked(items, unpacked, store)
     return folder, Wish(offer_id, offer=offer, origin=_origin(offer, listings), record=state.record())
 
 
@@ -112,27 +127,37 @@ class _State:
     @property
     def commits(self) -> dict[str, str]:
         """Repository -> commit that was pinned."""
-        found = self._told.get("commits")
+        return self._texts("commits")
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Path -> hash that a file of that name was verified by."""
+        return self._texts("hashes")
+
+    def _texts(self, name: str) -> dict[str, str]:
+        found = self._told.get(name)
         return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
-    def pin(self, listings: tuple[Listing, ...], offer: Offer) -> None:
-        """Remember the commits, the hashes at them, and the terms that were accepted, before anything is fetched.
+    def check(self, listings: tuple[Listing, ...]) -> None:
+        """See that the host has the hashes at the same commit that it had.
 
         Raises:
-            DownloadDamaged: the host has other hashes at the same commit than it had.
+            DownloadDamaged: it has others.
         """
-        hashes = {item.path: f"{item.kind}:{item.digest}" for listing in listings for item in listing.items}
-        before = self._told.get("hashes", hashes)
-        changed = sorted(path for path in hashes if before.get(path) != hashes[path])
+        before, hashes = self.hashes, _hashes(listings)
+        changed = sorted(path for path in hashes.keys() & before.keys() if before[path] != hashes[path])
         if changed:
             raise DownloadDamaged(
                 f"The host's record of {changed[0]} is not the one that it was at the same commit.",
                 "Remove what was fetched of this model, then fetch it again, if you trust its host.",
             )
+
+    def pin(self, listings: tuple[Listing, ...], offer: Offer) -> None:
+        """Remember the commits, the hashes at them, and the terms that were accepted, before anything is fetched."""
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._told = {
             "commits": {listing.repository: listing.commit for listing in listings},
-            "hashes": hashes,
+            "hashes": _hashes(listings),
             "accepted": offer.terms,
             "accepted_at": self._told.get("accepted_at", now),
         }
@@ -147,6 +172,30 @@ class _State:
             "accepted": str(self._told["accepted"]),
             "accepted_at": str(self._told["accepted_at"]),
         }
+
+
+def _hashes(listings: tuple[Listing, ...]) -> dict[str, str]:
+    return {item.path: _hash(item) for listing in listings for item in listing.items}
+
+
+def _hash(item: RemoteItem) -> str:
+    return f"{item.kind}:{item.digest}"
+
+
+def _drop_others(items: list[tuple[RemoteItem, Path]], known: dict[str, str]) -> None:
+    """Throw away files that are not those of the listing, as those of another commit whose state was lost.
+
+    Args:
+        items: of the listing.
+        known: path -> hash that a file of that name was verified by; those are not read again.
+    """
+    for item, target in items:
+        if not target.is_file():
+            continue
+        if target.stat().st_size == item.size and known.get(item.path) == _hash(item):
+            continue
+        if target.stat().st_size != item.size or hash_of(target, item.kind) != item.digest:
+            target.unlink()
 
 
 def _listings(asker: httpx2.Client, offer: Offer, commits: dict[str, str]) -> tuple[Listing, ...]:
@@ -194,7 +243,6 @@ def _fetch_all(
 
 
 def _unpacked(items: list[tuple[RemoteItem, Path]], folder: Path, store: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)  # a half of before
     for _, archive in items:
         places.check_space(store, 2 * sum(entry.file_size for entry in contents(archive)))
         unpack(archive, folder)
@@ -203,17 +251,3 @@ def _unpacked(items: list[tuple[RemoteItem, Path]], folder: Path, store: Path) -
 
 def _origin(offer: Offer, listings: tuple[Listing, ...]) -> str:
     return f"{offer.host}:{offer.repository}@{listings[0].commit}"
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a download's folder against a second process. Raises DownloadFailed."""
-    places.make(folder)
-    with open(folder / "lock", "a+b") as file:
-        try:
-            lock(file)
-        except OSError as error:
-            raise DownloadFailed(
-                "This model is being fetched already.", "Wait for the other download, or cancel it."
-            ) from error
-        yield

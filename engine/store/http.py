@@ -7,6 +7,7 @@ Proxy and certificates are those that the environment names. No token or cookie 
 
 from __future__ import annotations
 
+import http.cookiejar
 import json
 import os
 import ssl
@@ -46,7 +47,27 @@ def client(patience: Patience, environment: Mapping[str, str] = os.environ) -> h
         verify=_trust(environment),
         follow_redirects=True,
         max_redirects=10,
+        cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[])),
+        event_hooks={"response": [_check_redirect]},
     )
+
+
+def _check_redirect(response: httpx2.Response) -> None:
+    """See that a host does not lead from https to where anybody on the way can read and change the bytes.
+
+    Raises:
+        DownloadFailed: it does.
+    """
+    if not response.has_redirect_location or response.request.url.scheme != "https":
+        return
+    try:
+        to = response.request.url.join(response.headers["Location"])
+    except httpx2.InvalidURL:
+        return  # the client refuses it
+    if to.scheme != "https":
+        raise DownloadFailed(
+            "The host leads to an address that is not encrypted.", "Try again later, or from another network."
+        )
 
 
 def ask(client: httpx2.Client, url: str, what: str) -> dict[str, Any]:

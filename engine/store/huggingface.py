@@ -20,6 +20,8 @@ from .remote import Listing, RemoteItem
 from .selection import choose, safe
 
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
+#: Kind of a hash -> how it is written.
+_DIGESTS = {"git": _COMMIT, "sha256": re.compile(r"[0-9a-f]{64}", re.ASCII)}
 
 
 def endpoint() -> str:
@@ -68,7 +70,7 @@ def _item(part: Part, commit: str, prefix: str, path: str, entry: dict[str, Any]
     large = entry.get("lfs") if isinstance(entry.get("lfs"), dict) else None
     kind, digest = ("sha256", large.get("sha256")) if large else ("git", entry.get("blobId"))
     size = (large or entry).get("size")
-    if not isinstance(size, int) or size < 0 or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", str(digest)):
+    if not isinstance(size, int) or size < 0 or not _DIGESTS[kind].fullmatch(str(digest)):
         raise DownloadFailed(f"The hub tells no size or hash of {path} of {name}.", "Try again later.")
     url = f"{endpoint()}/{quote(part.repository)}/resolve/{commit}/{quote(prefix + path)}"
     return RemoteItem(f"{part.into}/{local}" if part.into else str(local), url, size, kind, str(digest))

@@ -8,22 +8,22 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import durable
 from ..contract import Fetching, ModelCard, Offer, dumps
-from ..errors import DiskFull, EngineError, InvalidRequest, OutOfMemory, OutputNotWritable, WeightsMissing
+from ..errors import InvalidRequest, OutOfMemory, WeightsMissing
 from ..models.catalog import CARD
 from ..models.filenames import FILES
 from ..models.layout import KEPT, SINGLE, Layout, recognise
 from ..models.published import open_model
 from ..models.weights import read_json
-from . import abilities, places
+from . import abilities, disk, places
 from .convert import convert
 from .hashing import digest_of
 from .measure import measure
+from .turn import alone
 from .wish import DRAWS, SMALL, STEERS, Tell, Wish
 
 #: What was accepted and where everything came from, beside the card.
@@ -54,30 +54,48 @@ def install(path: Path, base: Path | None, wish: Wish, store: Path, tell: Tell) 
         tell: takes notices of how far it is.
 
     Raises:
+        DownloadFailed: another process fetches, installs or removes it.
+        EngineError: as ``put_together``.
+    """
+    places.check_id(wish.id)
+    check_absent(wish.id, store)
+    with alone(wish.id, store):
+        return put_together(path, base, wish, store, tell)
+
+
+def check_absent(model_id: str, store: Path) -> None:
+    """See that the store has no model of this id. Raises InvalidRequest."""
+    if (store / model_id / CARD).exists():
+        raise InvalidRequest(
+            f"There is already a model {model_id} in the folder of the models.", "Remove it first, or give another id."
+        )
+
+
+def put_together(path: Path, base: Path | None, wish: Wish, store: Path, tell: Tell) -> ModelCard:
+    """What ``install`` does, for whoever holds the id with ``alone`` already.
+
+    Raises:
         InvalidRequest: a model of this id is there, or no task can run it.
         DiskFull: there is not enough space.
         OutOfMemory: there is not enough for its weights.
         EngineError: as ``published.open_model``.
     """
-    places.check_id(wish.id)
     target = store / wish.id
-    if (target / CARD).exists():
-        raise InvalidRequest(
-            f"There is already a model {wish.id} in the folder of the models.", "Remove it first, or give another id."
-        )
+    check_absent(wish.id, store)
     layout = recognise(_drawing(path), base)
     moves = list(_moves(layout))
     total = sum(move.source.stat().st_size for move in moves)
     pickles = sum(move.source.stat().st_size for move in moves if move.is_pickle)
     links = wish.origin != "imported" and places.can_link(store)  # files that came here for this alone
     places.check_space(store, pickles if links else total)
-    work = places.make(store / places.WORK) / f"{wish.id}-{os.getpid()}"
+    work = places.make(store / places.WORK) / wish.id
     shutil.rmtree(work, ignore_errors=True)
     try:
-        with _disk():
+        with disk.said():
             _build(moves, work, wish, links, tell)
             card = _card(work, wish, total, tell)
             durable.write(work / RECORD, _record(wish, path), "record")
+            check_absent(wish.id, store)  # once more, for file systems without locks
             places.discard(target, store)  # what is left of a model whose card was never written
             durable.replace(work, target)
             durable.write(target / CARD, dumps(card).encode(), "card")
@@ -217,7 +235,7 @@ def _card(work: Path, wish: Wish, total: int, tell: Tell) -> ModelCard:
     if wish.offer is not None:
         card = _offered(card, wish.offer.card, wish)
     cost = measure(model, layout.family, window, max(1, found.frames))
-    weights = {file: digest_of(work / file) for file in sorted(_weights(work))}
+    weights = {file: digest_of(work / file) for file in sorted(_files(work))}
     return dataclasses.replace(card, **dataclasses.asdict(cost), weights=weights)
 
 
@@ -264,27 +282,14 @@ def _window(asked: int, layout: Layout, scale: int) -> int:
     return asked
 
 
-def _weights(folder: Path) -> Iterator[str]:
-    for path in folder.rglob("*.safetensors"):
-        yield path.relative_to(folder).as_posix()
+def _files(folder: Path) -> Iterator[str]:
+    """All that a model is made of: a schedule or a vocabulary changes its pictures as its weights do."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path not in (folder / CARD, folder / RECORD):
+            yield path.relative_to(folder).as_posix()
 
 
 def _record(wish: Wish, path: Path) -> bytes:
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     told = {"origin": wish.origin, "name": path.name, "installed": now, **wish.record}
     return json.dumps(told, ensure_ascii=False, indent=1).encode()
-
-
-@contextmanager
-def _disk() -> Iterator[None]:
-    """Around writing: what the disk says, in our words."""
-    try:
-        yield
-    except EngineError:
-        raise
-    except OSError as error:
-        if error.errno in (28, 122, 27):  # ENOSPC, EDQUOT, EFBIG
-            raise DiskFull("The disk is full.", "Free some space, then try again.") from error
-        raise OutputNotWritable(
-            "A file of the model cannot be read or written.", "Check the folder of the models, then try again."
-        ) from error

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from pathlib import Path
 
 from .. import durable
@@ -16,10 +17,10 @@ from ..settings import Settings
 #: What a model's folder may be called.
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 #: Names of devices on Windows, where no folder may be called so.
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(1, 10))}
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(1, 10))}
 #: Below the store: downloads on their way, one folder an offer.
 PARTIAL = ".partial"
-#: Below the store: models that are being put together or taken away.
+#: Below the store: models that are being put together or taken away, and a lock for each id.
 WORK = ".work"
 #: Space that is left free, bytes: a full disk harms more than this model.
 SPARE = 256 * 1024 * 1024
@@ -27,7 +28,7 @@ SPARE = 256 * 1024 * 1024
 
 def check_id(model_id: str) -> str:
     """The same id. Raises InvalidRequest for one that cannot be a folder's name everywhere."""
-    if not _ID.fullmatch(model_id) or model_id in _DEVICES:
+    if not _ID.fullmatch(model_id) or model_id in DEVICES:
         raise InvalidRequest(
             f"A model cannot be called {model_id[:60]!r}.",
             "Use up to 63 small letters, digits and hyphens, beginning with a letter or a digit.",
@@ -78,7 +79,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 def can_link(store: Path) -> bool:
     """Whether a file below the store can have a second name, which costs no space."""
-    with tempfile.TemporaryDirectory(dir=make(store / WORK)) as folder:
+    with tempfile.TemporaryDirectory(prefix="link.", dir=make(store / WORK)) as folder:
         first = Path(folder, "first")
         first.touch()
         try:
@@ -94,10 +95,27 @@ def gigabytes(size: int) -> str:
 
 
 def discard(folder: Path, store: Path) -> None:
-    """Take a folder away: out of sight in one step, then for good."""
+    """Take a folder away: out of sight in one step, then for good.
+
+    Raises:
+        OutputNotWritable: a program has it open; nothing of it was taken away.
+    """
     if not folder.exists():
         return
-    away = make(store / WORK) / f"gone-{folder.name}"
+    # a name of its own: what an open file kept here before is in nobody's way
+    away = make(store / WORK) / f"gone-{folder.name}.{uuid.uuid4().hex[:12]}"
+    try:
+        durable.replace(folder, away)
+    except OSError as error:
+        raise OutputNotWritable(
+            "The folder of this model cannot be taken away: a program may have a file of it open.",
+            "Close what uses the model, then try again.",
+        ) from error
     shutil.rmtree(away, ignore_errors=True)
-    durable.replace(folder, away)
-    shutil.rmtree(away, ignore_errors=True)
+
+
+def sweep(store: Path) -> None:
+    """Take what is left of folders that were taken away before; no id has a dot."""
+    for away in (store / WORK).glob("gone-*.*"):
+        if away.is_dir():
+            shutil.rmtree(away, ignore_errors=True)

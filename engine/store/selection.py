@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from ..errors import DownloadDamaged
 from ..models.filenames import FILES
+from . import places
 from .wish import DRAWS, SMALL, STEERS
 
 #: Folders of networks, whose weights are fetched.
@@ -24,11 +25,18 @@ def safe(path: str) -> PurePosixPath:
         DownloadDamaged: it leads elsewhere, or is no path that every system takes.
     """
     names = path.split("/")
-    if len(names) > 10 or not all(_NAME.fullmatch(name) and name == name.strip().rstrip(".") for name in names):
+    if len(names) > 10 or not all(_is_safe(name) for name in names):
         raise DownloadDamaged(
             "The host names a file outside of the model's folder.", "Do not use this source; tell its authors."
         )
     return PurePosixPath(*names)
+
+
+def _is_safe(name: str) -> bool:
+    """Whether a name is one of a file everywhere; Windows opens a device for "con.json" and for "CON .json", too."""
+    if not _NAME.fullmatch(name) or name != name.strip().rstrip("."):
+        return False
+    return name.partition(".")[0].strip().lower() not in places.DEVICES
 
 
 def choose(paths: Iterable[str], root: str = "") -> list[str]:
@@ -48,8 +56,8 @@ def choose(paths: Iterable[str], root: str = "") -> list[str]:
     wanted = []
     checkpoints = {name for pure in there.values() for name in pure.parts[:-1] if _CHECKPOINT.fullmatch(name)}
     skipped = checkpoints - _kept(checkpoints)
-    places = [_pipeline(folder) for folder in folders if (folder.name or root) in NETWORKS]
-    place = min(places, key=lambda found: (len(found.parts), str(found)), default=None)
+    pipelines = [_pipeline(folder) for folder in folders if (folder.name or root) in NETWORKS]
+    place = min(pipelines, key=lambda found: (len(found.parts), str(found)), default=None)
     for folder, files in folders.items():
         if skipped & set(folder.parts) or (_is_component(folder.name) and _pipeline(folder) != place):
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 
 from ..errors import DownloadDamaged
@@ -63,7 +64,7 @@ def unpack(archive: Path, folder: Path) -> None:
             try:
                 with opened.open(entry) as source, open(target, "wb") as file:
                     shutil.copyfileobj(source, file, 1 << 20)
-            except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+            except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
                 raise DownloadDamaged(f"The archive {archive.name} is damaged.") from error
             if target.stat().st_size != entry.file_size:
                 raise DownloadDamaged(f"The archive {archive.name} is damaged.")

@@ -39,6 +39,8 @@ def listing(client: httpx2.Client, part: Part, commit: str, name: str) -> Listin
     files = told.get("files")
     items = []
     for entry in files if isinstance(files, list) else ():
+        if not isinstance(entry, dict):
+            continue
         key, size = str(entry.get("key", "")), entry.get("size")
         found = re.fullmatch(r"md5:([0-9a-f]{32})", str(entry.get("checksum", "")))
         if key not in part.files and not (key.endswith(".zip") and not part.files):

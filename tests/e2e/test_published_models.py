@@ -418,9 +418,13 @@ def hashes_of(request: Request, given: dict[str, np.ndarray]) -> list[tuple[str,
 
 
 def weights_of(folder: Path) -> dict[str, str]:
-    """File -> hash, as cards and provenance have them."""
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.safetensors")}
-    return {name: f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for name, path in paths.items()}
+    """File -> hash, as cards and provenance have them: of all that a model is made of."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name: f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for name, path in paths.items()
+        if name not in ("card.json", "origin.json")
+    }
 
 
 def assert_said(event, request: Request, case: Case, card: ModelCard, folder: Path) -> None:

@@ -168,6 +168,7 @@ def _handler(hub: Hub) -> type[http.server.BaseHTTPRequestHandler]:
             for key, value in headers.items():
                 self.send_header(key, value)
             self.send_header("Content-Length", str(len(body)))
+            self.send_header("Set-Cookie", "track=1; Path=/")
             self.end_headers()
             kind, _, count = fault.partition(":")
             if kind in ("cut", "stall"):

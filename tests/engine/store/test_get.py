@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import errno
+import hashlib
 import json
 import os
 import shutil
@@ -9,6 +12,7 @@ import signal
 import subprocess
 import sys
 
+import httpx2
 import pytest
 from afterimage.engine import faults
 from afterimage.engine.contract import ErrorCode, Fetching, Files, Installed, Notice, Offers, Refused, Removed, loads
@@ -19,12 +23,14 @@ from afterimage.engine.errors import (
     EngineError,
     InvalidRequest,
     LicenceNotAccepted,
+    OutputNotWritable,
 )
 from afterimage.engine.models.catalog import CARD
 from afterimage.engine.models.published import examine
 from afterimage.engine.models.weights import check_files
-from afterimage.engine.store import catalogue, get, places
-from afterimage.engine.store.http import Patience
+from afterimage.engine.store import catalogue, command, get, install, places, unpack
+from afterimage.engine.store.http import Patience, client
+from afterimage.engine.store.turn import alone
 
 REPOSITORY = "lcybuaa/Text2Earth"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -57,7 +63,7 @@ def test_a_model_is_fetched_verified_and_installed(text2earth, fetch_model, sett
     assert loads(type(installed.card), (folder / CARD).read_bytes()) == installed.card
     assert installed.card.origin == f"huggingface:{REPOSITORY}@{text2earth.commit}"
     check_files(folder, installed.card.weights)
-    assert set(installed.card.weights) == {UNET, VAE, "text_encoder/model.safetensors"}
+    assert set(installed.card.weights) == {file.path for file in files.files}, "all of it decides what is drawn"
     assert examine(folder)["family"] == "text2earth"
     record = json.loads((folder / "origin.json").read_text("utf-8"))
     assert record["accepted"] == catalogue.find("text2earth").terms and record["accepted_at"] <= record["installed"]
@@ -172,6 +178,16 @@ def test_other_hashes_at_the_same_commit_are_refused(text2earth, download):
         (b'{"sha": "' + b"0" * 40 + b'", "siblings": []}', "does not have the files"),
         (b'{"sha": "' + b"0" * 40 + b'", "siblings": [{"rfilename": "unet/config.json"}]}', "no size or hash"),
         (
+            b'{"sha": "' + b"0" * 40 + b'", "siblings": [{"rfilename": "unet/config.json", "size": 1, "blobId": "'
+            + b"0" * 64 + b'"}]}',
+            "no size or hash",
+        ),
+        (
+            b'{"sha": "' + b"0" * 40 + b'", "siblings": [{"rfilename": "unet/config.json", "lfs": {"size": 1, '
+            b'"sha256": "' + b"0" * 40 + b'"}}]}',
+            "no size or hash",
+        ),
+        (
             b'{"sha": "' + b"0" * 40 + b'", "siblings": [{"rfilename": "../unet/config.json", "size": 1, "blobId": "'
             + b"0" * 40 + b'"}]}',
             "outside",
@@ -215,9 +231,81 @@ def test_a_model_that_needs_another(hub, download):
 
 
 def test_a_second_process_waits_its_turn(text2earth, download, settings):
-    with get.alone(settings.store / places.PARTIAL / "text2earth"):
+    with alone("text2earth", settings.store):
         with pytest.raises(DownloadFailed, match="already"):
             download("text2earth")
+
+
+def test_nobody_fetches_or_removes_a_model_while_it_is_installed(text2earth, settings, fetch_model, monkeypatch):
+    def put_together(folder, base, wish, store, tell):
+        with pytest.raises(DownloadFailed, match="already") as told:
+            fetch_model("text2earth")
+        assert told.value.hint
+        with pytest.raises(DownloadFailed, match="already"):
+            command._remove(argparse.Namespace(id="text2earth"), settings)
+        assert (folder / UNET).is_file()
+        return catalogue.find("text2earth").card
+
+    monkeypatch.setattr(install, "put_together", put_together)
+    assert isinstance(fetch_model("text2earth")[-1], Installed)
+
+
+@pytest.mark.parametrize("state", [b"", b"[]", b'{"hashes": 1}'])
+def test_files_of_two_commits_are_never_mixed(text2earth, download, settings, state):
+    download("text2earth")
+    (settings.store / places.PARTIAL / "text2earth" / "state.json").write_bytes(state)
+    text2earth.asked.clear()
+    text2earth.commit = "f" * 40
+    before = text2earth.files[REPOSITORY][VAE]
+    text2earth.files[REPOSITORY][VAE] = before[:-1] + bytes([before[-1] ^ 1])
+    folder = download("text2earth")
+    assert (folder / VAE).read_bytes() == text2earth.files[REPOSITORY][VAE]
+    assert [name for name, _ in text2earth.asked] == [VAE], "what is the same in both is kept"
+
+
+def test_a_file_that_is_wanted_since_is_no_change_of_the_record(text2earth, download):
+    download("text2earth")
+    text2earth.files[REPOSITORY]["tokenizer/added_tokens.json"] = b"{}"
+    assert (download("text2earth") / "tokenizer" / "added_tokens.json").read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.EACCES, OutputNotWritable)]
+)
+def test_what_the_disk_says_of_other_files(text2earth, download, monkeypatch, number, error):
+    def write(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(get.durable, "write", write)
+    with pytest.raises(error) as told:
+        download("text2earth")
+    assert told.value.hint
+
+
+def test_whoever_stops_reading_is_no_fault_of_the_disk(text2earth, settings):
+    def tell(notice):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        get.download("text2earth", catalogue.find("text2earth").terms, settings, tell)
+
+
+@pytest.mark.parametrize("to", ["http://host/b", "ftp://host/b", "//host/b"])
+def test_a_host_does_not_lead_away_from_https(monkeypatch, to):
+    asked = []
+
+    def answer(request):
+        asked.append(str(request.url))
+        return httpx2.Response(302, headers={"Location": to}) if request.url.path == "/a" else httpx2.Response(200)
+
+    with client(Patience(), {}) as made:
+        monkeypatch.setattr(made, "_transport_for_url", lambda url: httpx2.MockTransport(answer))
+        if to.startswith("//"):
+            assert made.get("https://host/a").status_code == 200 and asked[1] == "https://host/b"
+            return
+        with pytest.raises(DownloadFailed, match="not encrypted"):
+            made.get("https://host/a")
+    assert asked == ["https://host/a"]
 
 
 def test_an_offer_of_several_repositories_and_of_one_folder(hub, settings):
@@ -279,6 +367,31 @@ def test_a_damaged_archive(archives, download, settings):
     with pytest.raises(DownloadDamaged, match="archive"):
         download("diffusionsat-512")
     assert not (settings.store / "diffusionsat-512").exists()
+
+
+@pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, DiskFull), (errno.EACCES, OutputNotWritable)])
+def test_a_disk_that_fills_up_while_unpacking(archives, download, settings, monkeypatch, number, error):
+    def copy(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as full:
+        full.setattr(unpack.shutil, "copyfileobj", copy)
+        with pytest.raises(error):
+            download("diffusionsat-512")
+    unpacked = settings.store / places.PARTIAL / "diffusionsat-512" / "unpacked"
+    assert unpacked.exists()
+    there = []
+    check = places.check_space
+    monkeypatch.setattr(places, "check_space", lambda *given: there.append(unpacked.exists()) or check(*given))
+    download("diffusionsat-512")
+    assert there[0] is False, "space is asked for that a half of before still takes"
+
+
+def test_a_record_with_strange_entries(archives, settings):
+    content = archives.files["13751498"]["finetune.zip"]
+    entry = {"key": "finetune.zip", "size": len(content), "checksum": f"md5:{hashlib.md5(content).hexdigest()}"}
+    archives.told["/api/records/13751498"] = json.dumps({"files": [None, 1, "finetune.zip", [], entry]}).encode()
+    assert [file.path for file in get.files("diffusionsat-512", settings.store).files] == ["finetune.zip"]
 
 
 class Command:

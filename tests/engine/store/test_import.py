@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import errno
 import json
 import pickle
 import shutil
@@ -12,17 +15,28 @@ import zipfile
 import pytest
 import torch
 from afterimage.engine.contract import CONTROLS, ErrorCode, Fetching, ModelCard, loads
-from afterimage.engine.errors import DiskFull, InvalidRequest, UnknownModel, WeightsDamaged, WeightsMissing
+from afterimage.engine.errors import (
+    DiskFull,
+    DownloadFailed,
+    InvalidRequest,
+    OutputNotWritable,
+    UnknownModel,
+    WeightsDamaged,
+    WeightsMissing,
+)
 from afterimage.engine.models import catalog
 from afterimage.engine.models.catalog import CARD
 from afterimage.engine.models.layout import KEPT
+from afterimage.engine.models.picture import load_model
 from afterimage.engine.models.published import examine, open_model
 from afterimage.engine.models.statedict import read_tensors
 from afterimage.engine.models.weights import check_files
 from afterimage.engine.settings import Settings, default_store
 from afterimage.engine.store import catalogue, command, places
+from afterimage.engine.store import install as installing
 from afterimage.engine.store.convert import convert
-from afterimage.engine.store.install import install
+from afterimage.engine.store.install import RECORD, install
+from afterimage.engine.store.turn import alone
 from afterimage.engine.store.wish import Wish
 from diffusers import ControlNetModel
 
@@ -68,7 +82,8 @@ def test_a_folder_becomes_a_model(imported, parity, name):
     assert card.whole and card.tokens == 77 and card.pickable and card.origin == "imported"
     assert card.licence and card.citation and card.summary and card.limitations
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".safetensors", ".json", ".txt"}
-    assert set(card.weights) == {path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors")}
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert set(card.weights) == there - {CARD, RECORD} and any(name.endswith("config.json") for name in card.weights)
     check_files(folder, card.weights)
     found, before = examine(folder), examine(parity / name)
     before.pop("also_here", None), found.pop("also_here", None)
@@ -164,7 +179,7 @@ def test_what_cannot_be_run_leaves_nothing(parity, tmp_path):
     with pytest.raises(WeightsDamaged):
         install(folder, None, Wish("x", window=64), tmp_path / "store", lambda notice: None)
     assert [path.name for path in (tmp_path / "store").iterdir()] == [places.WORK]
-    assert not list((tmp_path / "store" / places.WORK).iterdir())
+    assert [path.name for path in (tmp_path / "store" / places.WORK).iterdir()] == ["x.lock"]
     with pytest.raises(UnknownModel):
         install(tmp_path, None, Wish("x"), tmp_path / "store", lambda notice: None)
 
@@ -173,7 +188,75 @@ def test_space_is_looked_for_before_anything_is_written(parity, tmp_path, monkey
     monkeypatch.setattr(places, "free", lambda folder: places.SPARE)
     with pytest.raises(DiskFull, match="are needed"):
         install(parity / "rsedit", None, Wish("x", window=64), tmp_path / "store", lambda notice: None)
-    assert not (tmp_path / "store").exists()
+    assert [path.name for path in (tmp_path / "store").rglob("*")] == [places.WORK, "x.lock"]
+
+
+@pytest.mark.parametrize("name", ["scheduler/scheduler_config.json", "unet/config.json", "tokenizer/vocab.json"])
+def test_a_file_that_was_changed_since(imported, tmp_path, name):
+    card, installed, _ = imported("rsedit")
+    folder = shutil.copytree(installed, tmp_path / "rsedit")
+    (folder / name).write_bytes((folder / name).read_bytes() + b" ")
+    with pytest.raises(WeightsDamaged, match=name):
+        load_model(card, folder, torch.device("cpu"))
+    (folder / name).unlink()
+    with pytest.raises(WeightsMissing, match=name):
+        check_files(folder, card.weights)
+    (folder / name).mkdir()  # cannot be read, as one that belongs to somebody else
+    with pytest.raises(WeightsDamaged, match="cannot be read"):
+        check_files(folder, card.weights)
+    with pytest.raises(WeightsDamaged, match="card"):
+        load_model(dataclasses.replace(card, weights={}), installed, torch.device("cpu"))
+
+
+def test_a_model_that_came_meanwhile_is_not_replaced(parity, tmp_path, monkeypatch):
+    """Where a file system has no locks, another process may have been faster."""
+
+    def card(work, wish, total, tell):
+        (tmp_path / "x").mkdir()
+        (tmp_path / "x" / CARD).write_text("another's")
+        return catalogue.find("rsedit").card
+
+    monkeypatch.setattr(installing, "_build", lambda moves, work, *others: work.mkdir())
+    monkeypatch.setattr(installing, "_card", card)
+    with pytest.raises(InvalidRequest, match="already"):
+        install(parity / "rsedit", None, Wish("x", window=64), tmp_path, lambda notice: None)
+    assert (tmp_path / "x" / CARD).read_text() == "another's"
+
+
+def test_two_processes_that_install_the_same_id(parity, tmp_path):
+    with alone("x", tmp_path), pytest.raises(DownloadFailed, match="already") as told:
+        install(parity / "rsedit", None, Wish("x", window=64), tmp_path, lambda notice: None)
+    assert told.value.hint
+
+
+def test_a_folder_whose_name_is_taken_below_is_taken_away(tmp_path, monkeypatch):
+    with monkeypatch.context() as stuck:  # an open file, on Windows
+        stuck.setattr(shutil, "rmtree", lambda folder, ignore_errors: None)
+        for _ in range(2):
+            (tmp_path / "x" / "unet").mkdir(parents=True)
+            places.discard(tmp_path / "x", tmp_path)
+            assert not (tmp_path / "x").exists()
+    assert len(list((tmp_path / places.WORK).iterdir())) == 2
+    (tmp_path / places.WORK / "gone-id").mkdir()  # of a model of that name
+    places.sweep(tmp_path)
+    assert [path.name for path in (tmp_path / places.WORK).iterdir()] == ["gone-id"]
+
+
+def test_a_removal_that_fails_can_be_repeated(tmp_path, monkeypatch):
+    settings = Settings(models=tmp_path / "shipped", store=tmp_path)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / CARD).write_text("{}")
+
+    def replace(source, target):
+        raise OSError(errno.EBUSY, "busy")
+
+    with monkeypatch.context() as held:
+        held.setattr(places.durable, "replace", replace)
+        with pytest.raises(OutputNotWritable, match="taken away") as told:
+            command._remove(argparse.Namespace(id="x"), settings)
+        assert told.value.hint and catalogue.state("x", tmp_path) == "installed", "it can be chosen to be removed again"
+    command._remove(argparse.Namespace(id="x"), settings)
+    assert not (tmp_path / "x").exists()
 
 
 class Call:
@@ -222,6 +305,21 @@ def test_the_command(root, parity, tmp_path, capfd):
     assert {line["type"] for line in told[:-1]} == {"Fetching"}
     status, (refused,) = run("import", parity / "rsedit", "--id", "../after")
     assert status == 1 and refused["failure"]["code"] == ErrorCode.INVALID_REQUEST.value
+
+
+def test_an_installation_that_was_ended_is_cleared(root, parity, tmp_path):
+    def run(fault, *arguments):
+        launch = [sys.executable, "-I", str(root / "engine" / "launch.py"), "--log-level", "ERROR", "models"]
+        environment = {"AFTERIMAGE_STORE": str(tmp_path), "OMP_NUM_THREADS": "1", "PATH": "", "AFTERIMAGE_FAULT": fault}
+        return subprocess.run([*launch, *map(str, arguments)], capture_output=True, timeout=250, env=environment)
+
+    run("record.before_write:1:kill", "import", parity / "rsedit", "--id", "x", "--window", 64)
+    left = tmp_path / places.WORK / "x"
+    assert (left / "unet").is_dir() and not (tmp_path / "x").exists()
+    assert run("", "remove", "x").returncode == 0 and not left.exists()
+    left.mkdir()
+    with alone("x", tmp_path):
+        assert not left.exists(), "whoever starts next finds an empty place"
 
 
 def test_what_is_installed_is_listed(imported, store, tmp_path):

@@ -62,6 +62,17 @@ def test_a_byte_that_fell_over(tmp_path):
         unpack.unpack(path, tmp_path / "out")
 
 
+def test_bytes_that_cannot_be_unpacked(tmp_path):
+    """zlib has words of its own for them."""
+    path = archive(tmp_path / "a.zip", {CONFIG: bytes(range(256)) * 4})
+    content = bytearray(path.read_bytes())
+    start = 30 + len(CONFIG) + 5
+    content[start : start + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    with pytest.raises(DownloadDamaged, match="damaged"):
+        unpack.unpack(path, tmp_path / "out")
+
+
 def test_one_file_of_weights_for_each_network():
     names = ["diffusion_pytorch_model.bin", "diffusion_pytorch_model.safetensors", "config.json", "x.py"]
     there = [f"{part}/{name}" for part in ("unet", "vae") for name in names] + ["v1-5-pruned.ckpt", "model_index.json"]
@@ -92,7 +103,24 @@ def test_of_several_pipelines_the_highest():
 
 
 @pytest.mark.parametrize(
-    "path", ["", "..", "a/..", "a//b", "/a", "a\\b", "c:/a", "a/ b", "a/b.", "a/\x00", "a/" * 11 + "a"]
+    "path",
+    [
+        "",
+        "..",
+        "a/..",
+        "a//b",
+        "/a",
+        "a\\b",
+        "c:/a",
+        "a/ b",
+        "a/b.",
+        "a/\x00",
+        "a/" * 11 + "a",
+        "con",
+        "unet/NUL.json",
+        "aux/a",
+        "a/com1 .txt",
+    ],
 )
 def test_paths_that_lead_elsewhere(path):
     with pytest.raises(DownloadDamaged):
