@@ -9,7 +9,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,19 @@ class Finished:
         job: the job.
         work: its plan.
         folder: where the tiles lie.
+        make_room: takes what went wrong while a chunk was drawn, and makes the model run in a way that it does not come
+            from; whether there is one.
     """
 
-    def __init__(self, job: Job, work: Work, folder: JobFolder) -> None:
+    def __init__(
+        self,
+        job: Job,
+        work: Work,
+        folder: JobFolder,
+        make_room: Callable[[Exception], bool] = lambda error: False,
+    ) -> None:
         self.job, self.work, self.pins = job, work, folder.pins()
+        self._make_room = make_room
         self._tiles = folder.tiles(
             {
                 "request": dumps(job.request),
@@ -71,7 +81,23 @@ class Finished:
         return [(s, chunk) for s in self.samples for chunk in self.work.chunks if not self._tiles.has(s, chunk)]
 
     def draw(self, sample: int, chunk: Window, ctx: JobContext) -> Raster:
-        """Draw a chunk and commit it: first the pictures on its way from noise, if any are kept, then the chunk itself.
+        """Draw a chunk and commit it; once more after an error, where there is another way to draw it."""
+        while (drawn := self._drawn(sample, chunk, ctx)) is None:
+            ctx.check()
+        return drawn
+
+    def _drawn(self, sample: int, chunk: Window, ctx: JobContext) -> Raster | None:
+        """A chunk, drawn and committed; None where that failed and may go well now."""
+        try:
+            return self._draw(sample, chunk, ctx)
+        except (EngineError, MemoryError, RuntimeError) as error:
+            traceback.clear_frames(error.__traceback__)  # they hold on to the memory that there is too little of
+            if not self._make_room(error):
+                raise
+            return None
+
+    def _draw(self, sample: int, chunk: Window, ctx: JobContext) -> Raster:
+        """First the pictures on its way from noise, if any are kept, then the chunk itself.
 
         A crash in between leaves the chunk missing, so it is drawn again with its whole way.
         """

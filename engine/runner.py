@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -24,13 +23,11 @@ from .contract import (
     Result,
     Started,
     Succeeded,
-    Window,
     clean_prompt,
     dumps,
 )
 from .device import choose, free_caches, is_available, libraries, threads
 from .errors import (
-    EngineError,
     JobCancelled,
     NotFinite,
     PromptTooLong,
@@ -147,9 +144,9 @@ def _run(
         loaded = ctx.part(0.0, _LOADED)
         loaded.tell("planning")
         work = tasks[type(job.request)](job.request, folder, model, loaded)
-        finished = Finished(job, work, folder)
+        finished = Finished(job, work, folder, lambda error: _make_room(error, model, folder))
         outputs.check_work(work, finished)
-        _draw(finished, ctx, lambda error: _make_room(error, model, folder))
+        _draw(finished, ctx)
         finished.pins = folder.pins()
         result = outputs.write(finished, ctx.part(_DRAWN, 1.0), began)
         if isinstance(model, Ladder) and model.memory_notice:
@@ -159,28 +156,13 @@ def _run(
         return result
 
 
-def _draw(finished: Finished, ctx: JobContext, make_room: Callable[[Exception], bool]) -> None:
-    """Draw and commit every tile that is not there yet; one that failed again, where the model can run otherwise."""
+def _draw(finished: Finished, ctx: JobContext) -> None:
+    """Draw and commit every tile that is not there yet."""
     missing = finished.missing()
     share = len(missing) / finished.total
     first = _DRAWN - (_DRAWN - _LOADED) * share
     for (sample, chunk), part in ctx.part(first, _DRAWN, timed=True).track(missing, "drawing"):
-        while not _is_drawn(finished, sample, chunk, part, make_room):
-            ctx.check()
-
-
-def _is_drawn(
-    finished: Finished, sample: int, chunk: Window, ctx: JobContext, make_room: Callable[[Exception], bool]
-) -> bool:
-    """Draw and commit a tile; False where that failed and may go well now."""
-    try:
-        finished.draw(sample, chunk, ctx)
-    except (EngineError, MemoryError, RuntimeError) as error:
-        traceback.clear_frames(error.__traceback__)  # they hold on to the memory that there is too little of
-        if not make_room(error):
-            raise
-        return False
-    return True
+        finished.draw(sample, chunk, part)
 
 
 def _make_room(error: Exception, model: Any, folder: JobFolder) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from afterimage.engine import faults
 from afterimage.engine.contract import ErrorCode, Generate, GeoBox, ModelCard, Sampling
 from afterimage.engine.errors import NotFinite
 from afterimage.engine.journal import JobFolder
@@ -29,6 +30,12 @@ SHORT = [
     RuntimeError("MPS backend out of memory"),
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_faults():
+    yield
+    faults.arm("")
 
 
 class Rungs:
@@ -111,6 +118,22 @@ def test_the_tile_is_drawn_once_more_with_less_memory(null_engine, make_job, err
     assert ending.result.provenance.pins["memory"] == "rung1 float16"
     assert JobFolder(folder).pins()["memory"] == "rung1 float16"
     assert ending.result.notices == ("Memory was short.",)
+
+
+def test_a_torn_tile_that_is_drawn_again_while_assembling_may_take_less_memory_too(null_engine, make_job):
+    whole = pixels(Job(null_engine)(make_job("whole")))
+    job, folder = Job(null_engine), make_job("torn")
+    faults.arm("publish.before_cog:1:raise")
+    assert type(job(folder)).__name__ == "Failed"
+    faults.arm("")
+    path = sorted((folder / "tiles").iterdir())[4]
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 255]))
+    job.fails = {1: MemoryError()}
+    ending = job(folder)
+    assert type(ending).__name__ == "Succeeded" and len(job.drawn) == 2 and job.drawn[0] == job.drawn[1]
+    assert np.array_equal(pixels(ending), whole) and ending.result.notices == ("Memory was short.",)
+    assert JobFolder(folder).pins()["memory"] == "rung1 float16"
 
 
 def test_where_there_is_enough_nothing_is_told(null_engine, make_job):
