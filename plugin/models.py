@@ -4,7 +4,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtWidgets import (
@@ -46,6 +46,7 @@ class ModelsDialog(QDialog):
         self.setWindowTitle(tr("Models of Afterimage"))
         self._session = session
         self._store = session.store
+        self._measured: Dict[str, int] = {}  # folder or model -> bytes
         self._leaving: Tuple[str, int] = ("", 0)  # name, and bytes that become free
         self.tree = OfferTree(self)
         self.about = QTextBrowser(self)
@@ -121,13 +122,17 @@ class ModelsDialog(QDialog):
         self.transfer.cancel_asked.connect(store.cancel)
         session.cards_changed.connect(self._follow)
         session.engine_changed.connect(self._follow_choice)
-        store.offers_changed.connect(self._follow)
+        store.offers_changed.connect(self._follow_offers)
         store.transfer_changed.connect(self._follow_transfer)
         store.installed.connect(self._installed)
         store.removed.connect(self._removed)
         store.failed.connect(self._failed)
 
     # what is shown
+
+    def _follow_offers(self) -> None:
+        self._measured.clear()
+        self._follow()
 
     def _follow(self) -> None:
         """Show other models, or other states of them."""
@@ -145,11 +150,17 @@ class ModelsDialog(QDialog):
     def _row(self, card: ModelCard, offer: Optional[Offer], folder: Optional[Path]) -> Row:
         if folder is not None:
             state = {cards.MODELS: "shipped", Path(self._store.folder): "installed"}.get(folder.parent, "yours")
-            taken = size_of(str(folder))
+            taken = self._bytes(str(folder), size_of)
         else:
             state, taken = ("available", 0) if offer is None else (offer.state, offer.size)
-        held = self._store.held(card.id) if state in ("installed", "partial") else 0
+        held = self._bytes(card.id, self._store.held) if state in ("installed", "partial") else 0
         return Row(card, state, offer, taken, held)
+
+    def _bytes(self, what: str, measure: Callable[[str], int]) -> int:
+        """Bytes of a folder or of a model, measured once for as long as no model comes or goes."""
+        if what not in self._measured:
+            self._measured[what] = measure(what)
+        return self._measured[what]
 
     def _follow_transfer(self) -> None:
         """Show how far the transfer is."""

@@ -144,6 +144,7 @@ class ForecastPanel(Panel):
         """What is worth keeping from one session of QGIS to the next."""
         return {
             **super().held(),
+            **self.series.held(),
             "prompt": self.prompt.edit.toPlainText(),
             "negative_prompt": self.negative.edit.toPlainText(),
             "date": self.date.value() or "",
@@ -153,6 +154,7 @@ class ForecastPanel(Panel):
     def hold(self, values: Dict[str, object]) -> None:
         """Show what an earlier session kept; takes no offence at what is missing or of another type."""
         super().hold(values)
+        self.series.hold(values)
         self.prompt.set_text(str(values.get("prompt", "")))
         self.negative.set_text(str(values.get("negative_prompt", "")))
         self.date.set_value(str(values.get("date", "")))

@@ -1,6 +1,6 @@
 """Which dated raster layers of the project, in which order."""
 
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from qgis.core import QgsApplication, QgsIconUtils, QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QSize, Qt, pyqtSignal
@@ -123,6 +123,29 @@ class SeriesInput(QWidget):
     def problems(self) -> List[Failure]:
         """Why layers of the list cannot be read."""
         return [row.refusal for row in self.rows if row.refusal is not None]
+
+    def held(self) -> Dict[str, object]:
+        """What is worth keeping from one session of QGIS to the next."""
+        rows = [
+            {"layer": row.layer.id(), "date": row.date.value() or "", "cloud_cover": row.clouds.value()}
+            for row in self.rows
+        ]
+        return {"layers": rows, "is_arranged": self._is_arranged}
+
+    def hold(self, values: Dict[str, object]) -> None:
+        """Show the layers of an earlier session that the project still has; takes no offence at other types."""
+        for row in list(self.rows):
+            self.remove(row)
+        self._is_arranged = True  # they come in their order
+        rows = values.get("layers")
+        for kept in rows if isinstance(rows, list) else ():
+            layer = QgsProject.instance().mapLayer(str(kept.get("layer", ""))) if isinstance(kept, dict) else None
+            if not isinstance(layer, QgsRasterLayer) or is_preview(layer) or layer in [row.layer for row in self.rows]:
+                continue
+            self.add(layer)
+            self.rows[-1].date.set_value(str(kept.get("date", "")))
+            self.rows[-1].clouds.set_value(kept.get("cloud_cover"))
+        self._is_arranged = values.get("is_arranged") is True and bool(self.rows)
 
     def note(self, layer: QgsRasterLayer, text: str) -> None:
         """Write a remark below a layer of the list."""

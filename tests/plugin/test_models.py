@@ -96,6 +96,15 @@ def test_a_model_in_a_folder_of_one_s_own_is_listed_and_not_removed(window, sess
     assert not window.remove_button.isEnabled() and "AFTERIMAGE_MODELS" in window.reason.text()
 
 
+def test_folders_are_measured_only_when_models_come_or_go(window, session, monkeypatch):
+    walked = []
+    monkeypatch.setattr(models_module, "size_of", lambda folder: walked.append(folder) or 7_000_000)
+    session.cards_changed.emit()
+    assert walked == []
+    session.store.refresh()
+    assert len(walked) == 1 and choose(window, "Painter").text(2) == "7 MB"
+
+
 def test_the_details_name_citation_limits_and_where_it_lives(window):
     choose(window, "Sketcher")
     text = window.about.toPlainText()

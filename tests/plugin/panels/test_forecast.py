@@ -375,17 +375,28 @@ def test_what_the_model_does_not_use_is_said(pair, make):
     assert "only dates the layer" in panel.fields.note_text(panel.date)
 
 
-def test_the_form_is_kept_without_its_layers(pair, make):
+def test_the_form_is_kept_with_its_layers(pair, make):
     panel = make(*pair)
+    panel.series.move(panel.series.rows[0], 1)
+    panel.series.rows[0].date.set_value("2011-11-11")
+    panel.series.rows[1].clouds.set_value(30)
+    panel.series.rows[1].date.set_value(None)
+    shown = names(panel), [row.date.value() for row in panel.series.rows], panel.series.rows[1].clouds.value()
     panel.prompt.set_text("new houses")
     panel.clouds.set_value(20)
     panel.remember()
     later = make(date=None)
     later.recall()
     assert (later.prompt.text(), later.date.value(), later.clouds.value()) == ("new houses", "2030-06-01", 20)
-    assert names(later) == []
-    later.hold(json.loads('{"cloud_cover": "much", "date": 7, "prompt": null}'))
-    assert later.date.value() is None and later.clouds.value() is None
+    found = names(later), [row.date.value() for row in later.series.rows], later.series.rows[1].clouds.value()
+    assert found == shown == (found[0], ["2011-11-11", None], 30)
+    assert later.held() == {**panel.held(), "seed": later.seed.value()}
+    QgsProject.instance().removeMapLayer(pair[0].id())
+    later = make(date=None)
+    later.recall()
+    assert len(later.series.rows) == 1
+    later.hold(json.loads('{"cloud_cover": "much", "date": 7, "prompt": null, "layers": [7, {"layer": "gone"}]}'))
+    assert later.date.value() is None and later.clouds.value() is None and names(later) == []
 
 
 def test_the_estimate_is_that_of_the_first_layer(pair, make):

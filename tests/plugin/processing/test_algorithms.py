@@ -217,9 +217,7 @@ def test_edit_becomes_a_request(edit, context, picture, parcels, tmp_path):
     assert whole.request.mask is None and whole.title == "a forest, picture" and len(whole.exports) == 1
 
 
-def test_edit_draws_beyond_the_raster_and_tells_the_model_what_it_is_told(
-    edit, context, picture, parcels, monkeypatch
-):
+def test_edit_draws_beyond_the_raster_and_tells_the_model_what_it_is_told(edit, context, picture, parcels, monkeypatch):
     able = replace(cards.card("tiny-generate", "Edit"), uses=("prompt", "strength", "margin"))
     monkeypatch.setattr(cards, "card", lambda model, task: able)
     asked = {"INPUT": picture, "PROMPT": "forest", "MARGIN": "24", "CLOUD_COVER": 12.5, "TOLD_GSD": 0}
