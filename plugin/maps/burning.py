@@ -20,6 +20,7 @@ from qgis.core import (
 
 from ...engine.contract import GeoBox
 from .crs import crs_of
+from .palette import match
 from .reach import reaches
 
 Colour = Tuple[int, int, int]
@@ -41,7 +42,7 @@ class Legend:
         ground: colour where there is no shape.
         every: colour of all shapes, None where it depends on a field.
         field: whose value says the colour.
-        colours: (value, its colour), of at most 127 colours; shapes with other values are left out.
+        colours: (class, its colour), of at most 127 colours; shapes whose value means none of them are left out.
         width: of lines in metres on the ground; lines are never thinner than a pixel.
         outlined: whether of areas only the outline is burnt.
     """
@@ -49,7 +50,7 @@ class Legend:
     ground: Colour = (0, 0, 0)
     every: Optional[Colour] = None
     field: str = ""
-    colours: Tuple[Tuple[object, Colour], ...] = ()
+    colours: Tuple[Tuple[str, Colour], ...] = ()
     width: float = 0.0
     outlined: bool = False
 
@@ -72,8 +73,8 @@ class Burning:
         self._index = layer.fields().lookupField(legend.field) if legend.field else -1
         burnt = [legend.every] if legend.every is not None else [colour for _, colour in legend.colours]
         self._table: List[Colour] = list(dict.fromkeys([legend.ground, *burnt]))
-        # as text: a table may hold values that Python cannot look up
-        self._numbers: Dict[str, int] = {str(value): self._table.index(colour) for value, colour in legend.colours}
+        self._palette = dict(legend.colours)
+        self._numbers: Dict[str, Optional[int]] = {}  # of values as text: a table may hold some Python cannot look up
 
     def paint(self, grid: GeoBox, gsd: float, cancelled: Callable[[], bool]) -> Tuple[np.ndarray, bool]:
         """The block, and whether any shape lies in it.
@@ -131,7 +132,11 @@ class Burning:
         """Place of a feature's colour in the table, None where it is left out."""
         if self._legend.every is not None:
             return self._table.index(self._legend.every)
-        return self._numbers.get(str(feature.attribute(self._index)))
+        value = str(feature.attribute(self._index))
+        if value not in self._numbers:
+            name = match(self._palette, [value]).classes.get(value)
+            self._numbers[value] = None if name is None else self._table.index(self._palette[name])
+        return self._numbers[value]
 
     def _drawn(self, shape: QgsGeometry, width: float, pixel: float) -> Iterator[QgsGeometry]:
         """The lines and areas to burn of a shape; width and pixel in units of the grid's CRS."""

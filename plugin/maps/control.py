@@ -120,8 +120,8 @@ def _painter(guide: Guide, card: ModelCard, context: QgsCoordinateTransformConte
     if guide.kind == "land_use":
         if not has_classes(guide.kind, layer, card):
             return Drawing(layer, context)
-        found = require_classes(guide, card).classes
-        colours = tuple((value, rgb(palette[name])) for value, name in found.items())
+        require_classes(guide, card)
+        colours = tuple((name, rgb(colour)) for name, colour in palette.items())
         return Burning(layer, Legend(ground, field=guide.field, colours=colours), context)
     ink = next((rgb(colour) for name, colour in palette.items() if name != BACKGROUND), _WHITE)
     is_lined = guide.kind in _LINED

@@ -1,6 +1,6 @@
 """A layer that is to guide a picture: what a person chose of it, and whether it can."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, List, Optional
 
 from qgis.core import (
@@ -25,8 +25,10 @@ DERIVED = {"lines": "lines", "edges": "edges", "depth": "depth"}
 ROAD_WIDTH = 8.0
 #: Most values of a field that are looked at.
 VALUES_LIMIT = 2000
-#: Shapes of a layer that are looked at for the field with the classes.
-_FIRST = 1000
+#: Shapes of a layer that are looked at for the field with the classes, and of one from a network for its values.
+FIRST = 1000
+#: Providers of vector layers that read files or memory of this computer.
+_NEAR = ("ogr", "memory", "delimitedtext", "gpx", "spatialite")
 _SHAPES = (QgsWkbTypes.GeometryType.LineGeometry, QgsWkbTypes.GeometryType.PolygonGeometry)
 
 
@@ -110,7 +112,7 @@ def has_classes(kind: str, layer: QgsMapLayer, card: ModelCard) -> bool:
 
 
 def classes(layer: QgsVectorLayer, field: str, palette: Dict[str, str]) -> Match:
-    """How the values of a field go with the classes of a palette.
+    """How the values of a field go with the classes of a palette; of a layer from a network, those of the first shapes.
 
     Raises:
         Problem: INVALID_REQUEST without such a field.
@@ -125,12 +127,23 @@ def classes(layer: QgsVectorLayer, field: str, palette: Dict[str, str]) -> Match
             else tr("It is not said which field of the layer '{}' holds the land use.").format(layer.name()),
             tr("Choose one of: {}.").format(names) if names else tr("Choose a layer with such a field."),
         )
-    return match(palette, layer.uniqueValues(index, VALUES_LIMIT))
+    if is_near(layer):
+        return match(palette, layer.uniqueValues(index, VALUES_LIMIT))
+    request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry).setSubsetOfAttributes([index])
+    shapes = list(layer.getFeatures(request.setLimit(FIRST)))
+    found = match(palette, {str(shape.attribute(index)): shape.attribute(index) for shape in shapes}.values())
+    return replace(found, is_part=len(shapes) == FIRST)
+
+
+def is_near(layer: QgsVectorLayer) -> bool:
+    """Whether all values of a field can be asked for on the main thread: they come over no network."""
+    source = layer.source()
+    return layer.providerType() in _NEAR and "://" not in source and not source.startswith("/vsi")
 
 
 def likely_field(layer: QgsVectorLayer, palette: Dict[str, str]) -> str:
     """The field that names most classes of a palette in the layer's first shapes, "" where none names any."""
-    request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry).setLimit(_FIRST)
+    request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry).setLimit(FIRST)
     rows = [feature.attributes() for feature in layer.getFeatures(request)]
     counts = {
         name: len(set(match(palette, {str(value) for value in values}).classes.values()))
@@ -168,7 +181,7 @@ def require_classes(guide: Guide, card: ModelCard) -> Match:
     """
     palette = card.palettes[guide.kind]
     found = guide.match or classes(guide.layer, guide.field, palette)
-    if not found.classes:
+    if not found.classes and not found.is_part:
         raise Problem(
             ErrorCode.INVALID_REQUEST,
             tr("No value of the field '{field}' is a class of the model '{model}'.").format(

@@ -26,13 +26,15 @@ class Match:
     Attributes:
         classes: value -> class; the values as they stand in the table.
         others: values that mean no class, sorted as text.
+        is_part: whether only the first shapes were looked at, so that there may be more of both.
     """
 
     classes: Dict[object, str]
     others: Tuple[object, ...]
+    is_part: bool = False
 
 
-def match(palette: Mapping[str, str], values: Iterable[object]) -> Match:
+def match(palette: Mapping[str, object], values: Iterable[object]) -> Match:
     """Find the class that each value names: by its own name, else by a usual other word for it.
 
     Case, hyphens, underscores and a plural make no difference. Empty values mean nothing and are left out.

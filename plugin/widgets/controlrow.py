@@ -9,7 +9,17 @@ from qgis.PyQt.QtGui import QImage, QPixmap
 from qgis.PyQt.QtWidgets import QComboBox, QFrame, QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from ...engine.contract import ModelCard
-from ..maps.guide import DERIVED, ROAD_WIDTH, Guide, classes, has_classes, kind_name, likely_field, usual_derive
+from ..maps.guide import (
+    DERIVED,
+    FIRST,
+    ROAD_WIDTH,
+    Guide,
+    classes,
+    has_classes,
+    kind_name,
+    likely_field,
+    usual_derive,
+)
 from ..maps.palette import BACKGROUND, Match
 from ..report import Problem, tr
 from .raster import RasterInput
@@ -204,6 +214,8 @@ class ControlRow(QWidget):
         if found.others:
             ground = tr("drawn as {}").format(BACKGROUND) if BACKGROUND in palette else tr("left out")
             text += " " + tr("No class of the model, {how}: {values}.").format(how=ground, values=_some(found.others))
+        if found.is_part:
+            text += " " + tr("Only the first {} shapes were looked at here; the job looks at all.").format(FIRST)
         return text.strip()
 
     def held(self) -> Dict[str, object]:

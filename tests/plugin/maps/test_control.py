@@ -2,11 +2,13 @@
 
 import os
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from afterimage.engine.contract import ErrorCode, GeoBox, ModelCard
 from afterimage.plugin.maps import control, geotiff
+from afterimage.plugin.maps import guide as guiding
 from afterimage.plugin.maps.control import prepare_control
 from afterimage.plugin.maps.guide import Guide, likely_field, require_controls, usual_derive
 from afterimage.plugin.maps.heights import height_range
@@ -291,6 +293,24 @@ def test_which_rasters_are_ready_and_which_are_not(byte):
         "",
     ]
     assert [usual_derive(kind, byte(1)[0]) for kind in ("lines", "edges", "depth", "map")] == ["", "", "depth", ""]
+
+
+def test_of_a_layer_from_a_network_the_first_shapes_are_looked_at_and_all_are_drawn(vector, tmp_path, monkeypatch):
+    monkeypatch.setattr(guiding, "FIRST", 2)
+    rows = [(box(0, 0, 5, 5), "quarry"), (box(5, 0, 9, 5), "mine"), (box(100, 50, 150, 100), "woods")]
+    layer = vector("Polygon", rows)
+    assert guiding.is_near(layer) and not guiding.classes(layer, "use", LOVEDA).is_part
+    far = SimpleNamespace(providerType=lambda: "WFS", source=lambda: "url='https://example.org' typename='land'")
+    assert not guiding.is_near(far)
+    assert not guiding.is_near(SimpleNamespace(providerType=lambda: "ogr", source=lambda: "/vsicurl/https://x/y.gpkg"))
+    monkeypatch.setattr(guiding, "is_near", lambda layer: False)
+    layer.uniqueValues = lambda *_: pytest.fail("it would ask for all shapes")
+    found = guiding.classes(layer, "use", LOVEDA)
+    assert found.is_part and found.classes == {} and found.others == ("mine", "quarry")
+    drawn = written(Guide("land_use", layer, "use"), tmp_path)
+    assert (drawn[:, 75, 125] == (0, 255, 0)).all() and (drawn[:, 2, 2] == 255).all()
+    monkeypatch.setattr(guiding, "FIRST", 1000)
+    assert not guiding.classes(layer, "use", LOVEDA).is_part and guiding.classes(layer, "use", LOVEDA).classes
 
 
 def test_the_field_with_most_classes_is_the_likely_one(vector):

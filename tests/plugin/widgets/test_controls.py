@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from afterimage.engine.contract import ErrorCode
+from afterimage.plugin.maps import guide
 from afterimage.plugin.maps.grid import place
 from afterimage.plugin.report import Problem
 from afterimage.plugin.widgets import pictures
@@ -181,6 +182,18 @@ def test_a_picture_shows_what_the_model_will_see(controls, land, where, qtbot):
     assert (seen[:, :60] == (0, 255, 0)).all() and (seen[:, 70:] == 255).all()
     controls.rows["land_use"].layer.choose(None)
     assert not picture.isVisible()
+
+
+def test_a_row_says_that_not_all_shapes_were_looked_at(controls, land, monkeypatch):
+    monkeypatch.setattr(guide, "FIRST", 2)
+    monkeypatch.setattr(guide, "is_near", lambda layer: False)
+    controls.rows["land_use"].layer.setLayer(land)
+    assert (
+        "forest" in controls.rows["land_use"].remark() and "the job looks at all" in controls.rows["land_use"].remark()
+    )
+    monkeypatch.undo()
+    controls.rows["land_use"]._look_again()
+    assert "the job looks at all" not in controls.rows["land_use"].remark()
 
 
 def test_a_picture_follows_the_layer(controls, land, where, qtbot):
