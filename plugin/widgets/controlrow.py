@@ -35,7 +35,7 @@ _SHAPES = _FILTER.LineLayer | _FILTER.PolygonLayer | _FILTER.RasterLayer
 #: Milliseconds for which a layer has to rest before it is looked at again.
 _REST = 300
 #: Pixels that the arrows, the clear button and the frame of a number take.
-_BUTTONS = 36
+_BUTTONS = 28
 #: Values of a field that are named; of more, how many.
 _NAMED = 6
 
@@ -334,8 +334,9 @@ def _number(label: str, least: float, most: float, value: float, suffix: str) ->
     number.setValue(value)
     number.setAccessibleName(label)
     number.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-    longest = number.fontMetrics().horizontalAdvance(f"{most:.1f}{suffix}")
-    number.setMinimumWidth(longest + _BUTTONS)  # QGIS asks for more than it needs
+    metrics = number.fontMetrics()  # QGIS asks for more than it needs
+    longest = max(metrics.horizontalAdvance(f"{most:.1f}{suffix}"), metrics.horizontalAdvance("88.88"))
+    number.setMinimumWidth(longest + _BUTTONS)
     head = QLabel(label)
     head.setBuddy(number)
     return head, number
