@@ -71,7 +71,7 @@ class ModelCard:
             have one way and take little.
         gflop_per_window_step: work of one network call on one window (both branches of guidance counted by the caller).
         gflop_decode_per_megapixel: work to decode a million output pixels.
-        weights: file below the model's folder -> sha256.
+        weights: file below the model's folder -> sha256; of a published model every file but the card and its origin.
         pickable: whether a person may pick it; False for random weights that only tests use.
     """
 
