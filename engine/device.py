@@ -164,7 +164,14 @@ def guess_free_memory(device: str) -> int | None:
     which = seen[place].strip() if place < len(seen) and seen[place].strip() else str(place)
     command = ["nvidia-smi", f"--id={which}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(command, capture_output=True, timeout=_DRIVER_WITHIN, check=True, text=True).stdout
+        # a program of the driver's by its name, and arguments without a shell
+        told = subprocess.run(  # nosec B603
+            command,
+            capture_output=True,
+            timeout=_DRIVER_WITHIN,
+            check=True,
+            text=True,
+        ).stdout
         return int(told.split()[0]) * 1024 * 1024
     except (OSError, ValueError, IndexError, subprocess.SubprocessError):
         return None

@@ -62,7 +62,8 @@ def _alpha_bar(levels: Tensor, t: float) -> Tensor:
     below = int(t)
     if t == below:
         return levels[below]
-    noise = ((1 - levels[below : below + 2]) / levels[below : below + 2]).sqrt()
+    pair = levels[[below, below + 1]]
+    noise = ((1 - pair) / pair).sqrt()
     return 1 / (1 + torch.lerp(noise[0], noise[1], t - below) ** 2)
 
 

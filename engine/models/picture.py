@@ -135,8 +135,7 @@ class PictureModel:
         rung = self.rungs[index]
         type_ = self._half if rung.half else torch.float32
         if self._reopen is not None and self._type not in (type_, torch.float32):  # whose digits are gone
-            network, self.network = self.network, None  # type: ignore[assignment]  # not both at once
-            del network
+            self.network = None  # type: ignore[assignment]  # not both at once
             free_caches()
             self.network = self._reopen()
         self._rung, self._type = rung, type_

@@ -40,8 +40,8 @@ def convert(pairs: Sequence[tuple[Path, Path]]) -> None:
     """
     limit = 60 + SECONDS_PER_GB * sum(source.stat().st_size for source, _ in pairs) / 1e9
     command = [sys.executable, "-I", str(LAUNCH), "models", "convert", *(str(path) for pair in pairs for path in pair)]
-    # the child ends with the pipe: whoever ends this process ends it, too
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    # the child ends with the pipe: whoever ends this process ends it, too; it is this Python and this engine again
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # nosec B603
         try:
             answer = _answer(child, limit)
         except subprocess.TimeoutExpired as error:
@@ -105,7 +105,8 @@ def _answer(child: subprocess.Popen[bytes], seconds: float) -> bytes:
     """What the child says; its input stays open meanwhile (``communicate`` would close it)."""
     found: list[bytes] = []
     output = child.stdout
-    assert output is not None
+    if output is None:  # it was made with a pipe
+        raise ValueError("a child without a pipe cannot answer")
     reader = threading.Thread(target=lambda: found.append(output.read(1 << 20)), daemon=True)
     reader.start()
     child.wait(seconds)

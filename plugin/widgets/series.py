@@ -184,8 +184,8 @@ class SeriesInput(QWidget):
         place = self.rows.index(row)
         if what == "remove":
             self.remove(row)
-            heirs = self.rows[min(place, len(self.rows) - 1) :][:1]
-            (heirs[0].remove_button if heirs else self.add_button).setFocus()
+            heir = self.rows[min(place, len(self.rows) - 1)] if self.rows else None
+            (self.add_button if heir is None else heir.remove_button).setFocus()
         else:
             self.move(row, -1 if what == "up" else 1)
 
