@@ -29,7 +29,7 @@ def register() -> None:
         spec.loader.exec_module(launch)
         launch.register(ROOT)
     catalog = types.ModuleType("afterimage.engine.models.catalog")
-    catalog.cards, catalog.load, catalog.verify = cards, load, lambda *_: None
+    catalog.CARD, catalog.cards, catalog.load, catalog.verify = "card.json", cards, load, lambda *_: None
     sys.modules[catalog.__name__] = importlib.import_module("afterimage.engine.models").catalog = catalog
     tasks = types.ModuleType("afterimage.engine.tasks")
     tasks.__path__ = [str(ROOT / "engine" / "tasks")]
