@@ -48,7 +48,7 @@ from typing import ClassVar
 from .contract import ErrorCode, Failure
 
 #: What a system calls a full disk, a full quota, and a file that may not grow.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: What a RuntimeError says when memory is short: of torch's allocators on a CPU and on Apple's GPUs, of cuBLAS, cuDNN.
 _SHORT = ("DefaultCPUAllocator", "not enough memory", "out of memory", "_ALLOC_FAILED")
 
@@ -307,7 +307,7 @@ def failure_of(error: Exception) -> Failure:
         return error.failure(trace)
     if is_out_of_memory(error):
         return OutOfMemory("There is not enough memory for this model.").failure(trace)
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in FULL:
         return DiskFull("The disk is full.").failure(trace)
     if isinstance(error, ImportError):
         return Failure(ErrorCode.ENGINE_MISSING, "A part of the engine is missing.", "Install the engine again.", trace)

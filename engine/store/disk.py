@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import DiskFull, EngineError, OutputNotWritable
-
-#: A full disk, a full quota, and a file that may not grow.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from ..errors import FULL, DiskFull, EngineError, OutputNotWritable
 
 
 @contextmanager
@@ -28,7 +24,7 @@ def said(again: str = "try again") -> Iterator[None]:
     except (EngineError, BrokenPipeError):  # the latter: nobody reads our notices any more
         raise
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise DiskFull("The disk is full.", f"Free some space, then {again}.") from error
         raise OutputNotWritable(
             "A file of the model cannot be read or written.", "Check the folder of the models, then try again."
