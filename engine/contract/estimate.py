@@ -174,7 +174,7 @@ def is_one_window(drawn: Tuple[int, int], changed: Tuple[int, int], card: ModelC
         changed: (height, width) around all that is drawn anew.
         card: of the model.
     """
-    return card.whole and (max(drawn) <= card.window or max(changed) <= FOCUS * card.window)
+    return card.draws_whole(drawn) or (card.whole and max(changed) <= FOCUS * card.window)
 
 
 def _changed(source: Tuple[int, int], margin: int, area: Optional[Window], card: ModelCard) -> Tuple[int, int]:
@@ -193,7 +193,7 @@ def _changed(source: Tuple[int, int], margin: int, area: Optional[Window], card:
 
 def _windows(shape: Tuple[int, int], card: ModelCard) -> int:
     """Windows that a picture of so many pixels takes."""
-    return 1 if card.whole and max(shape) <= card.window else _touching(shape, card)
+    return 1 if card.draws_whole(shape) else _touching(shape, card)
 
 
 def _touching(shape: Tuple[int, int], card: ModelCard) -> int:

@@ -130,3 +130,7 @@ class ModelCard:
     def reaches(self, gsd: float) -> bool:
         """Whether a ground resolution (metres per pixel) is in the trained range or within a factor of 2 of it."""
         return self.gsd[0] / self.GSD_REACH <= gsd * (1 + 1e-9) and gsd <= self.gsd[1] * self.GSD_REACH * (1 + 1e-9)
+
+    def draws_whole(self, shape: Tuple[int, int]) -> bool:
+        """Whether a picture of (height, width) pixels is drawn as one window in its middle."""
+        return self.whole and max(shape) <= self.window

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..context import JobContext
-from ..contract import FRAMES_MEMORY, GeoBox, ModelCard, Sampling, Window
+from ..contract import FRAMES_MEMORY, GeoBox, Sampling, Window
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict
 from ..diffusion.windows import Index, Lattice
@@ -152,14 +152,9 @@ class Picture:
 def place_windows(grid: GeoBox, model: GenerateModel) -> tuple[Lattice, tuple[int, int]]:
     """(the lattice of windows in latents, where the grid's first pixel lies in the pixels that it counts)."""
     side = model.window * model.scale
-    if not is_whole(grid, model.card):
+    if not model.card.draws_whole(grid.shape):
         return Lattice(model.window, model.stride), grid.anchor()
     return Lattice(model.window, model.window), ((side - grid.height) // 2, (side - grid.width) // 2)
-
-
-def is_whole(grid: GeoBox, card: ModelCard) -> bool:
-    """Whether a grid is drawn as one window in its middle."""
-    return card.whole and max(grid.shape) <= card.window
 
 
 def to_bytes(picture: Tensor) -> NDArray[np.uint8]:
