@@ -66,7 +66,7 @@ def kind_name(kind: str) -> str:
         "depth": tr("heights"),
         "map": tr("map"),
     }
-    return names[kind]
+    return names.get(kind, kind)  # a card of a later version may have more
 
 
 def usual_derive(kind: str, layer: QgsMapLayer) -> str:

@@ -8,6 +8,7 @@ from qgis.PyQt.QtGui import QDesktopServices
 from qgis.PyQt.QtWidgets import QDialog, QDialogButtonBox, QTextBrowser, QVBoxLayout, QWidget
 
 from ...engine.contract import Measure, ModelCard, Offer
+from ..maps.guide import kind_name
 from ..report import tr
 from .numbers import count, decimal, megabytes, metres
 
@@ -60,7 +61,7 @@ def describe(card: ModelCard) -> str:
         _section(tr("What it draws"), [", ".join(card.bands), ", ".join(card.vocabulary)]),
         _section(tr("Ground resolution"), [gsd_range(card)]),
         _section(tr("What changes the picture"), [", ".join(used)]),
-        _section(tr("Layers that can guide it"), [", ".join(control_name(kind) for kind in card.controls)]),
+        _section(tr("Layers that can guide it"), [", ".join(kind_name(kind) for kind in card.controls)]),
         _section(tr("What it needs to be given"), _needs(card)),
         _section(tr("Memory"), [megabytes(card.memory_mb)] if card.memory_mb else []),
         _section(tr("Trained on"), list(card.training_data)),
@@ -116,20 +117,6 @@ def offer_page(offer: Offer) -> str:
     return hosts.get(offer.host, offer.host + "/{}").format(offer.repository)
 
 
-def control_name(kind: str) -> str:
-    """A kind of layer that can guide a picture, for people."""
-    known = {
-        "roads": tr("roads"),
-        "land_use": tr("land use"),
-        "lines": tr("lines"),
-        "edges": tr("edges"),
-        "sketch": tr("sketch"),
-        "depth": tr("heights"),
-        "map": tr("map"),
-    }
-    return known.get(kind, kind)
-
-
 def open_page(address: QUrl) -> None:
     """Open a page of the web in the person's own browser; anything else is no page."""
     if address.scheme() in ("http", "https"):
@@ -139,7 +126,7 @@ def open_page(address: QUrl) -> None:
 def _needs(card: ModelCard) -> List[str]:
     lines = []
     if card.required:
-        lines.append(", ".join(control_name(kind) for kind in card.required))
+        lines.append(", ".join(kind_name(kind) for kind in card.required))
     if card.frames:
         lines.append(tr("1 to {number} dated layers").format(number=card.frames))
     if card.source_bands:

@@ -19,9 +19,9 @@ from qgis.PyQt.QtWidgets import (
 )
 
 from ...engine.contract import CONTROLS, Offer
+from ..maps.guide import kind_name
 from ..report import tr
 from ..store import imported_id
-from .about import control_name
 from .fields import Fields
 from .quiet import QuietLabel
 
@@ -86,7 +86,7 @@ class ImportDialog(QDialog):
         self.control.setObjectName("import_control")
         self.control.addItem(tr("No ControlNet, or one that is known"), "")
         for kind in CONTROLS:
-            self.control.addItem(control_name(kind), kind)
+            self.control.addItem(kind_name(kind), kind)
         self.window_side = QSpinBox(self)
         self.window_side.setObjectName("import_window")
         self.window_side.setRange(0, 4096)
