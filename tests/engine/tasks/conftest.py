@@ -195,3 +195,17 @@ def bench(tmp_path):
 def part():
     """The pixels of a window."""
     return lambda array, window: array[(..., *Window(*window).slices())]
+
+
+@pytest.fixture
+def asked(model, monkeypatch):
+    """What the network of a test's ``model`` is asked for each batch of windows: keywords of its ``predictor``."""
+    seen = []
+    make = model.network.predictor
+
+    def watched(batch, **told):
+        seen.append(told)
+        return make(batch, **told)
+
+    monkeypatch.setattr(model.network, "predictor", watched)
+    return seen

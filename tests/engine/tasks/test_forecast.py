@@ -58,20 +58,6 @@ def model(network):
     return PictureModel(card, network)
 
 
-@pytest.fixture
-def asked(model, monkeypatch):
-    """What the network is asked for each batch of windows: the keywords of its ``predictor``."""
-    seen = []
-    make = model.network.predictor
-
-    def watched(batch, **told):
-        seen.append(told)
-        return make(batch, **told)
-
-    monkeypatch.setattr(model.network, "predictor", watched)
-    return seen
-
-
 def around(longitude, latitude, gsd, shape=(64, 64)):
     """Upright pixels of about that size with this place in their middle."""
     size = gsd / DEGREE

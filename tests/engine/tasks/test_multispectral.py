@@ -60,20 +60,6 @@ def model(network):
     return PictureModel(card, network)
 
 
-@pytest.fixture
-def asked(model, monkeypatch):
-    """What the network is asked for each batch of windows: the keywords of its ``predictor``."""
-    seen = []
-    make = model.network.predictor
-
-    def watched(batch, **told):
-        seen.append(told)
-        return make(batch, **told)
-
-    monkeypatch.setattr(model.network, "predictor", watched)
-    return seen
-
-
 def land(shape=(32, 32), seed=0, names=NAMES):
     """Digital numbers of every band, around what the model was trained on, dark pixels among them."""
     rng = np.random.default_rng(seed)

@@ -31,7 +31,6 @@ from qgis.core import (
     QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
     QgsProcessingParameterDefinition,
-    QgsProject,
     QgsRasterLayer,
     QgsRectangle,
     QgsReferencedRectangle,
@@ -53,15 +52,6 @@ def provider(qgis_app):
     provider = AfterimageProvider()
     provider.refreshAlgorithms()
     return provider
-
-
-@pytest.fixture
-def context(qgis_app):
-    context, project = QgsProcessingContext(), QgsProject()
-    context.setProject(project)  # which does not keep it
-    yield context
-    context.temporaryLayerStore().removeAllMapLayers()  # they must not outlive QGIS
-    project.clear()
 
 
 @pytest.fixture

@@ -40,7 +40,6 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingFeedback,
     QgsProcessingParameterDefinition,
-    QgsProject,
     QgsRasterLayer,
 )
 from qgis.PyQt.QtCore import QDate
@@ -84,15 +83,6 @@ def provider(qgis_app, environment):
 @pytest.fixture
 def forecast(provider):
     return provider.algorithm("forecast")
-
-
-@pytest.fixture
-def context(qgis_app):
-    context, project = QgsProcessingContext(), QgsProject()
-    context.setProject(project)  # which does not keep it
-    yield context
-    context.temporaryLayerStore().removeAllMapLayers()  # they must not outlive QGIS
-    project.clear()
 
 
 @pytest.fixture

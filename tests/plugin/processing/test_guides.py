@@ -17,9 +17,7 @@ from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsFeature,
     QgsGeometry,
-    QgsProcessingContext,
     QgsProcessingParameterDefinition,
-    QgsProject,
     QgsRectangle,
     QgsSettings,
     QgsVectorFileWriter,
@@ -66,15 +64,6 @@ def generate(qgis_app):
     algorithm = GenerateAlgorithm()
     algorithm.initAlgorithm()
     return algorithm
-
-
-@pytest.fixture
-def context(qgis_app):
-    context, project = QgsProcessingContext(), QgsProject()
-    context.setProject(project)  # which does not keep it
-    yield context
-    context.temporaryLayerStore().removeAllMapLayers()  # they must not outlive QGIS
-    project.clear()
 
 
 @pytest.fixture
