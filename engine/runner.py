@@ -36,8 +36,9 @@ from .errors import (
     failure_of,
     is_out_of_memory,
 )
+from .finished import Finished
 from .journal import JobFolder
-from .output import Finished, OutputPlan
+from .output import OutputPlan
 from .settings import Settings
 from .tasks.base import Work
 from .version import engine_version

@@ -35,6 +35,10 @@ class Settings:
     Attributes:
         device: "auto", "cpu", "cuda", "mps" or "cuda:1".
         threads: of torch; 0 lets the engine choose.
+        backend: what runs the networks: "auto" takes the fastest of those that this machine has, as measured once;
+            "eager", "channels_last", "onnxruntime" or "compile" takes that one.
+        workers: processes that draw the tiles of a job on a CPU, with one thread each; 0 lets the engine choose.
+        scheduler: address of a Dask scheduler whose workers draw the tiles, "tcp://host:port"; "" for this machine.
         models: folder with one folder for each model, card.json in it.
         more_models: further folders of the same kind.
         store: the folder of the same kind that public models are fetched and imported into.
@@ -45,6 +49,9 @@ class Settings:
 
     device: str = "auto"
     threads: int = 0
+    backend: str = "auto"
+    workers: int = 0
+    scheduler: str = ""
     models: Path = MODELS_FOLDER
     more_models: tuple[Path, ...] = ()
     store: Path = field(default_factory=default_store)
@@ -57,12 +64,15 @@ class Settings:
         """The settings that ``AFTERIMAGE_*`` variables ask for.
 
         Raises:
-            ValueError: for a number of threads that is not one.
+            ValueError: for a number of threads or workers that is not one.
         """
         more, store = environment.get("AFTERIMAGE_MODELS", ""), environment.get("AFTERIMAGE_STORE", "")
         return cls(
             device=environment.get("AFTERIMAGE_DEVICE", cls.device),
             threads=int(environment.get("AFTERIMAGE_THREADS", cls.threads)),
+            backend=environment.get("AFTERIMAGE_BACKEND", cls.backend),
+            workers=int(environment.get("AFTERIMAGE_WORKERS", cls.workers)),
+            scheduler=environment.get("AFTERIMAGE_SCHEDULER", cls.scheduler),
             more_models=tuple(Path(folder) for folder in more.split(os.pathsep) if folder),
             store=Path(store) if store else default_store(environment),
             keep_tiles=environment.get("AFTERIMAGE_KEEP_TILES", "") == "1",

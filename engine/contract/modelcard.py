@@ -39,6 +39,8 @@ class ModelCard:
             resampling (Generate) or done with a warning (SuperResolve).
         window: side of the model's window in output pixels.
         stride: distance between windows in output pixels.
+        phases: in how many parts the steps are done: between two of them neighbouring windows are blended, so that they
+            agree on what covers more ground than one of them (Goslin 2025, "InfiniteDiffusion").
         halo: output pixels around a region that must be drawn too, because the region's own depend on them.
         factors: refinement factors, for SuperResolve.
         schedulers: names that ``Sampling.scheduler`` may take, the default first.
@@ -89,6 +91,7 @@ class ModelCard:
     steps: int
     guidance_scale: float = 1.0
     halo: int = 0
+    phases: int = 1
     factors: Tuple[int, ...] = ()
     uses: Tuple[str, ...] = ()
     vocabulary: Tuple[str, ...] = ()
@@ -124,6 +127,8 @@ class ModelCard:
             raise ValueError("gsd must be (finest, coarsest), above 0")
         if not 0 < self.stride <= self.window:
             raise ValueError("stride must be from 1 to window")
+        if self.phases < 1:
+            raise ValueError("phases must be 1 or more")
         if not self.schedulers:
             raise ValueError("a model needs a scheduler")
 

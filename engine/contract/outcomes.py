@@ -45,6 +45,10 @@ class ErrorCode(Enum):
     OUTPUT_DAMAGED = "OUTPUT_DAMAGED"
     JOB_FOLDER_DAMAGED = "JOB_FOLDER_DAMAGED"
     JOB_FOLDER_BUSY = "JOB_FOLDER_BUSY"
+    # other processes or machines that help cannot do it now
+    SCHEDULER_UNREACHABLE = "SCHEDULER_UNREACHABLE"
+    WORKER_MISMATCH = "WORKER_MISMATCH"
+    WORKERS_LOST = "WORKERS_LOST"
     # a model cannot be fetched or imported
     LICENCE_NOT_ACCEPTED = "LICENCE_NOT_ACCEPTED"
     DOWNLOAD_FAILED = "DOWNLOAD_FAILED"

@@ -32,7 +32,7 @@ FACTORS = (2, 16)
 #: A source whose pixels are so many times coarser than a forecast's does not show what it would.
 FINER = 1.5
 #: Layers that can guide a picture, by what they show. A card lists those that its model takes.
-CONTROLS = ("roads", "land_use", "lines", "edges", "sketch", "depth", "map")
+CONTROLS = ("roads", "land_use", "lines", "edges", "sketch", "depth", "map", "content")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
@@ -91,6 +91,23 @@ class Mask:
 
     path: str
     name: str = ""
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Polygons in the job folder, each drawn from a text of its own: a land-use plan, a scenario.
+
+    Attributes:
+        path: relative to the job folder: a GeoJSON FeatureCollection of Polygon and MultiPolygon geometries whose
+            coordinates are in the CRS of the request's lattice, not in degrees. The property "prompt" of each feature
+            says what is there; where polygons overlap, the later one counts.
+        name: the layer's name in the project.
+        only: draw nothing outside the polygons: no data there, and no work.
+    """
+
+    path: str
+    name: str = ""
+    only: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,6 +206,8 @@ class Generate:
         cloud_cover: percent of the picture that is clouded, 0 to 100; None leaves it unknown.
         told_gsd: metres per pixel that the model is told in place of ``gsd``; 0 leaves the resolution unknown to it.
         controls: what guides the picture, at most one of a kind.
+        regions: polygons with texts of their own; ``prompt`` is drawn elsewhere, and may be empty with
+            ``regions.only``.
     """
 
     model: str
@@ -205,6 +224,7 @@ class Generate:
     cloud_cover: Optional[float] = None
     told_gsd: Optional[float] = None
     controls: Tuple[Control, ...] = ()
+    regions: Optional[Regions] = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without a model."""

@@ -37,6 +37,7 @@ from afterimage.engine.contract import (
     Provenance,
     Ready,
     Refused,
+    Regions,
     RemoteFile,
     Removed,
     Result,
@@ -73,6 +74,7 @@ GENERATE = Generate(
     cloud_cover=5.0,
     told_gsd=0.0,
     controls=(Control("depth", Source("inputs/depth.tif", "Elevation"), "depth", 0.5),),
+    regions=Regions("inputs/regions.geojson", "Zoning 2040", True),
 )
 SUPER_RESOLVE = SuperResolve(
     model="afterimage-superresolve",
@@ -122,6 +124,7 @@ CARD = ModelCard(
     gsd=(10.0, 10.0),
     window=256,
     stride=192,
+    phases=2,
     schedulers=("DPM++ 2M", "DDIM"),
     steps=24,
     guidance_scale=3.0,

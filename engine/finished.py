@@ -1,0 +1,141 @@
+"""The tiles of one piece of work: drawn once, read as often as needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from .context import JobContext
+from .contract import Job, Window, dumps
+from .errors import EngineError, OutputDamaged
+from .journal import JobFolder
+from .raster import Raster
+from .tasks.base import Work
+
+
+class Finished:
+    """The tiles of one piece of work: drawn once, read as often as needed.
+
+    Args:
+        job: the job.
+        work: its plan.
+        folder: where the tiles lie.
+        make_room: takes what went wrong while a chunk was drawn, and makes the model run in a way that it does not come
+            from; whether there is one.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        work: Work,
+        folder: JobFolder,
+        make_room: Callable[[Exception], bool] = lambda error: False,
+    ) -> None:
+        self.job, self.work, self.pins = job, work, folder.pins()
+        self._make_room = make_room
+        self._tiles = folder.tiles(
+            {
+                "request": dumps(job.request),
+                # tiles that were drawn in another way, to save memory, differ in their last digits: they are kept
+                "pins": {name: value for name, value in self.pins.items() if name != "memory"},
+                "weights": work.card.weights,
+                "inputs": [item.sha256 for item in work.inputs],
+                "drawn": dumps(work.drawn),
+                "profile": dataclasses.asdict(work.profile),
+            }
+        )
+        self._tiles.prepare()
+
+    @property
+    def samples(self) -> range:
+        """Numbers of the samples, from 1."""
+        return range(1, self.job.request.sampling.samples + 1)
+
+    @property
+    def total(self) -> int:
+        """Chunks over all samples."""
+        return len(self.samples) * len(self.work.chunks)
+
+    def missing(self) -> list[tuple[int, Window]]:
+        """What is still to draw, in order: (sample, chunk)."""
+        return [(s, chunk) for s in self.samples for chunk in self.work.chunks if not self._tiles.has(s, chunk)]
+
+    def draw(self, sample: int, chunk: Window, ctx: JobContext) -> Raster:
+        """Draw a chunk and commit it; once more after an error, where there is another way to draw it."""
+        while (drawn := self._drawn(sample, chunk, ctx)) is None:
+            ctx.check()
+        return drawn
+
+    def _drawn(self, sample: int, chunk: Window, ctx: JobContext) -> Raster | None:
+        """A chunk, drawn and committed; None where that failed and may go well now."""
+        try:
+            return self._draw(sample, chunk, ctx)
+        except (EngineError, MemoryError, RuntimeError) as error:
+            traceback.clear_frames(error.__traceback__)  # they hold on to the memory that there is too little of
+            if not self._make_room(error):
+                raise
+            return None
+
+    def _draw(self, sample: int, chunk: Window, ctx: JobContext) -> Raster:
+        """First the pictures on its way from noise, if any are kept, then the chunk itself.
+
+        A crash in between leaves the chunk missing, so it is drawn again with its whole way.
+        """
+        work = self.work
+        if work.draw_frames is None:
+            return self._commit(work.draw(chunk, sample, ctx), sample, chunk, 0)
+        numbers = [*range(1, work.frames), 0]
+        for number, raster in zip(numbers, work.draw_frames(chunk, sample, ctx), strict=True):
+            last = self._commit(raster, sample, chunk, number)
+        return last
+
+    def _commit(self, raster: Raster, sample: int, chunk: Window, frame: int) -> Raster:
+        profile, shape = self.work.profile, (len(self.work.profile.bands), chunk.height, chunk.width)
+        if raster.pixels.shape != shape or raster.pixels.dtype.name != profile.dtype:
+            raise EngineError(
+                f"The model drew {raster.pixels.dtype} {raster.pixels.shape}, not {profile.dtype} {shape}."
+            )
+        if raster.pixels.dtype.kind == "f" and not np.isfinite(raster.pixels[:, raster.valid]).all():
+            raise EngineError("The model drew numbers that are not finite.", "Choose other settings or another model.")
+        self._tiles.write(sample, chunk, raster, frame)
+        return raster
+
+    def read(self, sample: int, chunk: Window, ctx: JobContext, frame: int = 0) -> Raster:
+        """A finished chunk, or a picture on its way; drawn again where the disk gave back something else.
+
+        Raises:
+            OutputDamaged: for a picture on its way that cannot be read even after that.
+        """
+        found = self._tiles.read(sample, chunk, self.work.drawn, frame)
+        if found is not None:
+            return found
+        drawn = self.draw(sample, chunk, ctx)
+        if frame == 0:
+            return drawn
+        found = self._tiles.read(sample, chunk, self.work.drawn, frame)
+        if found is None:
+            raise OutputDamaged("A finished tile cannot be read back.")
+        return found
+
+    def sample(self, sample: int, ctx: JobContext, frame: int = 0) -> Iterator[tuple[Window, Raster]]:
+        """All chunks of one sample, or of a picture on its way from noise; the last of these is the sample."""
+        for chunk, part in ctx.track(self.work.chunks, "writing"):
+            yield chunk, self.read(sample, chunk, part, 0 if frame == self.work.frames else frame)
+
+    def spread(self, ctx: JobContext) -> Iterator[tuple[Window, Raster]]:
+        """Per-pixel standard deviation over the samples, chunk by chunk, float32."""
+        for chunk, part in ctx.track(self.work.chunks, "writing"):
+            shape = (len(self.work.profile.bands), chunk.height, chunk.width)
+            mean, squares, valid = np.zeros(shape), np.zeros(shape), np.ones(shape[1:], bool)
+            for count, sample in enumerate(self.samples, start=1):
+                raster = self.read(sample, chunk, part)
+                values = np.where(raster.valid, raster.pixels, 0).astype(np.float64)
+                change = values - mean
+                mean += change / count
+                squares += change * (values - mean)
+                valid &= raster.valid
+            spread = np.sqrt(squares / max(1, len(self.samples) - 1)).astype(np.float32)
+            yield chunk, Raster(spread, valid, self.work.drawn.crop(chunk))
