@@ -15,11 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE_FLOORS = (
     ("contract",),
     ("errors", "faults", "settings", "version"),
-    ("durable", "device", "diffusion"),
+    ("durable", "device", "diffusion", "backends"),
     ("raster",),
-    ("radiometry", "context", "journal", "provenance", "models", "controls"),
+    ("radiometry", "context", "tiles", "provenance", "models", "controls"),
+    ("journal",),
     ("tasks",),
-    ("output",),
+    ("finished",),
+    ("output", "crew"),
     ("runner", "training", "doctor", "store"),
     ("server",),
     ("__main__", "launch"),
@@ -80,7 +82,7 @@ def test_maps_and_networks_meet_in_tasks_only(path):
     where = room(path)
     if where not in ("raster", "doctor", "training"):
         assert not tops(path) & MAPS, f"{path.name} imports {tops(path) & MAPS}: that is for raster"
-    if where in ("contract", "raster", "radiometry", "journal", "context", "output", "server", "__main__", "errors"):
+    if where in ("contract", "raster", "radiometry", "journal", "tiles", "finished", "context", "output", "server", "__main__", "errors"):
         assert not tops(path) & NETWORKS, f"{path.name} imports {tops(path) & NETWORKS}: it knows no tensors"
     if where == "diffusion":
         assert not rooms(path, "engine") & {"raster", "tasks"}, f"{path.name} knows maps"

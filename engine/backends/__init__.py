@@ -1,0 +1,1 @@
+"""What runs a network: eager torch, or something faster that gives the same picture."""
