@@ -45,6 +45,7 @@ from .requests import (
     clean_prompt,
     is_seen,
 )
+from .structure import ONE_TEXTURE, is_one_texture
 from .targets import target_paths
 from .wire import LINE_LIMIT, WireError, dumps, loads
 
@@ -58,6 +59,7 @@ __all__ = [
     "GSD_LIMIT",
     "LINE_LIMIT",
     "MARGIN_LIMIT",
+    "ONE_TEXTURE",
     "PIXELS_LIMIT",
     "PROMPT_LIMIT",
     "PROTOCOL",
@@ -118,6 +120,7 @@ __all__ = [
     "dumps",
     "estimate",
     "fit",
+    "is_one_texture",
     "is_one_window",
     "is_seen",
     "loads",
