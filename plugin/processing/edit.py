@@ -17,7 +17,8 @@ from qgis.core import (
 from ...engine.contract import MARGIN_LIMIT, Edit, ErrorCode, ModelCard
 from ..jobs import Draft, edit_title
 from ..maps.grid import require_size
-from ..maps.mask import MaskExport, prepare_mask, source_polygons
+from ..maps.mask import MaskExport, prepare_mask
+from ..maps.polygons import source_polygons
 from ..maps.sources import Export, colours, describe, prepare, require_colours
 from ..report import Problem, tr
 from . import values

@@ -14,7 +14,7 @@ from qgis.PyQt.QtCore import QEvent, Qt, QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QToolButton, QVBoxLayout, QWidget
 
 from ...engine.contract import ErrorCode, Failure
-from ..maps.mask import Polygons, drawn_polygon, layer_polygons
+from ..maps.polygons import Polygons, drawn_polygon, layer_polygons
 from ..report import Problem, tr
 from .fields import Note
 from .polygontool import PolygonTool, polygon_band

@@ -4,7 +4,8 @@ import pytest
 from afterimage.engine.contract import Edit, Generate, GeoBox, Job, Mask, Sampling, Source, SuperResolve
 from afterimage.plugin import cards
 from afterimage.plugin.maps.grid import place
-from afterimage.plugin.maps.mask import MaskExport, drawn_polygon
+from afterimage.plugin.maps.mask import MaskExport
+from afterimage.plugin.maps.polygons import drawn_polygon
 from afterimage.plugin.processing.command import command_of
 from afterimage.plugin.processing.edit import EditAlgorithm
 from afterimage.plugin.processing.generate import GenerateAlgorithm

@@ -5,14 +5,8 @@ import os
 
 import pytest
 from afterimage.engine.contract import ErrorCode, GeoBox, Window
-from afterimage.plugin.maps.mask import (
-    MASK_PATH,
-    drawn_polygon,
-    layer_polygons,
-    mask_window,
-    prepare_mask,
-    source_polygons,
-)
+from afterimage.plugin.maps.mask import MASK_PATH, mask_window, prepare_mask
+from afterimage.plugin.maps.polygons import drawn_polygon, layer_polygons, source_polygons
 from afterimage.plugin.report import Problem
 from qgis.core import (
     QgsCoordinateReferenceSystem,

@@ -1,0 +1,219 @@
+"""Polygons of a layer, or drawn, on their way to the grid whose ground they cover."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Callable, Iterable, Iterator, List, Optional, Tuple
+
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsCoordinateTransformContext,
+    QgsFeature,
+    QgsFeatureRequest,
+    QgsGeometry,
+    QgsPointXY,
+    QgsProcessingFeatureSource,
+    QgsProject,
+    QgsRectangle,
+    QgsVectorLayer,
+    QgsVectorLayerFeatureSource,
+    QgsWkbTypes,
+)
+
+from ...engine.contract import ErrorCode, GeoBox
+from ..report import Problem, tr
+from .crs import Projection, crs_of
+from .reach import reaches
+
+#: How far, in pixels of the grid, a straight edge may be off the curve that it is in the grid's CRS.
+_TOLERANCE = 0.05
+#: Halvings of an edge at most: one edge becomes at most 1024.
+_HALVINGS = 10
+_POLYGON = QgsWkbTypes.GeometryType.PolygonGeometry
+Ring = List[QgsPointXY]
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Where something is to happen, as a person pointed it out.
+
+    Attributes:
+        features: request -> features; may be asked on any one thread.
+        crs: of their coordinates.
+        extent: around all of them, null where there are none.
+        context: how QGIS goes from one CRS to another in this project.
+        name: of their layer, "" for a drawn polygon.
+    """
+
+    features: Callable[[QgsFeatureRequest], Iterable[QgsFeature]]
+    crs: QgsCoordinateReferenceSystem
+    extent: QgsRectangle
+    context: QgsCoordinateTransformContext
+    name: str = ""
+
+
+def layer_polygons(layer: QgsVectorLayer, selected_only: bool = False) -> Polygons:
+    """The polygons of a layer as it is now; call it on the main thread.
+
+    Raises:
+        Problem: MASK_EMPTY where only selected ones are asked for and none is selected.
+    """
+    source = QgsVectorLayerFeatureSource(layer)
+    chosen = set(layer.selectedFeatureIds())
+    if selected_only and not chosen:
+        raise Problem(
+            ErrorCode.MASK_EMPTY,
+            tr("No polygon of the layer '{}' is selected.").format(layer.name()),
+            tr("Select some on the map, or use all of them."),
+        )
+
+    def features(request: QgsFeatureRequest) -> Iterator[QgsFeature]:
+        return (found for found in source.getFeatures(request) if not selected_only or found.id() in chosen)
+
+    extent = layer.boundingBoxOfSelected() if selected_only else layer.extent()
+    return Polygons(features, layer.crs(), extent, QgsProject.instance().transformContext(), layer.name())
+
+
+def source_polygons(
+    source: QgsProcessingFeatureSource,
+    context: QgsCoordinateTransformContext,
+    grid: GeoBox,
+    request: Optional[QgsFeatureRequest] = None,
+) -> Polygons:
+    """The polygons that a parameter of an algorithm names, the selected ones alone if it says so.
+
+    Those on the grid are read at once: the source dies with the run's context, maybe on another thread.
+
+    Args:
+        source: what the parameter names.
+        context: as in ``Polygons``.
+        grid: of what is drawn.
+        request: as in ``placed``.
+    """
+    skip = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # invalid ones are made valid
+    named = Polygons(
+        lambda request: source.getFeatures(request, skip),
+        source.sourceCrs(),
+        QgsRectangle(source.sourceExtent()),
+        context,
+        source.sourceName(),
+    )
+    around = reaches(grid, named.crs, named.context) if named.crs.isValid() else []
+    asked = QgsFeatureRequest().setNoAttributes() if request is None else request
+    requests = (QgsFeatureRequest(asked).setFilterRect(reach) for reach in around)
+    found = [[QgsFeature(feature) for feature in named.features(each)] for each in requests]
+    near = {feature.id(): feature for features in found for feature in features}
+    return replace(named, features=lambda _: near.values())
+
+
+def drawn_polygon(geometry: QgsGeometry, crs: QgsCoordinateReferenceSystem) -> Polygons:
+    """A polygon that was drawn on the map."""
+    feature = QgsFeature()
+    feature.setGeometry(geometry)
+    return Polygons(lambda _: [feature], crs, geometry.boundingBox(), QgsProject.instance().transformContext())
+
+
+def placed(
+    polygons: Polygons, grid: GeoBox, request: Optional[QgsFeatureRequest] = None
+) -> Iterator[Tuple[QgsFeature, dict]]:
+    """Each polygon that reaches the grid, and its part there as a GeoJSON geometry in the grid's CRS.
+
+    Args:
+        polygons: in any CRS.
+        grid: any.
+        request: what is read of a polygon besides its geometry; nothing by default.
+
+    Raises:
+        Problem: MASK_UNREADABLE for one without a place in the grid's CRS.
+    """
+    way = _Way(polygons, grid)
+    asked = QgsFeatureRequest().setNoAttributes() if request is None else request
+    for reach in reaches(grid, polygons.crs, polygons.context):
+        for feature in polygons.features(QgsFeatureRequest(asked).setFilterRect(reach)):
+            found: List[List[Ring]] = []
+            for part in _parts(cut(feature.geometry(), reach)):
+                bent = QgsGeometry.fromPolygonXY([way.bend(ring) for ring in part])
+                found += _parts(bent if bent.isGeosValid() else bent.makeValid())
+            rings = [[[[point.x(), point.y()] for point in ring] for ring in part] for part in found]
+            if len(rings) == 1:
+                yield feature, {"type": "Polygon", "coordinates": rings[0]}
+            elif rings:
+                yield feature, {"type": "MultiPolygon", "coordinates": rings}
+
+
+def turn(x: float, middle: Optional[float]) -> float:
+    """What to add to a longitude so that it is counted as the grid counts; 0 for a grid in metres."""
+    return 0.0 if middle is None else 360.0 * round((middle - x) / 360.0)
+
+
+def middle_longitude(grid: GeoBox) -> Optional[float]:
+    """Longitude in the middle of a grid in degrees, None for one in metres."""
+    left, _, right, _ = grid.bounds
+    return (left + right) / 2 if crs_of(grid.crs).isGeographic() else None
+
+
+def cut(geometry: QgsGeometry, reach: QgsRectangle) -> QgsGeometry:
+    """The part of a geometry that matters: straight, valid, and not much larger than the grid."""
+    if geometry.isNull() or not geometry.boundingBoxIntersects(reach):
+        return QgsGeometry()
+    shape = QgsGeometry(geometry)
+    shape.convertToStraightSegment()
+    if not shape.isGeosValid():
+        shape = shape.makeValid()
+    return shape if reach.contains(shape.boundingBox()) else shape.intersection(QgsGeometry.fromRect(reach))
+
+
+def _parts(geometry: QgsGeometry) -> List[List[Ring]]:
+    """The rings of each polygon in a geometry; lines and points, which have no inside, are left out."""
+    if geometry.isNull() or geometry.isEmpty():
+        return []
+    polygons = (part.asPolygon() for part in geometry.asGeometryCollection() if part.type() == _POLYGON)
+    return [rings for rings in polygons if rings]
+
+
+class _Way:
+    """From the CRS of the polygons to that of the grid, along edges that are straight in the first."""
+
+    def __init__(self, polygons: Polygons, grid: GeoBox):
+        target = crs_of(grid.crs)
+        self._is_same = polygons.crs == target
+        self._project = Projection(polygons.crs, target, polygons.context)
+        self._name = polygons.name
+        self._middle = middle_longitude(grid)
+        self._tolerance = _TOLERANCE * min(grid.resolution)
+
+    def bend(self, ring: Ring) -> Ring:
+        """A ring in the grid's CRS, with as many points as its edges bend there.
+
+        Raises:
+            Problem: MASK_UNREADABLE for a point without a place there.
+        """
+        try:
+            there = [self._point(point) for point in ring]
+            bent = there[:1]
+            for a, b, from_, to in zip(ring, ring[1:], there, there[1:]):
+                bent += [] if self._is_same else self._between(a, b, from_, to, _HALVINGS)
+                bent.append(to)
+        except Problem as problem:
+            raise Problem(
+                ErrorCode.MASK_UNREADABLE,
+                tr(
+                    "A polygon of the layer '{}' has no place in the coordinate reference system that is drawn in."
+                ).format(self._name),
+                tr("Choose polygons that lie there, in a coordinate reference system of that region."),
+                problem.failure.message,
+            ) from None
+        return bent
+
+    def _between(self, a: QgsPointXY, b: QgsPointXY, from_: QgsPointXY, to: QgsPointXY, halvings: int) -> Ring:
+        """The points between two, without them."""
+        middle = QgsPointXY((a.x() + b.x()) / 2, (a.y() + b.y()) / 2)
+        there = self._point(middle)
+        off = math.hypot((from_.x() + to.x()) / 2 - there.x(), (from_.y() + to.y()) / 2 - there.y())
+        if off <= self._tolerance or not halvings:
+            return []
+        before = self._between(a, middle, from_, there, halvings - 1)
+        return [*before, there, *self._between(middle, b, there, to, halvings - 1)]
+
+    def _point(self, point: QgsPointXY) -> QgsPointXY:
+        x, y = self._project(point.x(), point.y())
+        return QgsPointXY(x + turn(x, self._middle), y)
