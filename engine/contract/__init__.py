@@ -21,6 +21,7 @@ from .modelcard import Measure, ModelCard
 from .offers import Fetching, Files, Installed, Notice, Offer, Offers, Refused, RemoteFile, Removed
 from .outcomes import ErrorCode, Failure, Input, JobState, Output, Provenance, Result, Role
 from .requests import (
+    CONTENT,
     CONTROLS,
     FACTORS,
     FRAMES_LIMIT,
@@ -51,6 +52,7 @@ from .wire import LINE_LIMIT, WireError, dumps, loads
 
 __all__ = [
     "CHUNK",
+    "CONTENT",
     "CONTROLS",
     "DEFAULT_GFLOPS",
     "FACTORS",

@@ -47,7 +47,7 @@ class ModelCard:
         steps: default number of denoising steps.
         guidance_scale: default; 1 where the model has no guidance.
         uses: inputs that change the picture, out of "prompt", "negative_prompt", "gsd", "date", "place", "cloud_cover",
-            "control_strength", and, for Edit, "mask" (it draws inside polygons by itself; of others, what they draw is
+            "control_strength" (of every kind of layer), "content_strength" (of content alone), and, for Edit, "mask" (it draws inside polygons by itself; of others, what they draw is
             cut out along the polygons), "strength" (it can start from the source under noise), "image_guidance" and
             "margin".
             The forms show the others as "not used by this model".
@@ -135,6 +135,10 @@ class ModelCard:
     def reaches(self, gsd: float) -> bool:
         """Whether a ground resolution (metres per pixel) is in the trained range or within a factor of 2 of it."""
         return self.gsd[0] / self.GSD_REACH <= gsd * (1 + 1e-9) and gsd <= self.gsd[1] * self.GSD_REACH * (1 + 1e-9)
+
+    def knows_strength(self, kind: str) -> bool:
+        """Whether a layer that guides can count more or less, by its kind out of ``requests.CONTROLS``."""
+        return "control_strength" in self.uses or f"{kind}_strength" in self.uses
 
     def draws_whole(self, shape: Tuple[int, int]) -> bool:
         """Whether a picture of (height, width) pixels is drawn as one window in its middle."""

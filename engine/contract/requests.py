@@ -33,6 +33,8 @@ FACTORS = (2, 16)
 FINER = 1.5
 #: Layers that can guide a picture, by what they show. A card lists those that its model takes.
 CONTROLS = ("roads", "land_use", "lines", "edges", "sketch", "depth", "map", "content")
+#: The one of them that is a picture as a whole, wherever it was taken; the others are maps of the place.
+CONTENT = "content"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
@@ -116,7 +118,8 @@ class Control:
 
     Attributes:
         kind: what it shows, one of ``CONTROLS``.
-        source: three bands of colours as the model was trained on, or what ``derive`` makes them from.
+        source: three bands of colours as the model was trained on, or what ``derive`` makes them from. For "content"
+            a picture of any place: the model is told what the whole of it shows, and not where.
         derive: how the engine makes the control of the raster: "" takes it as it is; "lines", "edges" and "depth" find
             straight lines, edges, or heights as nearness in it.
         strength: how much it counts, 0 to 2; models that know no strength of this control refuse others than 1.

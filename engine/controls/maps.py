@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract import Control, GeoBox, Input, ModelCard, Source, Window
+from ..contract import CONTENT, Control, GeoBox, Input, ModelCard, Source, Window
 from ..errors import ExtentTooLarge, InvalidRequest, RequestError, SourceEmpty
 from ..radiometry import HIGH_PERCENT, LOW_PERCENT, Radiometry, measure, rgb8
-from ..raster import AlignedRaster, Raster
+from ..raster import AlignedRaster, Raster, SourceRaster
 from .bytefile import write
 
 #: Most pixels of the extent, with its margin, that lines and edges are looked for in: all at once, because a line that
@@ -23,6 +23,8 @@ from .bytefile import write
 DERIVED_LIMIT = 2**25
 #: Longest side of the read of an extent that heights are measured in, in pixels.
 SAMPLE_SIDE = 1024
+#: Longest side that a picture of content is read with, in pixels: towers look at some hundred.
+CONTENT_SIDE = 2048
 #: Folder in the job folder for derived maps; what is in it may be deleted at any time.
 FOLDER = "scratch/controls"
 #: How many of a raster's bands make a picture.
@@ -35,7 +37,7 @@ class ControlMaps:
 
     A raster of 8 bits is taken as it is, 0 to 255 becoming 0 to 1; of others, each band is stretched from its 0.5 to
     its 99.5 percentile over the whole raster. One band is repeated three times. Pixels without data are black, and so
-    is what lies beyond the raster.
+    is what lies beyond the raster. Content is no map of the place: the whole raster counts, wherever it lies.
 
     Args:
         folder: the job folder.
@@ -69,7 +71,8 @@ class ControlMaps:
         for control in controls:
             check()
             try:
-                making = _Making(folder, control, grid, card, check)
+                place = _whole(folder, control.source) if control.kind == CONTENT else grid
+                making = _Making(folder, control, place, card, check)
                 self._maps[control.kind] = making.map()
                 inputs.append(making.input())
             except RequestError as error:
@@ -83,21 +86,42 @@ class ControlMaps:
         return tuple(self._maps)
 
     def pixels(self, window: Window) -> dict[str, NDArray[np.float32]]:
-        """Kind of control -> its pixels (3, h, w) float32 in 0..1.
+        """Kind of control -> its pixels (3, h, w) float32 in 0..1; content, which has no place, is not among them.
 
         Args:
             window: counted from the first pixel of the grid; may reach beyond it.
         """
-        return {kind: self.of(kind, window) for kind in self._maps}
+        return {kind: self.of(kind, window) for kind in self._maps if kind != CONTENT}
 
     def of(self, kind: str, window: Window) -> NDArray[np.float32]:
-        """One control's pixels, as above."""
+        """One control's pixels, as above; a window of content counts from the first pixel of ``content_grid``."""
         return self._maps[kind].pixels(window)
+
+    @property
+    def content_grid(self) -> GeoBox | None:
+        """The grid that content is read on: the raster's own, coarser where that is very large; None without any."""
+        return self._maps[CONTENT].raster.grid if CONTENT in self._maps else None
+
+    def content(self) -> NDArray[np.uint8] | None:
+        """The picture whose content is told (3, h, w), black where it holds no data; None without any."""
+        if self.content_grid is None:
+            return None
+        return np.rint(self.of(CONTENT, self.content_grid.window) * 255).astype(np.uint8)
 
 
 def named(kind: str) -> str:
     """A kind of control as a person reads it."""
     return kind.replace("_", " ")
+
+
+def _whole(folder: Path, source: Source) -> GeoBox:
+    """The grid of a whole raster, coarser where it has more than ``CONTENT_SIDE`` pixels along a side."""
+    with SourceRaster(folder, source) as file:
+        grid = file.grid
+    step = -(-max(grid.shape) // CONTENT_SIDE)
+    a, b, c, d, e, f = grid.transform
+    shape = (max(1, grid.height // step), max(1, grid.width // step))
+    return GeoBox(grid.crs, (a * step, b * step, c, d * step, e * step, f), shape)
 
 
 def _layer(control: Control) -> str:
@@ -119,7 +143,7 @@ def _check_card(controls: tuple[Control, ...], card: ModelCard) -> None:
             raise InvalidRequest(
                 f"{_MADE_OF[control.derive].capitalize()} do not make {kind}.", f"Choose a layer that shows {kind}."
             )
-        if control.strength != 1 and "control_strength" not in card.uses:
+        if control.strength != 1 and not card.knows_strength(control.kind):
             raise InvalidRequest(
                 f"The model {card.name} knows no strength of {kind}.", "Set the strength of the layer to 1."
             )
@@ -202,6 +226,8 @@ class _Making:
         coarse = GeoBox(self._grid.crs, (a * step, b * step, c, d * step, e * step, f), shape)
         sampled = AlignedRaster(self._folder, self._control.source, coarse).read(coarse.window, self._check)
         if not sampled.valid.any():
+            if self._control.kind == CONTENT:
+                raise SourceEmpty("It holds no data.", "Choose a picture that shows something.")
             raise SourceEmpty("It holds no data in the extent.", "Choose a layer that covers the extent.")
         return sampled
 

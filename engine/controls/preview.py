@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract import GeoBox, Window
+from ..contract import CONTENT, GeoBox, Window
 from .bytefile import write
 from .maps import ControlMaps
 
@@ -22,7 +22,7 @@ def write_previews(
         controls: on that grid.
         grid: that is drawn.
         folder: where the files go: GeoTIFFs of three bands of bytes, named after the kinds; others of these names are
-            replaced.
+            replaced. That of content lies where its own raster does.
         check: called between parts of the work; may raise to stop.
 
     Raises:
@@ -35,5 +35,6 @@ def write_previews(
             return np.rint(controls.of(kind, window) * 255).astype(np.uint8)
 
         path = folder / f"{kind}.tif"
-        write(path, shown, 3, grid, check)
+        own = controls.content_grid if kind == CONTENT else None
+        write(path, shown, 3, own or grid, check)
         yield kind, path

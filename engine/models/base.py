@@ -27,6 +27,7 @@ class Scene:
         cloud_cover: percent, 0 to 100.
         image_guidance_scale: how much a model that is shown a picture keeps of it.
         control_strengths: kind of control -> how much it counts.
+        content: (3, H, W) uint8, rows downwards: a picture of any place that says as a whole what is drawn.
         hints: of the pictures that the model is shown with metadata of their own, each as this; only what is known of
             the world counts.
     """
@@ -40,6 +41,7 @@ class Scene:
     cloud_cover: float | None = None
     image_guidance_scale: float = 1.0
     control_strengths: Mapping[str, float] = field(default_factory=dict)
+    content: Tensor | None = None
     hints: tuple[Scene, ...] = ()
 
 

@@ -16,8 +16,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from ..contract import CONTENT
 from ..errors import InvalidRequest, WeightsDamaged
-from . import ldm
+from . import image_tower, ldm
 from .base import Given, Scene
 from .latent_diffusion import Branch, Parts, two_branches
 from .layout import Layout, found
@@ -36,6 +37,11 @@ MAPS = ("mlsd", "hed", "sketch", "road", "depth", "segmentation")
 CONTROLS = dict(zip(("lines", "edges", "sketch", "roads", "depth", "land_use"), MAPS))
 #: What the official demo and script put behind every prompt.
 QUALITY = "best quality, extremely detailed"
+#: What is said of a picture with content: its authors' tower cannot be had.
+FOREIGN_TOWER = (
+    "The content was read by the image tower that was imported with the model. CRS-Diff was trained with a fine-tuned one "
+    "that is not published, so the picture may follow it less than its authors' do."
+)
 #: Field -> values that are mapped to 0 and 1, in the network's order. gsd in metres, cloud cover in percent, degrees.
 FIELDS: dict[str, tuple[float, float]] = {
     "year": (1980.0, 2024.0),
@@ -139,6 +145,7 @@ class CrsDiff(StockUNet):
         adapter: makes residuals of the maps.
         tokens: makes tokens of the content.
         embedding: of the metadata.
+        tower: makes vectors of pictures, for the content; None where none lies beside the checkpoint.
     """
 
     title = "CRS-Diff"
@@ -151,8 +158,10 @@ class CrsDiff(StockUNet):
         adapter: LocalAdapter,
         tokens: ContentTokens,
         embedding: MetadataEmbedding,
+        tower: image_tower.ImageTower | None = None,
     ) -> None:
         super().__init__(parts, unet)
+        self.tower = tower  # none of the networks: it reads one picture a job, on the CPU
         self.adapter, self.tokens, self.embedding = adapter, tokens, embedding
         self.networks = (*self.networks, adapter, tokens, embedding)
 
@@ -165,7 +174,20 @@ class CrsDiff(StockUNet):
             latitude=scene.latitude,
             longitude=scene.longitude,
         )
-        return {**super().asked(scene), "metadata": metadata}
+        asked = {**super().asked(scene), "metadata": metadata}
+        if scene.content is None:
+            return asked
+        if self.tower is None:
+            raise InvalidRequest(
+                "This CRS-Diff has no image tower to read content with.",
+                "Import its checkpoint once more with --tower, or leave the content out.",
+            )
+        strength = scene.control_strengths.get(CONTENT, 1.0)
+        return {**asked, "content": self.tower.vector(scene.content), "content_strength": strength}
+
+    def remarks(self, scene: Scene) -> tuple[str, ...]:
+        """See ``LatentDiffusion``."""
+        return (*super().remarks(scene), *([FOREIGN_TOWER] if scene.content is not None else ()))
 
     def texts_of(self, scene: Scene) -> tuple[str, str]:
         """See ``LatentDiffusion``; the words that its authors put behind every prompt are put behind it."""
@@ -305,9 +327,10 @@ def stacked_maps(maps: Mapping[str, Tensor] | Tensor | None, size: tuple[int, in
 
 
 def load_model(layout: Layout) -> CrsDiff:
-    """The model of a checkpoint, strictly; ``config.json`` and ``tokenizer/`` lie beside it.
+    """The model of a checkpoint, strictly; ``config.json``, ``tokenizer/`` and ``image_encoder/`` lie beside it.
 
     Raises:
+        UnknownModel: the image tower is no CLIP's.
         WeightsMissing: the tokenizer is not there.
         WeightsDamaged: the checkpoint is not of this family, or not the one that its configuration describes.
     """
@@ -339,6 +362,12 @@ def load_model(layout: Layout) -> CrsDiff:
         return _assembled(params, parts, tensors.get("betas"), folder)
 
 
+def content_width(folder: Path) -> int:
+    """Numbers in the vector of a content that the checkpoint in a folder takes. Raises WeightsDamaged."""
+    with described("checkpoint", "CRS-Diff"):
+        return int(_params(folder)["global_content_control_config"]["params"]["in_dim"])
+
+
 def _assembled(
     params: Mapping[str, Any], parts: Mapping[str, Mapping[str, Tensor]], betas: Tensor | None, folder: Path
 ) -> CrsDiff:
@@ -359,9 +388,10 @@ def _assembled(
     fill(embedding, parts["metadata_emb."], "metadata embedding")
     tower = params["cond_stage_config"]["params"].get("clip_text_config", TOWER)
     text = TextEncoder(load_tokenizer(folder / "tokenizer"), make_tower(tower, parts["cond_stage_model.transformer."]))
-    model = CrsDiff(
-        Parts(text, make_codec(codec_config, codec_tensors), ldm.schedule(params)), unet, adapter, tokens, embedding
-    )
+    beside = folder / image_tower.FOLDER
+    tower = image_tower.ImageTower(beside, tokens.width) if (beside / "config.json").is_file() else None
+    own = Parts(text, make_codec(codec_config, codec_tensors), ldm.schedule(params))
+    model = CrsDiff(own, unet, adapter, tokens, embedding, tower)
     ldm.check_schedule(betas, model.scheduler())
     return model
 

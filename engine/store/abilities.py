@@ -6,10 +6,10 @@ Sources are the papers and the authors' code that the files in ``engine/models``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..contract import CONTROLS
+from ..contract import CONTENT, CONTROLS
 from ..errors import InvalidRequest
 from ..models.layout import Layout
 from ..models.schedulers import CLASSES
@@ -37,6 +37,10 @@ CRS_PALETTES = {
 }
 
 
+#: What is said of a CRS-Diff with an image tower beside it.
+FOREIGN = "Content is read by an image tower that was imported beside it, not by the one that it was trained with."
+
+
 @dataclass(frozen=True)
 class Ability:
     """The fields of a card that are the same for all weights of a kind; see ``ModelCard``."""
@@ -61,9 +65,15 @@ class Ability:
 
 
 _ROMBACH = "Rombach et al. 2022, High-Resolution Image Synthesis with Latent Diffusion Models"
+_PODELL = "Podell et al. 2023, SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis"
+_ZHANG = "Zhang et al. 2023, Adding Conditional Control to Text-to-Image Diffusion Models"
+_UNTRAINED = "Not trained on satellite imagery. It is told no ground resolution, and any is accepted."
 _KHANNA = "Khanna et al. 2024, DiffusionSat: A Generative Foundation Model for Satellite Imagery"
 _OPENRAIL = "CreativeML Open RAIL++-M (Stable Diffusion 2.1); a licence of the weights themselves is not verified"
 _GSD = "The range of ground resolutions is that of the data sets it was trained on, not a measured limit."
+
+#: The kind of a stock ControlNet, of any family.
+STOCK_CONTROL = "ControlNet"
 
 #: (family, kind) as ``layout`` tells them -> what such a model can do.
 ABILITIES: dict[tuple[str, str], Ability] = {
@@ -173,7 +183,7 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         guidance_scale=7.5,
         uses=(*TEXT, "strength"),
         citation=_ROMBACH,
-        limitations="Not trained on satellite imagery. It is told no ground resolution, and any is accepted.",
+        limitations=_UNTRAINED,
     ),
     ("stable_diffusion", "inpainting"): Ability(
         name="Stable Diffusion inpainting",
@@ -185,9 +195,9 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         guidance_scale=7.5,
         uses=(*TEXT, "mask", "margin"),
         citation=_ROMBACH,
-        limitations="Not trained on satellite imagery. It is told no ground resolution, and any is accepted.",
+        limitations=_UNTRAINED,
     ),
-    ("stable_diffusion_control", "ControlNet"): Ability(
+    ("stable_diffusion_control", STOCK_CONTROL): Ability(
         name="Stable Diffusion with a ControlNet",
         summary="Draws pictures from text and a map.",
         tasks=("Generate",),
@@ -196,7 +206,44 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         steps=50,
         guidance_scale=7.5,
         uses=(*TEXT, "control_strength"),
-        citation=f"{_ROMBACH}; Zhang et al. 2023, Adding Conditional Control to Text-to-Image Diffusion Models",
+        citation=f"{_ROMBACH}; {_ZHANG}",
+        limitations="It is told no ground resolution, and any is accepted. What colours its map should have is not "
+        "told by its files.",
+    ),
+    ("stable_diffusion_xl", "text to image"): Ability(
+        name="Stable Diffusion XL",
+        summary="Draws large pictures of any kind from text; knows satellite imagery by hearsay.",
+        tasks=("Generate", "Edit"),
+        gsd=(0.1, 100.0),
+        window=1024,
+        steps=50,
+        guidance_scale=5.0,
+        uses=(*TEXT, "strength"),
+        citation=_PODELL,
+        limitations=_UNTRAINED,
+    ),
+    ("stable_diffusion_xl", "inpainting"): Ability(
+        name="Stable Diffusion XL inpainting",
+        summary="Draws a part of a picture anew, or beyond its edge, from text.",
+        tasks=("Edit",),
+        gsd=(0.1, 100.0),
+        window=1024,
+        steps=50,
+        guidance_scale=7.5,
+        uses=(*TEXT, "mask", "margin"),
+        citation=_PODELL,
+        limitations=_UNTRAINED,
+    ),
+    ("stable_diffusion_xl_control", STOCK_CONTROL): Ability(
+        name="Stable Diffusion XL with a ControlNet",
+        summary="Draws large pictures from text and a map.",
+        tasks=("Generate",),
+        gsd=(0.1, 100.0),
+        window=1024,
+        steps=50,
+        guidance_scale=5.0,
+        uses=(*TEXT, "control_strength"),
+        citation=f"{_PODELL}; {_ZHANG}",
         limitations="It is told no ground resolution, and any is accepted. What colours its map should have is not "
         "told by its files.",
     ),
@@ -219,6 +266,14 @@ def ability(layout: Layout, model: Any) -> Ability:
             f"This ControlNet is shown {model.hint_channels} bands, and only those that are shown "
             f"{len(HINT)} bands of Sentinel-2 have a task here.",
             "Import the ControlNet for Sentinel-2.",
+        )
+    if getattr(model, "tower", None) is not None:
+        return replace(
+            found,
+            summary=found.summary.replace("and up to six maps", "up to six maps and the content of a picture"),
+            uses=(*found.uses, "content_strength"),
+            controls=(*found.controls, CONTENT),
+            limitations=f"{found.limitations} {FOREIGN}",
         )
     return found
 
@@ -244,12 +299,13 @@ def controls(layout: Layout, found: Ability, named: str) -> tuple[str, ...]:
     Raises:
         InvalidRequest: nobody said it, or said it of a model that tells it by itself.
     """
-    if layout.family != "stable_diffusion_control":
+    if layout.kind != STOCK_CONTROL:
         if named:
             raise InvalidRequest("Only a stock ControlNet can be told what it is shown.", "Leave --control out.")
         return found.controls
-    if named not in CONTROLS:
+    maps = tuple(kind for kind in CONTROLS if kind != CONTENT)
+    if named not in maps:
         raise InvalidRequest(
-            "A ControlNet's files do not tell what it is shown.", f"Say it with --control: {', '.join(CONTROLS)}."
+            "A ControlNet's files do not tell what it is shown.", f"Say it with --control: {', '.join(maps)}."
         )
     return (named,)

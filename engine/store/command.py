@@ -39,6 +39,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bring.add_argument("--base", type=Path, help="for a ControlNet: the folder of its base")
     bring.add_argument("--offer", default="", help="id of the public model that it is")
     bring.add_argument("--control", default="", help="for a stock ControlNet: the kind of layer that it is shown")
+    bring.add_argument("--tower", type=Path, help="for CRS-Diff: the folder of a CLIP image tower, which reads content")
     bring.add_argument("--window", type=int, default=0, help="side of a window in pixels")
     remove = actions.add_parser("remove", help="take a model and what was fetched of it away")
     remove.add_argument("id")
@@ -100,7 +101,7 @@ def _import(options: argparse.Namespace, settings: Settings) -> None:
     own = options.id or (offer.card.id if offer else places.id_of(_name(options.path.resolve())))
     options.id = own  # what a refusal names
     places.check_free(places.check_id(own), settings)
-    wish = Wish(own, options.name, options.control, options.window, offer)
+    wish = Wish(own, options.name, options.control, options.window, offer, tower=options.tower)
     _tell(Installed(install(options.path, base, wish, places.make(settings.store), _tell)))
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import durable
-from ..contract import Fetching, ModelCard, Offer, dumps
+from ..contract import CONTENT, Fetching, ModelCard, Offer, dumps
 from ..errors import InvalidRequest, OutOfMemory, WeightsMissing
+from ..models import crs_diff, image_tower
 from ..models.catalog import CARD
 from ..models.filenames import FILES
 from ..models.layout import KEPT, SINGLE, Layout, recognise
@@ -75,7 +76,7 @@ def put_together(path: Path, base: Path | None, wish: Wish, store: Path, tell: T
     """What ``install`` does, for whoever holds the id with ``alone`` already.
 
     Raises:
-        InvalidRequest: a model of this id is there, or no task can run it.
+        InvalidRequest: a model of this id is there, no task can run it, or it has no use for an image tower.
         DiskFull: there is not enough space.
         OutOfMemory: there is not enough for its weights.
         EngineError: as ``published.open_model``.
@@ -83,7 +84,7 @@ def put_together(path: Path, base: Path | None, wish: Wish, store: Path, tell: T
     target = store / wish.id
     check_absent(wish.id, store)
     layout = recognise(_drawing(path), base)
-    moves = list(_moves(layout))
+    moves = [*_moves(layout), *_tower(layout, wish.tower)]
     total = sum(move.source.stat().st_size for move in moves)
     pickles = sum(move.source.stat().st_size for move in moves if move.is_pickle)
     links = wish.origin != "imported" and places.can_link(store)  # files that came here for this alone
@@ -129,9 +130,10 @@ def _moves(layout: Layout) -> Iterator[_Move]:
             "Put the folder where it was in its archive, or name the pipeline's folder with --base.",
         )
     yield from _small(layout.pipeline, "")
-    for part in ("scheduler", "tokenizer"):
+    second = ("_2",) if layout.family.startswith("stable_diffusion_xl") else ()
+    for part in ("scheduler", "tokenizer", *(f"tokenizer{each}" for each in second)):
         yield from _small(layout.pipeline / part, part)
-    for part in ("vae", "text_encoder"):
+    for part in ("vae", "text_encoder", *(f"text_encoder{each}" for each in second)):
         yield from _network(layout.pipeline / part, part, part)
     yield from _network(layout.unet, "unet", "unet")
     if layout.controlnet is not None:
@@ -139,6 +141,26 @@ def _moves(layout: Layout) -> Iterator[_Move]:
     steers = layout.pipeline / STEERS / "unet"
     if layout.family == "diffusionsat" and steers != layout.unet and (steers / "config.json").is_file():
         yield from _network(steers, f"{STEERS}/unet", "unet")
+
+
+def _tower(layout: Layout, named: Path | None) -> Iterator[_Move]:
+    """The files of the image tower that reads content: the one that is named, or the one beside the checkpoint.
+
+    Raises:
+        InvalidRequest: the model is not told of any content.
+        EngineError: as ``image_tower.settings_of``.
+    """
+    if layout.checkpoint is None:
+        if named is not None:
+            raise InvalidRequest("Only CRS-Diff is told of content by an image tower.", "Leave --tower out.")
+        return
+    folder = layout.checkpoint.parent / image_tower.FOLDER if named is None else named
+    if named is None and not (folder / "config.json").is_file():
+        return
+    image_tower.settings_of(folder, crs_diff.content_width(layout.checkpoint.parent))
+    yield _Move(folder / "config.json", f"{image_tower.FOLDER}/config.json")
+    yield _Move(image_tower.processing_of(folder), f"{image_tower.FOLDER}/{image_tower.PROCESSING}")
+    yield _weights(folder, image_tower.FOLDER, FILES[1])
 
 
 def _small(folder: Path, part: str, target: str | None = None) -> Iterator[_Move]:
@@ -153,14 +175,18 @@ def _small(folder: Path, part: str, target: str | None = None) -> Iterator[_Move
 def _network(folder: Path, target: str, part: str) -> Iterator[_Move]:
     """The configuration of a network and the one file of its weights that would be loaded."""
     yield from _small(folder, part, target)
+    yield _weights(folder, target, FILES[1] if part.startswith("text_encoder") else FILES[0])
+
+
+def _weights(folder: Path, target: str, converted: str) -> _Move:
+    """The one file of a network's weights that would be loaded; ``converted`` is what a pickle becomes."""
     name = next((name for name in FILES if (folder / name).is_file()), None)
     if name is None:
         raise WeightsMissing(
             f"The folder {folder.name} has no weights that can be imported.", f"Put one of {', '.join(FILES)} into it."
         )
     is_pickle = not name.endswith(".safetensors")
-    kept = name if not is_pickle else FILES[1] if part == "text_encoder" else FILES[0]
-    yield _Move(folder / name, f"{target}/{kept}", is_pickle)
+    return _Move(folder / name, f"{target}/{converted if is_pickle else name}", is_pickle)
 
 
 def _build(moves: list[_Move], work: Path, wish: Wish, links: bool, tell: Tell) -> None:
@@ -221,7 +247,7 @@ def _card(work: Path, wish: Wish, total: int, tell: Tell) -> ModelCard:
         factors=found.factors,
         uses=found.uses,
         controls=guides,
-        required=guides if layout.family == "stable_diffusion_control" else (),
+        required=guides if layout.kind == abilities.STOCK_CONTROL else (),
         palettes={kind: dict(colours) for kind, colours in found.palettes.items()},
         frames=found.frames,
         source_bands=found.source_bands,
@@ -250,8 +276,11 @@ def _offered(card: ModelCard, offer: ModelCard, wish: Wish) -> ModelCard:
             f"This folder holds no {offer.name}: it is of the family {card.family} and does {', '.join(card.tasks)}.",
             "Leave the offer out, or name another folder.",
         )
+    told = {name: getattr(card, name) for name in ("summary", "controls", "uses")}
+    told["limitations"] = f"{offer.limitations} {abilities.FOREIGN}"
     return dataclasses.replace(
         offer,
+        **(told if CONTENT in card.controls else {}),
         id=card.id,
         name=wish.name or offer.name,
         window=card.window if wish.window else offer.window,
@@ -263,7 +292,7 @@ def _offered(card: ModelCard, offer: ModelCard, wish: Wish) -> ModelCard:
 
 
 def _offered_control(offer: Offer | None) -> str:
-    if offer is None or offer.card.family != "stable_diffusion_control":
+    if offer is None or (offer.card.family, abilities.STOCK_CONTROL) not in abilities.ABILITIES:
         return ""
     return offer.card.controls[0]
 

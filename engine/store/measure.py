@@ -49,6 +49,7 @@ def measure(model: LatentDiffusion, family: str, window: int, frames: int = 1) -
         frames: dated pictures that it is shown, where it takes a series.
     """
     parameters = sum(p.numel() for network in model.networks for p in network.parameters())
+    tower = int(getattr(getattr(model, "tower", None), "parameters", 0))
     model.to("meta")
     side = window // model.codec.scale
     size = model.size(side, 3 if family == "rsedit" else 2, frames)
@@ -59,8 +60,8 @@ def measure(model: LatentDiffusion, family: str, window: int, frames: int = 1) -
         step = _gflop(lambda: model.forward(sample, timestep, text, **told))
         decode = _gflop(lambda: model.decode(sample))
     return Cost(
-        parameters=parameters,
-        memory_mb=ENGINE_MB + round((4 * parameters + size.decoding) / 1e6),
+        parameters=parameters + tower,
+        memory_mb=ENGINE_MB + round((4 * parameters + max(size.decoding, 4 * tower)) / 1e6),
         gpu_mb=tuple(round(need(rung, size) / 1e6) for rung in RUNGS if not rung.on_host),
         gflop_per_window_step=round(step, 4),
         gflop_decode_per_megapixel=round(decode * 1e6 / window**2, 1),
@@ -90,7 +91,9 @@ def inputs(model: Any, family: str, side: int, frames: int = 1) -> tuple[Tensor,
     elif family == "crs_diff":
         told |= {"metadata": blank(7), "maps": blank(18, pixels, pixels)}
         told |= {"content": blank(model.tokens.width), "content_strength": blank()}
-    elif family == "stable_diffusion_control":
+    elif family.startswith("stable_diffusion_xl"):
+        told["pooled"] = blank(model.text.pooled_width)
+    if family in ("stable_diffusion_control", "stable_diffusion_xl_control"):
         told |= {"hint": blank(3, pixels, pixels), "hint_scale": blank()}
     if getattr(model, "is_inpainting", False):
         told["context"] = blank(5, side, side)

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..contract import Notice, Offer
 
 #: Takes notices of how far something is.
 Tell = Callable[[Notice], None]
+_TOKENIZER = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "added_tokens.json",
+)
 #: Files of a pipeline that are kept beside the weights, by folder. Nothing else is taken, and no code.
 SMALL = {
     "": ("model_index.json",),
     "scheduler": ("scheduler_config.json",),
-    "tokenizer": (
-        "vocab.json",
-        "merges.txt",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "tokenizer.json",
-        "added_tokens.json",
-    ),
+    "tokenizer": _TOKENIZER,
+    "tokenizer_2": _TOKENIZER,
     "vae": ("config.json",),
     "text_encoder": ("config.json",),
+    "text_encoder_2": ("config.json",),
     "unet": ("config.json",),
     "controlnet": ("config.json",),
 }
@@ -45,6 +49,7 @@ class Wish:
         offer: the public model that it is; None for any other.
         origin: where it came from.
         record: further facts that are kept beside the card.
+        tower: folder of a CLIP image tower, for CRS-Diff; None takes what lies beside the checkpoint.
     """
 
     id: str
@@ -54,3 +59,4 @@ class Wish:
     offer: Offer | None = None
     origin: str = "imported"
     record: dict[str, str] = field(default_factory=dict)
+    tower: Path | None = None

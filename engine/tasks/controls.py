@@ -19,3 +19,8 @@ class Controls(ControlMaps):
             window: counted from the first pixel of the grid; may reach beyond it. A pixel is the same in any window.
         """
         return {kind: torch.from_numpy(pixels) for kind, pixels in self.pixels(window).items()}
+
+    def picture(self) -> Tensor | None:
+        """The picture whose content is told (3, H, W) uint8, as a ``Scene`` has it; None without any."""
+        pixels = self.content()
+        return None if pixels is None else torch.from_numpy(pixels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -44,6 +45,7 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
     controls = None
     if request.controls or card.required:
         controls = Controls(folder.path, request.controls, drawn, card, ctx.check)
+        scene = replace(scene, content=controls.picture())
     picture = Picture(
         drawn,
         model,
