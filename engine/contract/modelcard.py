@@ -47,9 +47,9 @@ class ModelCard:
         steps: default number of denoising steps.
         guidance_scale: default; 1 where the model has no guidance.
         uses: inputs that change the picture, out of "prompt", "negative_prompt", "gsd", "date", "place", "cloud_cover",
-            "control_strength" (of every kind of layer), "content_strength" (of content alone), and, for Edit, "mask" (it draws inside polygons by itself; of others, what they draw is
-            cut out along the polygons), "strength" (it can start from the source under noise), "image_guidance" and
-            "margin".
+            "control_strength" (of every kind of layer), "content_strength" (of content alone), and, for Edit, "mask"
+            (it draws inside polygons by itself; of others, what they draw is cut out along the polygons), "strength"
+            (it can start from the source under noise), "image_guidance" and "margin".
             The forms show the others as "not used by this model".
         controls: kinds of layers that may guide a Generate, out of ``requests.CONTROLS``.
         required: those of them that must be given.

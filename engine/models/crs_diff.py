@@ -39,8 +39,8 @@ CONTROLS = dict(zip(("lines", "edges", "sketch", "roads", "depth", "land_use"), 
 QUALITY = "best quality, extremely detailed"
 #: What is said of a picture with content: its authors' tower cannot be had.
 FOREIGN_TOWER = (
-    "The content was read by the image tower that was imported with the model. CRS-Diff was trained with a fine-tuned one "
-    "that is not published, so the picture may follow it less than its authors' do."
+    "The content was read by the image tower that was imported with the model. CRS-Diff was trained with a fine-tuned "
+    "one that is not published, so the picture may follow it less than its authors' do."
 )
 #: Field -> values that are mapped to 0 and 1, in the network's order. gsd in metres, cloud cover in percent, degrees.
 FIELDS: dict[str, tuple[float, float]] = {
@@ -192,6 +192,12 @@ class CrsDiff(StockUNet):
     def texts_of(self, scene: Scene) -> tuple[str, str]:
         """See ``LatentDiffusion``; the words that its authors put behind every prompt are put behind it."""
         return ", ".join(filter(None, (scene.prompt, QUALITY))), scene.negative_prompt
+
+    def describe(self) -> dict[str, Any]:
+        """See ``LatentDiffusion``; and whether pictures can be read for their content."""
+        found = super().describe()
+        found["parameters"] += 0 if self.tower is None else self.tower.parameters
+        return {**found, "content": {"width": self.tokens.width, "tower": self.tower is not None}}
 
     def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
         """See ``LatentDiffusion``: the maps of the controls, the others black."""

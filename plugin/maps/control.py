@@ -6,8 +6,10 @@ from typing import Callable, Optional, Tuple, Union
 import numpy as np
 from qgis.core import QgsCoordinateTransformContext, QgsMapLayer, QgsProviderRegistry, QgsRasterLayer
 
-from ...engine.contract import Control, GeoBox, ModelCard, Source
+from ...engine.contract import CONTENT, Control, GeoBox, ModelCard, Source
+from ..report import tr
 from .burning import Burning, Legend
+from .content import coarse, content_grid, covers
 from .drawing import Drawing
 from .geotiff import write_colours
 from .guide import Guide, check_control, has_classes, require_classes, seen_grid
@@ -37,7 +39,10 @@ def prepare_control(
         Problem: as ``check_control`` and ``sources.prepare``.
     """
     check_control(guide, card, lattice, context)
-    layer, seen = guide.layer, seen_grid(lattice, card)
+    layer = guide.layer
+    if guide.kind == CONTENT:
+        return ContentExport(guide, lattice, gsd, context)
+    seen = seen_grid(lattice, card)
     if guide.derive != "depth":
         return ControlExport(guide, seen, gsd, _painter(guide, card, context))
     info, window = heights_window(layer, seen, context)
@@ -57,7 +62,10 @@ class ControlExport:
     Attributes:
         control: as it stands in the request.
         files: that a raster's pixels come from.
+        remark: what a person should know who looks at its picture, "" for nothing.
     """
+
+    remark = ""
 
     def __init__(
         self, guide: Guide, grid: GeoBox, gsd: float, painter: Painter, heights: Optional[Export] = None
@@ -106,6 +114,25 @@ class ControlExport:
             8-bit colours, shape (3, height, width), and whether the layer shows anything there.
         """
         return self._painter.paint(grid, gsd, cancelled)
+
+
+class ContentExport(ControlExport):
+    """A picture whose content is told, on its way into a job folder: a square of its own, wherever that lies."""
+
+    def __init__(self, guide: Guide, lattice: GeoBox, gsd: float, context: QgsCoordinateTransformContext) -> None:
+        """Take note of what is read later; arguments and errors as of ``content_grid``."""
+        layer = guide.layer
+        super().__init__(guide, content_grid(layer, lattice, context), gsd, Drawing(layer, context, as_stored=True))
+        where = (
+            tr("The middle square of the extent.")
+            if covers(layer, lattice, context)
+            else tr("The layer does not cover the extent: the middle square of the layer.")
+        )
+        self.remark = where + " " + tr("The model is told what it shows as a whole, not where.")
+
+    def picture(self, grid: GeoBox, gsd: float, cancelled: Callable[[], bool]) -> Tuple[np.ndarray, bool]:
+        """See ``ControlExport``; the grid only says how large the picture shall be."""
+        return self._painter.paint(coarse(self._grid, max(grid.shape)), gsd, cancelled)
 
 
 def _painter(guide: Guide, card: ModelCard, context: QgsCoordinateTransformContext) -> Painter:

@@ -13,8 +13,9 @@ from qgis.core import (
     QgsWkbTypes,
 )
 
-from ...engine.contract import ErrorCode, GeoBox, ModelCard
+from ...engine.contract import CONTENT, ErrorCode, GeoBox, ModelCard
 from ..report import Problem, tr
+from .content import content_grid
 from .heights import heights_window
 from .palette import Match, match
 from .reach import reaches
@@ -65,6 +66,7 @@ def kind_name(kind: str) -> str:
         "sketch": tr("sketch"),
         "depth": tr("heights"),
         "map": tr("map"),
+        "content": tr("content"),
     }
     return names.get(kind, kind)  # a card of a later version may have more
 
@@ -166,6 +168,9 @@ def check_control(guide: Guide, card: ModelCard, lattice: GeoBox, context: QgsCo
             ``sources.describe``.
     """
     _require_layer(guide, card)
+    if guide.kind == CONTENT:
+        content_grid(guide.layer, lattice, context)  # it may show any place
+        return
     _require_overlap(guide.layer, lattice, context)
     if guide.derive == "depth":
         heights_window(guide.layer, seen_grid(lattice, card), context)
@@ -213,6 +218,12 @@ def _require_layer(guide: Guide, card: ModelCard) -> None:
             tr("The layer '{}' has no coordinate reference system.").format(layer.name()),
             tr("Assign one in the layer's properties."),
         )
+    if guide.kind == CONTENT and not is_raster:
+        raise Problem(
+            ErrorCode.INVALID_REQUEST,
+            tr("The layer '{}' holds shapes and is no picture.").format(layer.name()),
+            tr("Choose a raster, such as an image of a place that looks alike."),
+        )
     if guide.kind == "depth" and not is_raster:
         raise Problem(
             ErrorCode.INVALID_REQUEST,
@@ -233,7 +244,7 @@ def _require_layer(guide: Guide, card: ModelCard) -> None:
             tr("The layer '{layer}' cannot be made into {kind} that way.").format(layer=layer.name(), kind=kind),
             tr("Take it as it is, or choose a raster that shows the ground."),
         )
-    if guide.strength != 1 and "control_strength" not in card.uses:
+    if guide.strength != 1 and not card.knows_strength(guide.kind):
         raise Problem(
             ErrorCode.INVALID_REQUEST,
             tr("The model '{}' knows no strength of its controls.").format(card.name),

@@ -40,6 +40,7 @@ def add_guides(algorithm: QgsProcessingAlgorithm) -> None:
         "sketch": (tr("Sketch that guides the picture"), lines),
         "depth": (tr("Heights that guide the picture"), [kinds.TypeRaster]),
         "map": (tr("Map that guides the picture, as QGIS draws it"), [kinds.TypeVectorAnyGeometry, kinds.TypeRaster]),
+        "content": (tr("Picture of any place whose content the picture shall have"), [kinds.TypeRaster]),
     }
     found: List[QgsProcessingParameterDefinition] = []
     for kind in CONTROLS:

@@ -29,6 +29,7 @@ _FILTER = QgsMapLayerProxyModel.Filter
 _LAYERS = {
     "land_use": _FILTER.PolygonLayer | _FILTER.RasterLayer,
     "depth": _FILTER.RasterLayer,
+    "content": _FILTER.RasterLayer,
     "map": _FILTER.HasGeometry | _FILTER.RasterLayer,
 }
 _SHAPES = _FILTER.LineLayer | _FILTER.PolygonLayer | _FILTER.RasterLayer
@@ -283,7 +284,7 @@ class ControlRow(QWidget):
         return layer is not None and self._card is not None and has_classes(self.kind, layer, self._card)
 
     def _has_strength(self) -> bool:
-        return self._card is not None and "control_strength" in self._card.uses
+        return self._card is not None and self._card.knows_strength(self.kind)
 
     def _show_parts(self) -> None:
         """Show what the layer needs, and nothing else."""

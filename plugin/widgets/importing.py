@@ -18,7 +18,7 @@ from qgis.PyQt.QtWidgets import (
     QWidget,
 )
 
-from ...engine.contract import CONTROLS, Offer
+from ...engine.contract import CONTENT, CONTROLS, Offer
 from ..maps.guide import kind_name
 from ..report import tr
 from ..store import imported_id
@@ -26,7 +26,7 @@ from .fields import Fields
 from .quiet import QuietLabel
 
 #: Families whose models can be the base of a ControlNet.
-BASES = ("diffusionsat", "stable_diffusion")
+BASES = ("diffusionsat", "stable_diffusion", "stable_diffusion_xl")
 #: Files that hold a whole model.
 _FILES = (".ckpt", ".safetensors")
 
@@ -85,8 +85,12 @@ class ImportDialog(QDialog):
         self.control = QComboBox(self)
         self.control.setObjectName("import_control")
         self.control.addItem(tr("No ControlNet, or one that is known"), "")
-        for kind in CONTROLS:
+        for kind in (kind for kind in CONTROLS if kind != CONTENT):  # which no ControlNet is shown
             self.control.addItem(kind_name(kind), kind)
+        self.tower = QComboBox(self)
+        self.tower.setObjectName("import_tower")
+        self.tower.addItem(tr("None, or the one that lies beside it"), "")
+        self.tower.addItem(tr("A folder\u2026"), None)
         self.window_side = QSpinBox(self)
         self.window_side.setObjectName("import_window")
         self.window_side.setRange(0, 4096)
@@ -100,7 +104,8 @@ class ImportDialog(QDialog):
         self.path.textChanged.connect(self._follow)
         self.name.textChanged.connect(self._follow)
         self.kind.currentIndexChanged.connect(self._follow)
-        self.base.activated.connect(self._choose_base)
+        self.base.activated.connect(lambda index: _choose(self, self.base, index, tr("Folder of the base")))
+        self.tower.activated.connect(lambda index: _choose(self, self.tower, index, tr("Folder of the image tower")))
         self._follow()
 
     def _lay_out(self, where: QWidget) -> None:
@@ -116,6 +121,10 @@ class ImportDialog(QDialog):
         self.form.add(tr("&Name"), self.name, tip=tr("What the lists of models call it"))
         self.form.add(tr("&Base"), self.base, tip=tr("For a ControlNet: the model that it was trained on"))
         self.form.add(tr("&Guided by"), self.control, tip=tr("For a ControlNet: what its layer shows"))
+        tip = tr(
+            "For CRS-Diff: the folder of a CLIP image tower, such as that of ViT-L/14, to read layers of content with"
+        )
+        self.form.add(tr("Image &tower"), self.tower, tip=tip)
         self.form.add(tr("&Picture size"), self.window_side, tip=tr("Side of the pictures that it draws, in pixels"))
         self.problem = QLabel(self)
         self.problem.setObjectName("import_problem")
@@ -153,7 +162,7 @@ class ImportDialog(QDialog):
     def words(self) -> Tuple[str, ...]:
         """What the engine is told beyond path, id and name."""
         found = []
-        options = (("--offer", self.kind), ("--base", self.base), ("--control", self.control))
+        options = (("--offer", self.kind), ("--base", self.base), ("--control", self.control), ("--tower", self.tower))
         for word, choice in options:
             if choice.currentData():
                 found += [word, choice.currentData()]
@@ -188,16 +197,18 @@ class ImportDialog(QDialog):
         if path:
             self.path.setText(os.path.normpath(path))
 
-    def _choose_base(self, index: int) -> None:
-        if self.base.itemData(index) is not None:
-            return
-        folder = QFileDialog.getExistingDirectory(self, tr("Folder of the base"))
-        if folder:
-            self.base.insertItem(index, os.path.basename(folder), os.path.normpath(folder))
-        self.base.setCurrentIndex(index if folder else 0)
-
     def _accept(self) -> None:
         if self.import_button.isEnabled():
             path = os.path.abspath(self.path.text().strip())
             self.import_asked.emit(path, self.model_id, self.model_name, self.words())
             self.accept()
+
+
+def _choose(parent: QWidget, choice: QComboBox, index: int, title: str) -> None:
+    """Where the entry that asks for a folder was picked: ask, and show that folder, or nothing where none was named."""
+    if choice.itemData(index) is not None:
+        return
+    folder = QFileDialog.getExistingDirectory(parent, title)
+    if folder:
+        choice.insertItem(index, os.path.basename(folder), os.path.normpath(folder))
+    choice.setCurrentIndex(index if folder else 0)

@@ -162,7 +162,7 @@ class _Work:
                 log(f"{kind}: {error}", Qgis.MessageLevel.Warning)
                 self._notes.painted.emit(self, kind, None, tr("It cannot be shown here, see the log."))
                 continue
-            remark = "" if is_anywhere else tr("The layer shows nothing in the extent.")
+            remark = export.remark if is_anywhere else tr("The layer shows nothing in the extent.")
             if is_anywhere and export.control.derive in _FOUND:
                 remark = self._found_later(kind)
             self._drawn[kind] = pixels
