@@ -11,7 +11,7 @@ import numpy as np
 from .context import JobContext
 from .contract import Job, Window, dumps
 from .errors import EngineError, OutputDamaged
-from .journal import JobFolder
+from .journal import JobFolder, key_of
 from .raster import Raster
 from .tasks.base import Work
 
@@ -25,6 +25,10 @@ class Finished:
         folder: where the tiles lie.
         make_room: takes what went wrong while a chunk was drawn, and makes the model run in a way that it does not come
             from; whether there is one.
+        is_owner: whether this process holds the folder's lock, and so may clear up in it.
+
+    Attributes:
+        key: hash of all that decides the pixels: two processes with the same one draw the same.
     """
 
     def __init__(
@@ -33,21 +37,23 @@ class Finished:
         work: Work,
         folder: JobFolder,
         make_room: Callable[[Exception], bool] = lambda error: False,
+        is_owner: bool = True,
     ) -> None:
         self.job, self.work, self.pins = job, work, folder.pins()
         self._make_room = make_room
-        self._tiles = folder.tiles(
-            {
-                "request": dumps(job.request),
-                # tiles that were drawn in another way, to save memory, differ in their last digits: they are kept
-                "pins": {name: value for name, value in self.pins.items() if name != "memory"},
-                "weights": work.card.weights,
-                "inputs": [item.sha256 for item in work.inputs],
-                "drawn": dumps(work.drawn),
-                "profile": dataclasses.asdict(work.profile),
-            }
-        )
-        self._tiles.prepare()
+        decides = {
+            "request": dumps(job.request),
+            # tiles that were drawn in another way, to save memory, differ in their last digits: they are kept
+            "pins": {name: value for name, value in self.pins.items() if name != "memory"},
+            "weights": work.card.weights,
+            "inputs": [item.sha256 for item in work.inputs],
+            "drawn": dumps(work.drawn),
+            "profile": dataclasses.asdict(work.profile),
+        }
+        self.key = key_of(decides)
+        self._tiles, self._folder = folder.tiles(decides), folder
+        if is_owner:
+            self._tiles.prepare()
 
     @property
     def samples(self) -> range:
@@ -119,6 +125,19 @@ class Finished:
         if found is None:
             raise OutputDamaged("A finished tile cannot be read back.")
         return found
+
+    def committed(self, sample: int, chunk: Window) -> Raster | None:
+        """A chunk as it lies on the disk; None where it is not there, or not whole."""
+        return self._tiles.read(sample, chunk, self.work.drawn)
+
+    def leave_out(self, sample: int, chunk: Window) -> None:
+        """Give up a chunk that cannot be drawn: it holds no data, and the job folder says so."""
+        shape = (len(self.work.profile.bands), chunk.height, chunk.width)
+        grid = self.work.drawn.crop(chunk)
+        empty = Raster(np.zeros(shape, self.work.profile.dtype), np.zeros(shape[1:], np.bool_), grid)
+        self._folder.leave_out(sample, chunk)
+        for frame in [*range(1, self.work.frames), 0]:
+            self._tiles.write(sample, chunk, empty, frame)
 
     def sample(self, sample: int, ctx: JobContext, frame: int = 0) -> Iterator[tuple[Window, Raster]]:
         """All chunks of one sample, or of a picture on its way from noise; the last of these is the sample."""

@@ -8,6 +8,7 @@
     tiles/              one file for each finished chunk of each sample, and of each picture kept on its way
     previews/ scratch/  may be deleted at any time
     outputs/            results that were given no other place
+    left_out.json       the chunks that could not be drawn, if there are any
     result.json         how it ended, once it ended well
 """
 
@@ -22,7 +23,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from . import durable
-from .contract import Job, Result, WireError, dumps, loads
+from .contract import Job, Result, Window, WireError, dumps, loads
 from .errors import EmptyExtent, InvalidRequest, JobFolderBusy, JobFolderDamaged
 from .tiles import Tiles
 
@@ -135,7 +136,22 @@ class JobFolder:
 
     def forget_pins(self) -> None:
         """Choose anew, where what was chosen is not there any more; tiles that were drawn with it no longer fit."""
-        (self.path / "pins.json").unlink(missing_ok=True)
+        for name in ("pins.json", "left_out.json"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def left_out(self) -> list[tuple[int, Window]]:
+        """The chunks that could not be drawn, and hold no data: (sample, chunk)."""
+        try:
+            rows = json.loads((self.path / "left_out.json").read_text("utf-8"))
+            return [(int(sample), Window(*map(int, chunk))) for sample, *chunk in rows]
+        except (FileNotFoundError, ValueError, TypeError):
+            return []
+
+    def leave_out(self, sample: int, chunk: Window) -> None:
+        """Note a chunk that could not be drawn."""
+        known = dict.fromkeys([*self.left_out(), (sample, chunk)])
+        rows = [[number, window.row, window.col, window.height, window.width] for number, window in known]
+        durable.write(self.path / "left_out.json", json.dumps(rows).encode(), "left_out")
 
     def result(self) -> Result | None:
         """How the job ended, if it ended well and its files are still there."""
@@ -163,8 +179,13 @@ class JobFolder:
         Args:
             work: everything that decides the pixels, as JSON; tiles of other work are not seen.
         """
-        text = json.dumps(work, sort_keys=True, separators=(",", ":"))
-        return Tiles(self.path / "tiles", hashlib.sha256(text.encode()).hexdigest())
+        return Tiles(self.path / "tiles", key_of(work))
+
+
+def key_of(work: dict[str, Any]) -> str:
+    """Hash of what decides the pixels of a piece of work, given as JSON."""
+    text = json.dumps(work, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 if os.name == "nt":  # pragma: no cover - the other branch is tested here

@@ -9,73 +9,27 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 from .context import Emit, JobContext
-from .contract import (
-    Cancelled,
-    Failed,
-    Job,
-    ModelCard,
-    Request,
-    Result,
-    Started,
-    Succeeded,
-    clean_prompt,
-    dumps,
-)
-from .device import choose, free_caches, is_available, libraries, threads
-from .errors import (
-    JobCancelled,
-    NotFinite,
-    PromptTooLong,
-    UnknownModel,
-    UnknownScheduler,
-    failure_of,
-    is_out_of_memory,
-)
+from .contract import Cancelled, Failed, Job, ModelCard, Request, Result, Started, Succeeded, dumps
+from .crew.alone import Alone
+from .crew.base import Crew
+from .crew.choice import muster
+from .crew.opening import Catalog, Opened, Plan, cleaned
+from .device import choose, is_available, libraries, threads
+from .errors import JobCancelled, UnknownModel, UnknownScheduler, failure_of
 from .finished import Finished
 from .journal import JobFolder
 from .output import OutputPlan
 from .settings import Settings
-from .tasks.base import Work
 from .version import engine_version
 
 log = logging.getLogger(__name__)
 
 #: Shares of a job's progress: loading the model, drawing, and the rest is writing.
 _LOADED, _DRAWN = 0.03, 0.92
-
-Plan = Callable[[Any, JobFolder, Any, JobContext], Work]
-
-
-class Catalog(Protocol):
-    """Where models come from: ``engine.models.catalog``, or a test's own."""
-
-    def cards(self, settings: Settings) -> tuple[ModelCard, ...]:
-        """Every model that is installed; without importing torch."""
-
-    def load(self, model_id: str, settings: Settings) -> Any:
-        """The model, its weights checked and on its device."""
-
-
-@runtime_checkable
-class Ladder(Protocol):
-    """A model that can be run in several ways, some of which take less memory."""
-
-    memory: str
-    memory_notice: str
-
-    def settle(self, pinned: str | None = None) -> str:
-        """Run in the best way that fits, none better than the one that is pinned; what to pin."""
-
-    def lighten(self) -> bool:
-        """Run in the next way that takes less; whether there is one."""
-
-    def widen(self) -> bool:
-        """Run with numbers of a wider range; whether that is something else."""
 
 
 def run(
@@ -126,71 +80,70 @@ def _run(
     with JobFolder(path) as folder:
         ctx = JobContext(job_id, emit, cancelled, folder.previews)
         ctx.tell("checking")
-        job = _cleaned(folder.job)
+        job = cleaned(folder.job)
         done = folder.result()
         if done is not None and done.provenance.job == dumps(job):  # else somebody changed the request since
             folder.tidy(settings.keep_tiles)
             return done
         outputs = OutputPlan(job, folder)
         outputs.check_target()
+        is_own = catalog is None and tasks is None
         if catalog is None or tasks is None:
             ctx.tell("starting")
             catalog, tasks = catalog or _catalog(), tasks or _tasks()
-        check_card(job.request, catalog.cards(settings))
-        pinned = _pin(folder, settings)
-        ctx.tell("loading model")
-        model = catalog.load(job.request.model, pinned)
-        if isinstance(model, Ladder):
-            folder.repin("memory", model.settle(folder.pins().get("memory")))
-        loaded = ctx.part(0.0, _LOADED)
-        loaded.tell("planning")
-        work = tasks[type(job.request)](job.request, folder, model, loaded)
-        finished = Finished(job, work, folder, lambda error: _make_room(error, model, folder))
-        outputs.check_work(work, finished)
-        _draw(finished, ctx)
-        finished.pins = folder.pins()
-        result = outputs.write(finished, ctx.part(_DRAWN, 1.0), began)
-        if isinstance(model, Ladder) and model.memory_notice:
-            result = dataclasses.replace(result, notices=(*result.notices, model.memory_notice))
-        folder.finish(result)
-        folder.tidy(settings.keep_tiles)
-        return result
+        card = check_card(job.request, catalog.cards(settings))
+        # others know the engine's own models and tasks
+        with muster(job, folder, card, settings) if is_own else Alone(settings) as crew:
+            return _draw_and_write(job, folder, crew, outputs, catalog, tasks, ctx, began)
 
 
-def _draw(finished: Finished, ctx: JobContext) -> None:
-    """Draw and commit every tile that is not there yet."""
+def _draw_and_write(
+    job: Job,
+    folder: JobFolder,
+    crew: Crew,
+    outputs: OutputPlan,
+    catalog: Catalog,
+    tasks: Mapping[type, Plan],
+    ctx: JobContext,
+    began: float,
+) -> Result:
+    pinned = _pin(folder, crew.settings, crew.is_elsewhere)
+    is_here = is_available(pinned.device)
+    planned = pinned if is_here else dataclasses.replace(pinned, device="cpu")
+    loading = ctx.part(0.0, _LOADED)
+    opened = Opened(
+        job, folder, planned, catalog, tasks, loading, lambda way: folder.repin("memory", way), is_here=is_here
+    )
+    finished = opened.finished
+    outputs.check_work(opened.work, finished)
+    _draw(crew, finished, ctx)
+    finished.pins = folder.pins()
+    result = outputs.write(finished, ctx.part(_DRAWN, 1.0), began)
+    notices = [*crew.notices, *_gaps(folder), *filter(None, [opened.memory_notice])]
+    if notices:
+        result = dataclasses.replace(result, notices=(*result.notices, *dict.fromkeys(notices)))
+    folder.finish(result)
+    folder.tidy(crew.settings.keep_tiles)
+    return result
+
+
+def _draw(crew: Crew, finished: Finished, ctx: JobContext) -> None:
+    """Have every tile drawn and committed that is not there yet."""
     missing = finished.missing()
-    share = len(missing) / finished.total
-    first = _DRAWN - (_DRAWN - _LOADED) * share
-    for (sample, chunk), part in ctx.part(first, _DRAWN, timed=True).track(missing, "drawing"):
-        finished.draw(sample, chunk, part)
+    first = _DRAWN - (_DRAWN - _LOADED) * len(missing) / finished.total
+    for sample, chunk in crew.draw(finished, missing, ctx.part(first, _DRAWN, timed=True)):
+        log.debug("drawn: sample %d, row %d, column %d", sample, chunk.row, chunk.col)
 
 
-def _make_room(error: Exception, model: Any, folder: JobFolder) -> bool:
-    """Run the model in a way that this error does not come from, and pin that; whether there is one."""
-    if not isinstance(model, Ladder):
-        return False
-    free_caches()
-    if not (model.widen() if isinstance(error, NotFinite) else is_out_of_memory(error) and model.lighten()):
-        return False
-    free_caches()
-    log.warning("%s: goes on with %s", type(error).__name__, model.memory)
-    folder.repin("memory", model.memory)
-    return True
-
-
-def _cleaned(job: Job) -> Job:
-    """The job with its texts as they are used and recorded. Raises PromptTooLong, before any other work."""
-    texts = {}
-    for name in ("prompt", "negative_prompt"):
-        text = getattr(job.request, name, None)
-        if text is not None:
-            try:
-                texts[name] = clean_prompt(text)
-            except ValueError as error:
-                raise PromptTooLong(f"{str(error)[0].upper()}{str(error)[1:]}.") from error
-    changes: Any = texts
-    return dataclasses.replace(job, request=dataclasses.replace(job.request, **changes))
+def _gaps(folder: JobFolder) -> list[str]:
+    """What the person should know of squares that could not be drawn."""
+    count = len(folder.left_out())
+    if not count:
+        return []
+    squares = "One square" if count == 1 else f"{count} squares"
+    return [
+        f"{squares} of the picture could not be drawn and holds no data: the processes that drew it ended, three times."
+    ]
 
 
 def check_card(request: Request, cards: tuple[ModelCard, ...]) -> ModelCard:
@@ -214,17 +167,19 @@ def check_card(request: Request, cards: tuple[ModelCard, ...]) -> ModelCard:
     return card
 
 
-def _pin(folder: JobFolder, settings: Settings) -> Settings:
+def _pin(folder: JobFolder, settings: Settings, is_elsewhere: bool) -> Settings:
     """The settings that this job was begun with, as far as they decide the last bit of a pixel.
 
-    Where the device is gone, or the engine or a library is another one now, the job begins anew.
+    Where the device is gone, or the engine or a library is another one now, the job begins anew. So it does where those
+    who draw elsewhere have another device than the one that is pinned.
     """
     versions = {**libraries(), "engine": engine_version()}
     pins = folder.pins()
     is_updated = any(pins.get(name, version) != version for name, version in versions.items())
-    if is_updated or not is_available(pins.get("device", "cpu")):
+    device = pins.get("device", settings.device if is_elsewhere else "cpu")
+    if is_updated or (device != settings.device if is_elsewhere else not is_available(device)):
         folder.forget_pins()
-    device = folder.pins().get("device") or folder.pin("device", choose(settings))
+    device = folder.pins().get("device") or folder.pin("device", settings.device if is_elsewhere else choose(settings))
     count = int(folder.pin("threads", str(threads(settings))))
     for name, version in versions.items():
         folder.pin(name, version)

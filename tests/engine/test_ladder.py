@@ -12,12 +12,13 @@ import rasterio
 import torch
 from afterimage.engine import faults
 from afterimage.engine.contract import ErrorCode, Generate, GeoBox, ModelCard, Sampling
+from afterimage.engine.crew.opening import Ladder
 from afterimage.engine.errors import NotFinite
 from afterimage.engine.journal import JobFolder
 from afterimage.engine.models.memory import RUNGS
 from afterimage.engine.models.picture import PictureModel
 from afterimage.engine.models.published import open_model
-from afterimage.engine.runner import Ladder, run
+from afterimage.engine.runner import run
 from afterimage.engine.settings import Settings
 from afterimage.engine.tasks import TASKS
 
