@@ -30,3 +30,24 @@ def make_reference(root: Path) -> Callable[[Path], Any]:
         return module.Reference(folder)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def save_tower() -> Callable[..., Path]:
+    """Saves a tiny random image tower of CLIP: ``save_tower(folder, width=16)`` gives the folder."""
+
+    def save(folder: Path, width: int = 16) -> Path:
+        import torch
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+        sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            config = CLIPVisionConfig(**sizes, image_size=32, patch_size=8, projection_dim=width)
+            CLIPVisionModelWithProjection(config).save_pretrained(folder)
+        shape = {"height": 32, "width": 32}
+        CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=shape).save_pretrained(folder)
+        return folder
+
+    return save
