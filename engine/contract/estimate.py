@@ -89,6 +89,7 @@ def estimate(
     itemsize: int = 1,
     gflops: float = DEFAULT_GFLOPS,
     area: Optional[Window] = None,
+    texts: float = 1.0,
 ) -> Estimate:
     """Estimate a request.
 
@@ -100,6 +101,7 @@ def estimate(
         itemsize: bytes per pixel and band of the result.
         gflops: rate of this machine, GFLOP/s.
         area: pixels of the source that an edit changes; None for all, or with a margin for nothing but that.
+        texts: that meet in a window on average, where regions have their own; below 1 where nothing is drawn in some.
 
     Raises:
         ValueError: where a task needs a source grid and none was given.
@@ -135,8 +137,8 @@ def estimate(
     windows = groups * samples * count
     pixels = drawn[0] * drawn[1]
     frames = getattr(request, "trajectory", 0)
-    gflop = windows * request.sampling.steps * calls * card.gflop_per_window_step
-    gflop += groups * samples * (1 + frames) * changed / 1e6 * card.gflop_decode_per_megapixel
+    gflop = windows * texts * request.sampling.steps * calls * card.gflop_per_window_step
+    gflop += groups * samples * (1 + frames) * min(1.0, texts) * changed / 1e6 * card.gflop_decode_per_megapixel
     # finished tiles, then the assembled file and its overviews beside it (a third more), uncompressed as upper bound
     raw = samples * (1 + frames) * bands * itemsize * (pixels + result[0] * result[1] * 2 * 4 / 3)
     if source is not None:

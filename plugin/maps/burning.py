@@ -95,9 +95,9 @@ class Burning:
             if len(batch) == _BATCH:
                 if cancelled():
                     break
-                is_anywhere |= _burn(batch, grid, numbers)
+                is_anywhere |= burn(batch, grid, numbers)
                 batch = []
-        is_anywhere |= _burn(batch, grid, numbers)
+        is_anywhere |= burn(batch, grid, numbers)
         table = np.array(self._table, np.uint8)
         return np.ascontiguousarray(np.moveaxis(table[numbers & 0x7F], 2, 0)), is_anywhere
 
@@ -160,10 +160,16 @@ def _cut(geometry: QgsGeometry, reach: QgsRectangle) -> QgsGeometry:
     return shape if reach.contains(shape.boundingBox()) else shape.intersection(QgsGeometry.fromRect(reach))
 
 
-def _burn(shapes: List[Tuple[QgsGeometry, int]], grid: GeoBox, numbers: np.ndarray) -> bool:
+def burn(shapes: List[Tuple[QgsGeometry, int]], grid: GeoBox, numbers: np.ndarray, touched: bool = False) -> bool:
     """Write the number of each shape where it lies, later ones over earlier ones; whether there was any pixel.
 
-    A pixel is in an area where its centre is. The highest bit marks what was burnt, so that the number 0 can be, too.
+    The highest bit marks what was burnt, so that the number 0 can be, too.
+
+    Args:
+        shapes: (geometry in the CRS of the grid, number up to 127).
+        grid: north up.
+        numbers: of the grid's pixels, 8 bits each; written to.
+        touched: whether a pixel is in an area that it shares a point with; else where its centre is.
     """
     if not shapes:
         return False
@@ -182,7 +188,8 @@ def _burn(shapes: List[Tuple[QgsGeometry, int]], grid: GeoBox, numbers: np.ndarr
         layer.CreateFeature(feature)
     gdal.PushErrorHandler("CPLQuietErrorHandler")  # it warns that neither has a CRS: both have the grid's
     try:
-        if gdal.RasterizeLayer(raster, [1], layer, options=["ATTRIBUTE=number"]) != gdal.CE_None:
+        options = ["ATTRIBUTE=number", f"ALL_TOUCHED={touched}".upper()]
+        if gdal.RasterizeLayer(raster, [1], layer, options=options) != gdal.CE_None:
             raise OSError(gdal.GetLastErrorMsg())
     finally:
         gdal.PopErrorHandler()

@@ -10,7 +10,7 @@ from ..report import Problem, tr
 from .collection import write_collection
 from .crs import crs_of
 from .outline import extent_in
-from .polygons import Polygons, middle_longitude, placed, turn
+from .polygons import Polygons, middle_longitude, placed, require_polygons, turn
 from .reach import reaches, turned
 
 #: Where the engine finds the polygons, relative to the job folder.
@@ -23,18 +23,7 @@ def mask_window(polygons: Polygons, grid: GeoBox) -> Window:
     Raises:
         Problem: MASK_EMPTY where no polygon can reach the raster, MASK_UNREADABLE without a CRS.
     """
-    if not polygons.crs.isValid():
-        raise Problem(
-            ErrorCode.MASK_UNREADABLE,
-            tr("The layer '{}' has no coordinate reference system.").format(polygons.name),
-            tr("Assign one in the layer's properties."),
-        )
-    if polygons.extent.isNull():
-        raise Problem(
-            ErrorCode.MASK_EMPTY,
-            tr("The layer '{}' has no polygons.").format(polygons.name),
-            tr("Draw some in it, or choose another layer."),
-        )
+    require_polygons(polygons)
     for reach in reaches(grid, polygons.crs, polygons.context):
         common = reach.intersect(polygons.extent)
         if common.width() > 0 and common.height() > 0:

@@ -14,6 +14,7 @@ from qgis.core import (
     QgsProcessingFeatureSource,
     QgsProject,
     QgsRectangle,
+    QgsUnitTypes,
     QgsVectorLayer,
     QgsVectorLayerFeatureSource,
     QgsWkbTypes,
@@ -28,6 +29,8 @@ from .reach import reaches
 _TOLERANCE = 0.05
 #: Halvings of an edge at most: one edge becomes at most 1024.
 _HALVINGS = 10
+#: Metres from one side to the other, and corners, of a polygon that may be kept whole.
+_USUAL, _CORNERS = 300_000.0, 20_000
 _POLYGON = QgsWkbTypes.GeometryType.PolygonGeometry
 Ring = List[QgsPointXY]
 
@@ -112,8 +115,28 @@ def drawn_polygon(geometry: QgsGeometry, crs: QgsCoordinateReferenceSystem) -> P
     return Polygons(lambda _: [feature], crs, geometry.boundingBox(), QgsProject.instance().transformContext())
 
 
+def require_polygons(polygons: Polygons) -> None:
+    """Refuse a layer that cannot say where anything is.
+
+    Raises:
+        Problem: MASK_UNREADABLE without a CRS, MASK_EMPTY without polygons.
+    """
+    if not polygons.crs.isValid():
+        raise Problem(
+            ErrorCode.MASK_UNREADABLE,
+            tr("The layer '{}' has no coordinate reference system.").format(polygons.name),
+            tr("Assign one in the layer's properties."),
+        )
+    if polygons.extent.isNull():
+        raise Problem(
+            ErrorCode.MASK_EMPTY,
+            tr("The layer '{}' has no polygons.").format(polygons.name),
+            tr("Draw some in it, or choose another layer."),
+        )
+
+
 def placed(
-    polygons: Polygons, grid: GeoBox, request: Optional[QgsFeatureRequest] = None
+    polygons: Polygons, grid: GeoBox, request: Optional[QgsFeatureRequest] = None, whole: bool = False
 ) -> Iterator[Tuple[QgsFeature, dict]]:
     """Each polygon that reaches the grid, and its part there as a GeoJSON geometry in the grid's CRS.
 
@@ -121,6 +144,8 @@ def placed(
         polygons: in any CRS.
         grid: any.
         request: what is read of a polygon besides its geometry; nothing by default.
+        whole: keep polygons of usual size whole, so that an outline has the same corners whatever part of it is asked
+            for; else all are cut off around the grid.
 
     Raises:
         Problem: MASK_UNREADABLE for one without a place in the grid's CRS.
@@ -130,7 +155,10 @@ def placed(
     for reach in reaches(grid, polygons.crs, polygons.context):
         for feature in polygons.features(QgsFeatureRequest(asked).setFilterRect(reach)):
             found: List[List[Ring]] = []
-            for part in _parts(cut(feature.geometry(), reach)):
+            near = cut(feature.geometry(), reach)
+            if whole and not near.isEmpty() and _is_usual(feature.geometry(), polygons.crs):
+                near = straight(feature.geometry())
+            for part in _parts(near):
                 bent = QgsGeometry.fromPolygonXY([way.bend(ring) for ring in part])
                 found += _parts(bent if bent.isGeosValid() else bent.makeValid())
             rings = [[[[point.x(), point.y()] for point in ring] for ring in part] for part in found]
@@ -155,11 +183,23 @@ def cut(geometry: QgsGeometry, reach: QgsRectangle) -> QgsGeometry:
     """The part of a geometry that matters: straight, valid, and not much larger than the grid."""
     if geometry.isNull() or not geometry.boundingBoxIntersects(reach):
         return QgsGeometry()
+    shape = straight(geometry)
+    return shape if reach.contains(shape.boundingBox()) else shape.intersection(QgsGeometry.fromRect(reach))
+
+
+def straight(geometry: QgsGeometry) -> QgsGeometry:
+    """The geometry without curves, and valid."""
     shape = QgsGeometry(geometry)
     shape.convertToStraightSegment()
-    if not shape.isGeosValid():
-        shape = shape.makeValid()
-    return shape if reach.contains(shape.boundingBox()) else shape.intersection(QgsGeometry.fromRect(reach))
+    return shape if shape.isGeosValid() else shape.makeValid()
+
+
+def _is_usual(geometry: QgsGeometry, crs: QgsCoordinateReferenceSystem) -> bool:
+    """Whether a polygon is small enough to have a place as a whole in a CRS that fits some part of it."""
+    box = geometry.boundingBox()
+    metres = QgsUnitTypes.fromUnitToUnitFactor(crs.mapUnits(), QgsUnitTypes.DistanceUnit.DistanceMeters)
+    corners = geometry.constGet().nCoordinates()
+    return max(box.width(), box.height()) * metres <= _USUAL and corners <= _CORNERS
 
 
 def _parts(geometry: QgsGeometry) -> List[List[Ring]]:

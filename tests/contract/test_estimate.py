@@ -172,3 +172,17 @@ def test_how_a_model_fits_the_memory_that_is_free(device, free_mb, way):
 
 def test_a_model_that_takes_little_says_nothing_of_a_gpu():
     assert fit(CARD, estimate(generate(256, 256), CARD), "cuda", 100) is None
+
+
+def test_texts_that_meet_in_a_window_take_calls_of_their_own_and_empty_ground_takes_none():
+    box = grid(256, 256)
+    request = Generate("m", box, box, 10.0, "forest", Sampling(1, 10, "DDIM"))
+    card = dataclasses.replace(CARD, gflop_decode_per_megapixel=0.0)
+    plain = estimate(request, card)
+    assert estimate(request, card, texts=1.5).gflop == pytest.approx(1.5 * plain.gflop)
+    assert estimate(request, card, texts=1.5).windows == plain.windows
+    decoded = dataclasses.replace(CARD, gflop_decode_per_megapixel=100.0)
+    drawn = estimate(request, decoded).gflop
+    assert estimate(request, decoded, texts=0.25).gflop == pytest.approx(0.25 * drawn)
+    more = estimate(request, decoded, texts=2.0).gflop
+    assert more == pytest.approx(drawn + plain.gflop)  # the picture is decoded once, whatever the texts
