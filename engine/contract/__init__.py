@@ -1,6 +1,17 @@
 """What the plugin and the engine say to each other. Standard library only, Python 3.9."""
 
-from .estimate import CHUNK, DEFAULT_GFLOPS, FRAMES_MEMORY, PIXELS_LIMIT, Estimate, Fit, estimate, fit, is_one_window
+from .estimate import (
+    CHUNK,
+    DEFAULT_GFLOPS,
+    FRAMES_MEMORY,
+    PIXELS_LIMIT,
+    Estimate,
+    Fit,
+    estimate,
+    fit,
+    is_one_window,
+    windows_over,
+)
 from .geobox import Affine, Bounds, GeoBox, Window
 from .messages import (
     PROTOCOL,
@@ -127,4 +138,5 @@ __all__ = [
     "is_seen",
     "loads",
     "target_paths",
+    "windows_over",
 ]

@@ -131,7 +131,7 @@ def estimate(
     else:  # pragma: no cover - Request is a closed union
         raise ValueError("unknown request")
     chunks = math.ceil(drawn[0] / CHUNK) * math.ceil(drawn[1] / CHUNK)
-    changed, count = drawn[0] * drawn[1], _windows(drawn, card)
+    changed, count = drawn[0] * drawn[1], windows_over(drawn, card)
     if isinstance(request, Edit) and source is not None and (request.margin or area is not None):
         changed, count = _changed(source.shape, request.margin, area, card)
     windows = groups * samples * count
@@ -164,7 +164,7 @@ def _frames_memory(frames: int, windows: int, card: ModelCard) -> int:
     """
     numbers = 1 if card.gflop_decode_per_megapixel else len(card.bands)
     window = frames * numbers * card.window * card.window * 4
-    at_work = _windows((CHUNK, CHUNK), card)  # a small extent is drawn in whole squares too
+    at_work = windows_over((CHUNK, CHUNK), card)  # a small extent is drawn in whole squares too
     return min(FRAMES_MEMORY, max(windows, at_work) * window) + 2 * at_work * window
 
 
@@ -193,7 +193,7 @@ def _changed(source: Tuple[int, int], margin: int, area: Optional[Window], card:
     return pixels, windows
 
 
-def _windows(shape: Tuple[int, int], card: ModelCard) -> int:
+def windows_over(shape: Tuple[int, int], card: ModelCard) -> int:
     """Windows that a picture of so many pixels takes."""
     return 1 if card.draws_whole(shape) else _touching(shape, card)
 

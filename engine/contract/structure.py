@@ -1,7 +1,8 @@
 """When one text is too little for an extent."""
 
+from typing import Tuple
+
 from .modelcard import ModelCard
-from .requests import Generate
 
 #: Windows of the model, as an area, that one text still fills with something to look at.
 WINDOWS = 16
@@ -9,13 +10,12 @@ WINDOWS = 16
 ONE_TEXTURE = "One text over so large an extent gives one texture; give regions or guiding layers for structure."
 
 
-def is_one_texture(request: Generate, card: ModelCard) -> bool:
+def is_one_texture(shape: Tuple[int, int], card: ModelCard, is_guided: bool) -> bool:
     """Whether a picture is far larger than what the model sees at once, and nothing but one text says what is where.
 
     Args:
-        request: what is asked.
+        shape: (height, width) that is drawn, in pixels.
         card: of the model.
+        is_guided: whether there are regions, or layers that guide.
     """
-    is_guided = bool(request.controls) or request.regions is not None
-    height, width = request.lattice.shape
-    return "prompt" in card.uses and not is_guided and height * width > WINDOWS * card.window**2
+    return "prompt" in card.uses and not is_guided and shape[0] * shape[1] > WINDOWS * card.window**2
