@@ -1,4 +1,4 @@
-"""The engine's command line: serve, run, controls, models, train, doctor."""
+"""The engine's command line: serve, run, work, controls, models, train, doctor."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ from .device import prepare_environment
 from .settings import Settings
 from .store.command import add as add_actions
 from .store.command import end_with_input
+
+#: Flags that stand for settings.
+_FLAGS = (
+    *("device", "threads", "models", "log_level"),
+    *("workers", "scheduler", "tls_ca", "tls_cert", "tls_key"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .server import run_once
 
         return run_once(options.folder, settings, options.watch_stdin)
+    if options.command == "work":
+        if settings.scheduler and options.folder is None:
+            from .crew.cluster import offer
+
+            return offer(settings, options.alone)
+        if options.folder is None:
+            _parser().error("work needs --scheduler, or AFTERIMAGE_SCHEDULER")
+        from .server import work
+
+        return work(options.folder, settings)
     if options.command == "controls":
         if options.watch_stdin:
             threading.Thread(target=end_with_input, name="stdin", daemon=True).start()
@@ -75,6 +91,16 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run or resume a job folder")
     run.add_argument("folder", type=Path)
     run.add_argument("--watch-stdin", action="store_true", help="the end of standard input cancels")
+    run.add_argument("--workers", type=int, help="processes that draw, on a CPU; 0: as many as are worth it")
+    run.add_argument("--scheduler", help="address of a Dask scheduler whose workers draw, tcp://host:port")
+    work = commands.add_parser("work", help="draw for the engines that use a Dask scheduler")
+    work.add_argument("--scheduler", help="its address, tcp://host:port or tls://host:port")
+    work.add_argument("--workers", type=int, help="processes to offer; 0: one a core, or one on a GPU")
+    for flags in (run, work):
+        for name, what in (("ca", "authority's certificate"), ("cert", "own certificate"), ("key", "own key")):
+            flags.add_argument(f"--tls-{name}", help=f"{what} for a tls:// scheduler, a PEM file")
+    work.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)  # one process, which nobody watches over
+    work.add_argument("folder", type=Path, nargs="?", help=argparse.SUPPRESS)  # a job whose engine gives the orders
     controls = commands.add_parser("controls", help="show what a model will see of the layers that guide a job")
     controls.add_argument("folder", type=Path, help="a job folder with a Generate request")
     controls.add_argument("--out", type=Path, required=True, help="folder for a GeoTIFF of each")
@@ -148,7 +174,7 @@ def _check(folder: Path, base: Path | None) -> int:
 
 def _settings(options: argparse.Namespace) -> Settings:
     """Flags over environment."""
-    flags = {name: getattr(options, name) for name in ("device", "threads", "models", "log_level")}
+    flags = {name: getattr(options, name, None) for name in _FLAGS}
     return dataclasses.replace(
         Settings.from_environment(), **{name: value for name, value in flags.items() if value is not None}
     )

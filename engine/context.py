@@ -32,7 +32,7 @@ class JobContext:
         job: id of the job.
         emit: takes the events.
         cancelled: set from another thread to stop the job.
-        previews: folder for preview rasters, inside the job folder.
+        previews: folder for preview rasters, inside the job folder; None to show nothing.
         clock: seconds, only rising.
     """
 
@@ -41,7 +41,7 @@ class JobContext:
         job: str,
         emit: Emit,
         cancelled: threading.Event,
-        previews: Path,
+        previews: Path | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._meter = _Meter(job, emit, cancelled, previews, clock)
@@ -92,6 +92,20 @@ class JobContext:
         self.check()
         self._meter.report(stage, self._first)
 
+    def reach(self, stage: str, fraction: float) -> None:
+        """Say how far this context's share is, where others do the work; it only rises."""
+        self._meter.report(stage, self._first + fraction * (self._last - self._first))
+
+    def anew(self) -> JobContext:
+        """A context of the same job whose progress begins at 0 again: for one piece of work of many."""
+        meter = self._meter
+        return JobContext(meter.job, meter.emit, meter.cancelled, meter.previews, meter.clock)
+
+    @property
+    def shows(self) -> bool:
+        """Whether previews are shown to anybody."""
+        return self._meter.previews is not None
+
     def preview(self, raster: Raster) -> None:
         """Show how the picture forms: at most one a second, the others are dropped."""
         self.check()
@@ -108,7 +122,7 @@ class _Meter:
     """What all contexts of one job share: one fraction that only rises, one clock, one preview."""
 
     def __init__(
-        self, job: str, emit: Emit, cancelled: threading.Event, previews: Path, clock: Callable[[], float]
+        self, job: str, emit: Emit, cancelled: threading.Event, previews: Path | None, clock: Callable[[], float]
     ) -> None:
         self.job, self.emit, self.cancelled, self.previews, self.clock = job, emit, cancelled, previews, clock
         self.fraction, self.stage = 0.0, ""
@@ -135,7 +149,7 @@ class _Meter:
 
     def preview(self, raster: Raster) -> None:
         now = self.clock()
-        if now - self.previewed < PREVIEW_INTERVAL:
+        if self.previews is None or now - self.previewed < PREVIEW_INTERVAL:
             return
         self.previewed = now
         # A new name each time: the one before may still be open in QGIS.

@@ -42,10 +42,11 @@ def threads(settings: Settings) -> int:
     """Threads of torch: what was asked for, else one for each physical core that this process may use."""
     if settings.threads > 0:
         return settings.threads
-    return max(1, min(THREADS_LIMIT, _physical_cores()))
+    return max(1, min(THREADS_LIMIT, cores()))
 
 
-def _physical_cores() -> int:
+def cores() -> int:
+    """Physical cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         usable = os.sched_getaffinity(0)
         siblings = set()
@@ -116,7 +117,7 @@ def torch_device(settings: Settings) -> torch.device:
 def libraries() -> dict[str, str]:
     """Versions of what computes the pixels."""
     found = {}
-    for name in ("torch", "diffusers", "numpy", "rasterio"):
+    for name in ("torch", "diffusers", "onnxruntime", "numpy", "rasterio"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -30,6 +30,9 @@
         ├── OutputDamaged                    OUTPUT_DAMAGED
         ├── JobFolderDamaged                 JOB_FOLDER_DAMAGED
         ├── JobFolderBusy                    JOB_FOLDER_BUSY
+        ├── SchedulerUnreachable(OSError)    SCHEDULER_UNREACHABLE
+        ├── WorkerMismatch                   WORKER_MISMATCH
+        ├── WorkersLost                      WORKERS_LOST
         ├── DownloadFailed(OSError)          DOWNLOAD_FAILED
         └── DownloadDamaged                  DOWNLOAD_DAMAGED
     JobCancelled                             apart on purpose: not an error
@@ -266,6 +269,32 @@ class JobFolderBusy(ResourceError):
 
     code = ErrorCode.JOB_FOLDER_BUSY
     hint = "Wait for the other run to end, or cancel it."
+    resumable = True
+
+
+class SchedulerUnreachable(ResourceError, OSError):
+    """There is no Dask scheduler at the address, or nothing to talk to it with."""
+
+    code = ErrorCode.SCHEDULER_UNREACHABLE
+    hint = (
+        "Check the scheduler's address, and that it runs, then resume the job, here or without a scheduler."
+    )
+    resumable = True
+
+
+class WorkerMismatch(ResourceError):
+    """A worker would draw other pixels: its engine, its libraries, its models or its files are not those of the job."""
+
+    code = ErrorCode.WORKER_MISMATCH
+    hint = "Start the workers with the same version of the engine, then resume the job."
+    resumable = True
+
+
+class WorkersLost(ResourceError):
+    """Nobody is left who draws; finished tiles are kept."""
+
+    code = ErrorCode.WORKERS_LOST
+    hint = "See what ended the workers (memory, the network), start them again, then resume: finished tiles are kept."
     resumable = True
 
 

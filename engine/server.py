@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -34,6 +35,7 @@ from .contract import (
     dumps,
     loads,
 )
+from .crew.messages import Answer, Order, Stop
 from .device import guess, guess_free_memory
 from .errors import EngineError
 from .settings import Settings
@@ -66,8 +68,8 @@ class Channel:
         self._lock = threading.Lock()
         self.broken = threading.Event()
 
-    def send(self, event: Event) -> None:
-        """Send an event; where nobody listens any more, note that and go on."""
+    def send(self, event: Event | Answer) -> None:
+        """Send an event, or what a worker answers; where nobody listens any more, note that and go on."""
         rest = memoryview(dumps(event).encode("utf-8") + b"\n")
         with self._lock:
             try:
@@ -203,6 +205,42 @@ def run_once(folder: Path, settings: Settings, watch_stdin: bool) -> int:
     ending = run(folder, job, channel.send, cancelled, settings)
     channel.send(ending)
     return 0 if isinstance(ending, Succeeded) else 2 if isinstance(ending, Cancelled) else 1
+
+
+def work(folder: Path, settings: Settings) -> int:
+    """Draw for the process that runs a job: orders in, answers out. Its end, or that of the input, ends this one.
+
+    Args:
+        folder: the job folder.
+        settings: how this process runs.
+    """
+    channel, cancelled = Channel(), threading.Event()
+    orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+
+    def stop() -> None:
+        if not cancelled.is_set():
+            cancelled.set()
+            orders.put(None)
+            end_within(GRACE)
+
+    def listen() -> None:
+        try:
+            for line in _lines(sys.stdin.buffer, channel):
+                order = loads(Order, line)
+                if isinstance(order, Stop):
+                    break
+                orders.put(order)
+        finally:  # whatever ends the orders ends the work
+            stop()
+
+    threading.Thread(target=listen, name="stdin", daemon=True).start()
+    _watch_parent(channel, stop)
+    from .crew.worker import work as draw  # late: it imports what takes seconds
+
+    went_well = draw(folder, settings, iter(orders.get, None), channel.send, cancelled)
+    logging.shutdown()
+    # not through the interpreter's own end, which would wait for the thread that reads
+    os._exit(0 if went_well else 1)
 
 
 def _lines(stream: BinaryIO, channel: Channel) -> Iterator[bytes]:

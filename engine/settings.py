@@ -28,6 +28,20 @@ def default_store(environment: Mapping[str, str] = os.environ, platform: str = s
     return data / "afterimage" / "models"
 
 
+def default_cache(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """Where what can be made again lies if nobody says: this person's cache folder on this system.
+
+    Sources: XDG Base Directory Specification 0.8; File System Programming Guide of macOS.
+    """
+    home = Path(environment.get("USERPROFILE" if platform == "win32" else "HOME") or Path.home())
+    if platform == "win32":
+        return Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local") / "afterimage" / "cache"
+    if platform == "darwin":
+        return home / "Library" / "Caches" / "afterimage"
+    named = Path(environment.get("XDG_CACHE_HOME") or "")
+    return (named if named.is_absolute() else home / ".cache") / "afterimage"
+
+
 @dataclass(frozen=True)
 class Settings:
     """How this engine runs.
@@ -39,9 +53,13 @@ class Settings:
             "eager", "channels_last", "onnxruntime" or "compile" takes that one.
         workers: processes that draw the tiles of a job on a CPU, with one thread each; 0 lets the engine choose.
         scheduler: address of a Dask scheduler whose workers draw the tiles, "tcp://host:port"; "" for this machine.
+        tls_ca: certificate of the authority that scheduler and workers are checked by, a PEM file; "" for no TLS.
+        tls_cert: this process's own certificate, likewise.
+        tls_key: the key of that, likewise.
         models: folder with one folder for each model, card.json in it.
         more_models: further folders of the same kind.
         store: the folder of the same kind that public models are fetched and imported into.
+        cache: folder for exported networks and for what was measured on this machine; it may be deleted at any time.
         keep_tiles: leave the tiles in the job folder after success.
         log_level: name of a level of ``logging``.
         fault: a fault point that tests break the engine at, "" in real use; see ``faults``.
@@ -52,9 +70,13 @@ class Settings:
     backend: str = "auto"
     workers: int = 0
     scheduler: str = ""
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
     models: Path = MODELS_FOLDER
     more_models: tuple[Path, ...] = ()
     store: Path = field(default_factory=default_store)
+    cache: Path = field(default_factory=default_cache)
     keep_tiles: bool = False
     log_level: str = "INFO"
     fault: str = ""
@@ -67,15 +89,33 @@ class Settings:
             ValueError: for a number of threads or workers that is not one.
         """
         more, store = environment.get("AFTERIMAGE_MODELS", ""), environment.get("AFTERIMAGE_STORE", "")
+        cache = environment.get("AFTERIMAGE_CACHE", "")
         return cls(
             device=environment.get("AFTERIMAGE_DEVICE", cls.device),
             threads=int(environment.get("AFTERIMAGE_THREADS", cls.threads)),
             backend=environment.get("AFTERIMAGE_BACKEND", cls.backend),
             workers=int(environment.get("AFTERIMAGE_WORKERS", cls.workers)),
             scheduler=environment.get("AFTERIMAGE_SCHEDULER", cls.scheduler),
+            tls_ca=environment.get("AFTERIMAGE_TLS_CA", ""),
+            tls_cert=environment.get("AFTERIMAGE_TLS_CERT", ""),
+            tls_key=environment.get("AFTERIMAGE_TLS_KEY", ""),
             more_models=tuple(Path(folder) for folder in more.split(os.pathsep) if folder),
             store=Path(store) if store else default_store(environment),
+            cache=Path(cache) if cache else default_cache(environment),
             keep_tiles=environment.get("AFTERIMAGE_KEEP_TILES", "") == "1",
             log_level=environment.get("AFTERIMAGE_LOG", cls.log_level).upper(),
             fault=environment.get("AFTERIMAGE_FAULT", ""),
         )
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables that tell another process of this machine to draw as this one; ``models`` is not among them."""
+        return {
+            "AFTERIMAGE_DEVICE": self.device,
+            "AFTERIMAGE_THREADS": str(self.threads),
+            "AFTERIMAGE_BACKEND": self.backend,
+            "AFTERIMAGE_MODELS": os.pathsep.join(map(str, self.more_models)),
+            "AFTERIMAGE_STORE": str(self.store),
+            "AFTERIMAGE_CACHE": str(self.cache),
+            "AFTERIMAGE_LOG": self.log_level,
+            "AFTERIMAGE_FAULT": self.fault,
+        }

@@ -17,7 +17,7 @@ Piece = tuple[int, Window]
 
 
 class Crew(Protocol):
-    """Draws pieces of a job and commits them into its folder. Use it in a ``with`` block, from before the work is known.
+    """Draws pieces of a job and commits them into its folder. Use it in a ``with`` block; the work may come later.
 
     Who runs the job holds its folder's lock, pins what is chosen, and makes the result of the tiles; the crew does
     nothing but draw. Which piece is drawn by whom and when changes no byte of it.

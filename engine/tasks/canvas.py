@@ -58,7 +58,10 @@ class Canvas:
         self._valid[rows, cols] = valid[from_rows, from_cols]
 
     def show(self, ctx: JobContext) -> None:
-        """Hand the picture so far to the context."""
+        """Hand the picture so far to the context, if that shows it to anybody."""
+        if not ctx.shows:
+            self._due = math.inf
+            return
         ctx.preview(Raster(self._pixels.copy(), self._valid.copy(), self._grid))
         now = time.monotonic()
         self._due = now + max(INTERVAL, (now - self._began) / SHARE)
