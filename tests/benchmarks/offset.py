@@ -1,0 +1,111 @@
+"""Far from the origin, and how often a window is evaluated.
+
+    python tests/benchmarks/offset.py --rounds 5
+
+``offset`` draws the same extent at the origin of its CRS and ``FAR`` pixels away, in turns. ``windows`` counts what a
+whole job evaluates with the windows, strides, phases and batches of the models that ship, while their networks give
+back nothing: rows of the network (windows times steps, filled-up places of batches included) over those that are
+ideal, once each step for each window that touches the extent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from protocol import SETTINGS, in_turns, report
+
+import numpy as np  # isort: skip
+import torch
+from afterimage.engine.contract import Generate, Request, Window
+from afterimage.engine.diffusion.windows import Lattice
+from afterimage.engine.models import catalog
+from jobs import COL, ROW, generate, grid, planned, super_resolve, write_raster
+
+FAR = 1_000_000_000
+STEPS = 8
+
+
+class Hollow:
+    """A loaded model whose network costs nothing and counts what it is asked."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.rows = model, 0
+        model.predict = self._predict
+        if hasattr(model, "decode"):
+            model.decode = lambda z: torch.zeros(len(z), 3, *(side * model.scale for side in z.shape[2:]))
+
+    def _predict(self, x: torch.Tensor, *_: Any) -> torch.Tensor:
+        self.rows += len(x)
+        return torch.zeros_like(x)
+
+
+def draw(request: Request, model: Any, folder: Path) -> None:
+    """All chunks of a job."""
+    with planned(request, model, folder) as (work, ctx):
+        for chunk in work.chunks:
+            work.draw(chunk, 1, ctx)
+
+
+def request_for(model: Any, side: int, folder: Path, row: int, col: int) -> Request:
+    """A picture of ``side`` pixels whose first is (row, col), from a text or from a source in the folder."""
+    card = model.card
+    if "Generate" in card.tasks:
+        extent = grid(side, card.gsd[0], row, col)
+        return generate(card, extent, card.vocabulary[0], steps=STEPS, scheduler="DPM++ 2M", guidance_scale=1.0)
+    factor = max(card.factors)
+    pixels = np.random.default_rng(0).integers(1, 255, (3, side // factor, side // factor)).astype(np.uint8)
+    write_raster(folder / "source.tif", pixels, row // factor, col // factor)
+    return super_resolve(card, factor, steps=STEPS, scheduler="DPM++ 2M")
+
+
+def main() -> None:
+    """Print one line of JSON for each model and figure."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--timed", nargs="*", default=["tiny-generate", "tiny-superresolve"], help="ids of models")
+    arguments.add_argument("--counted", nargs="*", default=["eurosat-generate", "ucmerced-generate", "superresolve"])
+    arguments.add_argument("--side", type=int, default=512, help="of a timed extent, in pixels")
+    arguments.add_argument("--whole", type=int, default=2048, help="of a counted extent, in pixels")
+    arguments.add_argument("--rounds", type=int, default=5)
+    chosen = arguments.parse_args()
+    numbers = itertools.count()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in chosen.timed:
+            model = catalog.load(name, SETTINGS)
+
+            def at(row: int, col: int, model: Any = model) -> None:
+                folder = Path(scratch) / f"{next(numbers)}"
+                draw(request_for(model, chosen.side, folder, row, col), model, folder)
+
+            turns = in_turns(lambda: at(0, 0), lambda: at(-FAR, FAR), chosen.rounds)
+            report(figure="offset", model=name, side=chosen.side, pixels=FAR, **turns)
+        for name in chosen.counted:
+            hollow = Hollow(catalog.load(name, SETTINGS))
+            model, folder = hollow.model, Path(scratch) / f"{next(numbers)}"
+            request = request_for(model, chosen.whole, folder, ROW, COL)
+            draw(request, model, folder)
+            scale = model.scale if isinstance(request, Generate) and not callable(model.scale) else 1
+            side = math.ceil(chosen.whole / scale)
+            corner = (ROW // scale, COL // scale)
+            touching = len(Lattice(model.window, model.stride).touching(Window(*corner, side, side)))
+            least = math.ceil((side - model.window) / model.stride + 1) ** 2
+            report(
+                figure="windows",
+                model=name,
+                side=chosen.whole,
+                steps=STEPS,
+                phases=model.card.phases,
+                batch=model.batch,
+                rows=hollow.rows,
+                touching=touching,
+                evaluated_over_touching=round(hollow.rows / STEPS / touching, 3),
+                evaluated_over_least=round(hollow.rows / STEPS / least, 3),
+            )
+
+
+if __name__ == "__main__":
+    main()
