@@ -28,6 +28,7 @@ LAUNCH = ROOT / "engine" / "launch.py"
 _DATA = tempfile.TemporaryDirectory(prefix="afterimage-tests-")
 os.environ["XDG_DATA_HOME"] = _DATA.name
 os.environ["AFTERIMAGE_STORE"] = os.path.join(_DATA.name, "models")
+os.environ["AFTERIMAGE_CACHE"] = os.path.join(_DATA.name, "cache")
 
 
 def _register() -> None:
@@ -164,14 +165,25 @@ def import_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
         models.end()
 
 
-@pytest.fixture(scope="session")
-def null_engine() -> types.ModuleType:
-    """``tests/support/null_engine.py``: a model that costs nothing. Needs the engine's Python."""
+def _support(name: str) -> types.ModuleType:
+    """A file of ``tests/support``. Needs the engine's Python."""
     pytest.importorskip("rasterio")
-    spec = importlib.util.spec_from_file_location("null_engine", ROOT / "tests" / "support" / "null_engine.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "support" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def null_engine() -> types.ModuleType:
+    """``tests/support/null_engine.py``: a model that costs nothing."""
+    return _support("null_engine")
+
+
+@pytest.fixture(scope="session")
+def tiny_xl() -> types.ModuleType:
+    """``tests/support/tiny_xl.py``: folders of Stable Diffusion XL with small random weights."""
+    return _support("tiny_xl")
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ PUBLISHED = (
     "rsedit",
     "stable_diffusion",
     "stable_diffusion_control",
+    "stable_diffusion_xl",
+    "stable_diffusion_xl_control",
 )
 
 _TINY = (

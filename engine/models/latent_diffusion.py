@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import diffusers
@@ -295,8 +296,12 @@ class LatentDiffusion(ABC):
         return self.text([prompt] if isinstance(prompt, str) else list(prompt))
 
 
-def load_parts(layout: Layout) -> Parts:
+def load_parts(layout: Layout, load_text: Callable[[Path], TextEncoder] = load_text) -> Parts:
     """The text side, the autoencoder and the schedule of a pipeline folder.
+
+    Args:
+        layout: of the model.
+        load_text: the text side of such a folder.
 
     Raises:
         WeightsMissing: one of them is not there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ CONTROL_BASE = "checkpoint-100000"
 LEVELS = 3
 #: Endings of single files with everything in them: as Lightning writes them, and as they are kept once imported.
 SINGLE = (".ckpt", ".safetensors")
+#: What the names of the text towers begin with in Stable Diffusion XL's single files, and the largest list of tensors
+#: that is looked through for them, bytes; one of XL has 0.3 MB.
+XL_SINGLE, LIST_LIMIT = "conditioner.embedders.", 64 * 1024 * 1024
 #: Name that a single file is kept under.
 KEPT = "last.safetensors"
 #: What the networks of a ControlNet and of its base must agree in, or their skips do not add up.
@@ -28,6 +32,8 @@ SHARED = (
     "cross_attention_dim",
     "attention_head_dim",
     "num_metadata",
+    "addition_embed_type",
+    "projection_class_embeddings_input_dim",
 )
 
 
@@ -59,6 +65,13 @@ def found(part: Path | None) -> Path:
     if part is None:
         raise WeightsMissing("A part of the model is not in its folder.", "Get the model's folder again, complete.")
     return part
+
+
+def index_of(pipeline: Path | None) -> dict[str, Any]:
+    """``model_index.json`` of a pipeline; empty where there is none. Raises WeightsDamaged."""
+    if pipeline is None or not (pipeline / "model_index.json").is_file():
+        return {}
+    return read_json(pipeline / "model_index.json")
 
 
 def recognise(path: Path, base: Path | None = None) -> Layout:
@@ -130,6 +143,11 @@ def is_satellite(unet: Mapping[str, Any]) -> bool:
     return bool(unet.get("use_metadata", unet.get("_class_name") == "SatUNet"))
 
 
+def is_xl(config: Mapping[str, Any]) -> bool:
+    """Whether a U-Net's or a ControlNet's configuration is Stable Diffusion XL's: a vector of the text, and a frame."""
+    return config.get("addition_embed_type") == "text_time" and config.get("encoder_hid_dim_type") is None
+
+
 def _component(path: Path, config: Mapping[str, Any], base: Path | None) -> Layout:
     kind = str(config["_class_name"])
     if kind.startswith("ControlNetModel"):
@@ -142,7 +160,12 @@ def _component(path: Path, config: Mapping[str, Any], base: Path | None) -> Layo
 def _with_unet(unet: Path) -> Layout:
     config = read_json(unet / "config.json")
     pipeline = _pipeline_above(unet)
-    index = read_json(pipeline / "model_index.json") if pipeline and (pipeline / "model_index.json").is_file() else {}
+    index = index_of(pipeline)
+    if index.get("requires_aesthetics_score"):
+        raise UnknownModel(
+            "This is the refiner of Stable Diffusion XL, which finishes pictures of another model and draws none.",
+            "Choose the base model of Stable Diffusion XL.",
+        )
     family, kind = _family(config, str(index.get("_class_name", "")))
     return Layout(family, kind, pipeline, unet, also_here=_also_here(unet, pipeline))
 
@@ -167,10 +190,17 @@ def _family(unet: Mapping[str, Any], pipeline: str) -> tuple[str, str]:
             "model_index.json says Text2Earth, and the U-Net has no embedding of the level.",
             "Get the folder again from its source.",
         )
+    if is_xl(unet):
+        if channels == 8:
+            raise UnknownModel(
+                "This is a Stable Diffusion XL that follows instructions, which cannot be run here.",
+                "Choose a Stable Diffusion XL with 4 or 9 input channels, or RSEdit for instructions.",
+            )
+        return "stable_diffusion_xl", kind
     if unet.get("addition_embed_type") is not None or unet.get("encoder_hid_dim_type") is not None:
         raise UnknownModel(
-            "This is a Stable Diffusion XL or another model with a second text encoder, which cannot be run here yet.",
-            "Choose a model of the Stable Diffusion 1 or 2 family.",
+            "This U-Net is told its text, or a picture, in a way that belongs to no family that is known here.",
+            "Choose a model of the Stable Diffusion 1, 2 or XL family.",
         )
     return ("rsedit" if channels == 8 else "stable_diffusion"), kind
 
@@ -182,7 +212,7 @@ def _control(folder: Path, base: Path | None) -> Layout:
     elif config.get("use_metadata"):
         family, kind = "diffusionsat_control", "2-D ControlNet"
     else:
-        family, kind = "stable_diffusion_control", "ControlNet"
+        family, kind = f"stable_diffusion{'_xl' if is_xl(config) else ''}_control", "ControlNet"
     unet = _base_unet(folder, base, is_checkpoint=bool(config.get("use_metadata")))
     pipeline = _pipeline_above(unet) if unet else None
     if unet is not None:
@@ -228,7 +258,25 @@ def _pipeline_above(unet: Path) -> Path | None:
 
 
 def _checkpoint(path: Path) -> Layout:
+    if any(name.startswith(XL_SINGLE) for name in _names(path)):
+        raise UnknownModel(
+            "This is a Stable Diffusion XL in one file, which has neither its configurations nor its vocabularies.",
+            "Get it as a folder with model_index.json, unet, vae, and two text encoders and tokenizers.",
+        )
     return Layout("crs_diff", "text, metadata, six maps and content to image", checkpoint=path)
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    """Names of the tensors in a safetensors file; none where it is another file, or a damaged one."""
+    if path.suffix.lower() != ".safetensors":
+        return ()
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= LIST_LIMIT else {}
+    except (OSError, ValueError, RecursionError):
+        return ()  # whoever opens it says what is wrong with it
+    return tuple(header) if isinstance(header, dict) else ()
 
 
 def _also_here(unet: Path, pipeline: Path | None) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.GroupNorm, nn.LayerNorm
 #: longitude to 0.2 degrees, in float16), and what comes out last would lose digits that the scheduler counts with.
 #: diffusers takes the type of its time embedding from the sample, and a ControlNet's from its first layer: with that
 #: layer in float32 both are.
-EXACT = ("conv_in", "conv_out", "time_embedding", "class_embedding")
+EXACT = ("conv_in", "conv_out", "time_embedding", "class_embedding", "add_embedding")
 _HOST = torch.device("cpu")
 
 

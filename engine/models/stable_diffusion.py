@@ -72,24 +72,36 @@ class StockUNet(LatentDiffusion):
         context: Tensor | None = None,
         vector: Tensor | None = None,
         residuals: Sequence[Tensor] | None = None,
+        added: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """The stock network: ``vector`` goes to ``class_labels``; the last of ``residuals`` is the middle block's."""
+        """The stock network.
+
+        Args:
+            sample: as in ``forward``.
+            timestep: as in ``forward``.
+            text: as in ``forward``.
+            context: further input channels.
+            vector: goes to ``class_labels``.
+            residuals: for the skips, in order, and last for the middle block.
+            added: goes to ``added_cond_kwargs``.
+        """
         x = sample if context is None else torch.cat([sample, context], dim=1)
         expected = int(self.unet.config.in_channels)
         if x.shape[1] != expected:
             raise InvalidRequest(f"The network takes {expected} channels, and {x.shape[1]} were given.")
-        added: dict[str, Any] = {}
+        more: dict[str, Any] = {}
         if residuals is not None:
             inner = next(self.unet.down_blocks.parameters()).dtype  # the skips', which they are added to
             residuals = [each.to(inner) for each in residuals]
-            added = {
+            more = {
                 "down_block_additional_residuals": tuple(residuals[:-1]),
                 "mid_block_additional_residual": residuals[-1],
             }
+        if added is not None:
+            more["added_cond_kwargs"] = dict(added)
         with torch.inference_mode():
-            return self.unet(x, timestep, encoder_hidden_states=text, class_labels=vector, return_dict=False, **added)[
-                0
-            ].float()
+            output = self.unet(x, timestep, encoder_hidden_states=text, class_labels=vector, return_dict=False, **more)
+        return output[0].float()
 
 
 class StableDiffusion(StockUNet):

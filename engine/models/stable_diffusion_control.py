@@ -61,11 +61,7 @@ class ControlledStableDiffusion(StockUNet):
     @torch.inference_mode()
     def residuals(self, sample: Tensor, timestep: Tensor, text: Tensor, hint: Tensor) -> list[Tensor]:
         """What is added to the U-Net's skips, in order, and last to its middle block; arguments as in ``forward``."""
-        encoder = self.control.controlnet_cond_embedding
-        scale = 2 ** sum(block.stride == (2, 2) for block in encoder.blocks)
-        expected = [len(sample), encoder.conv_in.in_channels, *[side * scale for side in sample.shape[-2:]]]
-        if list(hint.shape) != expected:
-            raise InvalidRequest(f"The hint has shape {list(hint.shape)}, and {expected} is needed.")
+        check_hint(self.control, sample, hint)
         skips, middle = self.control(sample, timestep, text, hint, return_dict=False)
         return [*skips, middle]
 
@@ -102,9 +98,22 @@ class ControlledStableDiffusion(StockUNet):
         return two_branches({"text": null, **shared}, {"text": cond, **shared}, guidance_scale)
 
 
+def check_hint(control: ControlNetModel, sample: Tensor, hint: Tensor) -> None:
+    """See that a hint has the size that goes with latents. Raises InvalidRequest."""
+    encoder = control.controlnet_cond_embedding
+    scale = 2 ** sum(block.stride == (2, 2) for block in encoder.blocks)
+    expected = [len(sample), encoder.conv_in.in_channels, *[side * scale for side in sample.shape[-2:]]]
+    if list(hint.shape) != expected:
+        raise InvalidRequest(f"The hint has shape {list(hint.shape)}, and {expected} is needed.")
+
+
+def load_control(layout: Layout) -> ControlNetModel:
+    """The ControlNet of a layout, strictly. Raises WeightsMissing and WeightsDamaged."""
+    folder = found(layout.controlnet)
+    network = build(ControlNetModel, read_json(folder / "config.json"), "ControlNet")
+    return fill(network, component_tensors(folder), "ControlNet")
+
+
 def load_model(layout: Layout) -> ControlledStableDiffusion:
     """The model of a layout, strictly. Raises WeightsMissing and WeightsDamaged."""
-    controlnet = found(layout.controlnet)
-    config = read_json(controlnet / "config.json")
-    control = fill(build(ControlNetModel, config, "ControlNet"), component_tensors(controlnet), "ControlNet")
-    return ControlledStableDiffusion(load_parts(layout), load_unet(layout), control)
+    return ControlledStableDiffusion(load_parts(layout), load_unet(layout), load_control(layout))

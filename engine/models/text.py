@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..errors import WeightsDamaged, WeightsMissing
@@ -20,6 +20,8 @@ POSITIONS = "embeddings.position_ids"
 #: How many of the last texts, or of the last lists of them, keep their states: the prompt and the negative prompt of
 #: this job and of the one before.
 REMEMBERED = 4
+Tensors = Mapping[str, Tensor]
+T = TypeVar("T", bound=nn.Module)
 
 
 class TextEncoder:
@@ -30,36 +32,47 @@ class TextEncoder:
         network: the tower.
     """
 
+    network: nn.Module
+
     def __init__(self, tokenizer: CLIPTokenizer, network: CLIPTextModel) -> None:
         self._tokenizer, self.network = tokenizer, network
         self.length = int(network.config.max_position_embeddings)
         self.width = int(network.config.hidden_size)
-        self._remembered: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, ...], tuple[Tensor, ...]] = OrderedDict()
 
     def ids(self, prompts: Sequence[str]) -> Tensor:
         """Token ids (B, length) int64: start, text, end, padding; a text that is too long is cut."""
-        told = self._tokenizer(
-            list(prompts), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
-        )
-        return torch.as_tensor(told.input_ids)
+        return token_ids(self._tokenizer, prompts, self.length)
 
     def count(self, prompt: str) -> int:
         """Tokens of a text with its start and its end; beyond ``length`` they are cut."""
         return len(self._tokenizer([prompt]).input_ids[0])
 
-    @torch.inference_mode()
     def states(self, ids: Tensor) -> Tensor:
         """States (B, length, width) float32 of token ids; padding is attended to, as in training."""
-        return self.network(ids.to(self.network.device)).last_hidden_state.float()
+        return self._encode(ids)[0]
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """States (B, length, width) of texts; those of the last few are remembered."""
+        return self._encoded(prompts)[0]
+
+    @torch.inference_mode()
+    def _encode(self, ids: Tensor) -> tuple[Tensor, ...]:
+        """Everything that the network tells of token ids, the states first."""
+        return (self.network(ids.to(self._place)).last_hidden_state.float(),)
+
+    @property
+    def _place(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def _encoded(self, prompts: Sequence[str]) -> tuple[Tensor, ...]:
+        """What ``_encode`` gives for texts, remembered."""
         key = tuple(prompts)
-        states = self._remembered.pop(key) if key in self._remembered else self.states(self.ids(prompts))
-        self._remembered[key] = states
+        told = self._remembered.pop(key) if key in self._remembered else self._encode(self.ids(prompts))
+        self._remembered[key] = told
         while len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
-        return states
+        return told
 
     def forget(self) -> None:
         """Work out every text anew: the network changes its type or its place."""
@@ -88,7 +101,9 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
     """
     for name in ("vocab.json", "merges.txt"):
         if not (folder / name).is_file():
-            raise WeightsMissing(f"The file tokenizer/{name} is not there.", "Get the model's folder again, complete.")
+            raise WeightsMissing(
+                f"The file {folder.name}/{name} is not there.", "Get the model's folder again, complete."
+            )
     try:
         read = CLIPTokenizer.from_pretrained  # from this folder, never from a hub
         tokenizer = read(str(folder), local_files_only=True)
@@ -112,9 +127,19 @@ def make_tower(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> CLIP
     """
     kept = renamed(tensors, lambda key: key.removeprefix("text_model."))
     kept.pop(POSITIONS, None)
-    name = "text encoder"
+    return fill_tower(CLIPTextModel, config, kept, "text encoder")
+
+
+def fill_tower(kind: Callable[[CLIPTextConfig], T], config: Mapping[str, Any], tensors: Tensors, name: str) -> T:
+    """A tower of a class of transformers with these weights; raises like ``make_tower``."""
     with described(name):
         settings = CLIPTextConfig(**{k: v for k, v in config.items() if not k.startswith("_")})
         with torch.device("meta"):  # compared before any memory is taken, whatever sizes the configuration names
-            check_shapes(CLIPTextModel(settings), kept, name)
-        return fill(CLIPTextModel(settings), kept, name)  # in memory: the positions are no part of its weights
+            check_shapes(kind(settings), tensors, name)
+        return fill(kind(settings), tensors, name)  # in memory: the positions are no part of its weights
+
+
+def token_ids(tokenizer: CLIPTokenizer, prompts: Sequence[str], length: int) -> Tensor:
+    """See ``TextEncoder.ids``."""
+    told = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return torch.as_tensor(told.input_ids)

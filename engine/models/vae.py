@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ class PictureCodec:
         self.channels = int(network.config.latent_channels)
         self._factor = float(network.config.scaling_factor)
         self._shift = float(network.config.shift_factor or 0.0)
+        means, deviations = network.config.latents_mean, network.config.latents_std
+        #: Of each channel (1, channels, 1, 1), where the configuration tells both, as for Playground 2.5.
+        self._spread = None if means is None or deviations is None else (_column(means), _column(deviations))
         #: Around each call of the network: whoever places it brings it there.
         self.around: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
@@ -59,12 +62,22 @@ class PictureCodec:
             scaled: whether in the scale that is denoised; InstructPix2Pix takes them as they come.
         """
         mean = self.moments(pixels).chunk(2, dim=1)[0]
-        return (mean - self._shift) * self._factor if scaled else mean
+        if not scaled:
+            return mean
+        if self._spread is None:
+            return (mean - self._shift) * self._factor
+        means, deviations = (each.to(mean.device) for each in self._spread)
+        return (mean - means) * self._factor / deviations
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) float32 in 0..1, clipped, of latents (B, channels, h, w) as they are denoised."""
-        unscaled = latents.to(self.network.dtype) / self._factor + self._shift
+        latents = latents.to(self.network.dtype)
+        if self._spread is None:
+            unscaled = latents / self._factor + self._shift
+        else:
+            means, deviations = (each.to(latents) for each in self._spread)
+            unscaled = latents * deviations / self._factor + means
         with self.around():
             self.network.use_tiling = self._is_tiled
             try:
@@ -72,6 +85,10 @@ class PictureCodec:
             finally:
                 self.network.use_tiling = False
         return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+
+def _column(values: Sequence[float]) -> Tensor:
+    return torch.tensor([float(value) for value in values]).view(1, -1, 1, 1)
 
 
 def load_codec(folder: Path) -> PictureCodec:

@@ -12,7 +12,7 @@ from . import places
 from .wish import DRAWS, SMALL, STEERS
 
 #: Folders of networks, whose weights are fetched.
-NETWORKS = ("vae", "text_encoder", "unet", "controlnet")
+NETWORKS = ("vae", "text_encoder", "text_encoder_2", "unet", "controlnet")
 #: What a name may hold: nothing that another system reads as a path, a drive or a device.
 _NAME = re.compile(r"[A-Za-z0-9_+=@() ,.-]{1,200}", re.ASCII)
 _CHECKPOINT = re.compile(r"checkpoint-\d+", re.ASCII)

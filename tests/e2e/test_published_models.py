@@ -91,7 +91,17 @@ def stock(parity, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def models(parity, stock, import_models):
+def xl(parity, tiny_xl, tmp_path_factory):
+    """Stable Diffusion XL for text to image and for inpainting, and a ControlNet, random."""
+    folder = tmp_path_factory.mktemp("xl")
+    for name, channels in (("pipeline", 4), ("inpainting", 9)):
+        tiny_xl.write_pipeline(folder / name, parity / "rsedit" / "tokenizer", channels)
+    tiny_xl.write_control(folder / "control")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(parity, stock, xl, import_models):
     small = ("--window", "64")
     return import_models(
         sys.executable,
@@ -105,6 +115,9 @@ def models(parity, stock, import_models):
             "crsdiff": (str(parity / "crsdiff" / "last.ckpt"), "--window", "128"),
             "stock": (str(stock / "pipeline"), *small),
             "control": (str(stock / "control"), "--base", str(stock / "pipeline"), "--control", "map", *small),
+            "xl": (str(xl / "pipeline"), *small),
+            "xl-inpainting": (str(xl / "inpainting"), *small),
+            "xl-control": (str(xl / "control"), "--base", str(xl / "pipeline"), "--control", "edges", *small),
         },
     )
 
@@ -370,6 +383,20 @@ CASES = {
             "strength": {"controls": (Control("map", Source("map.tif", "streets"), strength=0.3),)},
         },
     ),
+    "stable_diffusion_xl generate": drawn("xl", negative={"negative_prompt": "blurred"}),
+    "stable_diffusion_xl edit": edited("xl", others={"strength": {"strength": 0.9}}, strength=0.5),
+    "stable_diffusion_xl inpainting edit": edited("xl-inpainting"),
+    "stable_diffusion_xl_control generate": Case(
+        generate("xl-control", controls=(Control("edges", Source("edges.tif", "plan")),)),
+        GRID,
+        {"edges.tif": half("east")},
+        with_maps(edges=half("east")),
+        {
+            "prompt": {"prompt": "a harbour"},
+            "edges": with_maps(edges=half("west")),
+            "strength": {"controls": (Control("edges", Source("edges.tif", "plan"), strength=0.3),)},
+        },
+    ),
 }
 
 
@@ -480,10 +507,11 @@ def test_four_steps_of_a_family(do, card, models, name):
         assert differs[inside].mean() > 0.05, f"another picture by the {what}"
 
 
-@pytest.mark.parametrize("model", ["diffusionsat", "text2earth", "crsdiff"])
-def test_one_window_is_what_the_model_draws_from_the_same_noise(do, card, models, parity, model):
+@pytest.mark.parametrize("model", ["diffusionsat", "text2earth", "crsdiff", "xl"])
+def test_one_window_is_what_the_model_draws_from_the_same_noise(do, card, models, parity, xl, model):
     """In the engine and from Python, from the installed folder and from the authors' own: the same bytes."""
-    case = CASES[{"crsdiff": "crs_diff generate"}.get(model, f"{model} generate")]
+    families = {"crsdiff": "crs_diff", "xl": "stable_diffusion_xl"}
+    case = CASES[f"{families.get(model, model)} generate"]
     request = filled(case.request, card(model))
     made = pixels_of(do(request, case.prepare)[0])
     date = {"year": 2017, "month": 2, "day": 11}
@@ -500,12 +528,14 @@ def test_one_window_is_what_the_model_draws_from_the_same_noise(do, card, models
     elif model == "diffusionsat":
         metadata = diffusionsat.metadata_vector(**PLACE, **date, gsd=1.0)
         told = {"prompt": request.prompt, "metadata": metadata}
+    elif model == "xl":
+        told = {"prompt": request.prompt}
     else:
         told = {"prompt": request.prompt, "level": text2earth.level_of(1.0)}
     side = case.grid.height // 8
     noise = field(request.sampling.seed, 0, Window(0, 0, side, side), 4)[None]
-    authors = parity / {"crsdiff": "crsdiff/last.ckpt"}.get(model, model)
-    for place in (models.folder(model), authors):
+    authors = {"crsdiff": parity / "crsdiff" / "last.ckpt", "xl": xl / "pipeline"}
+    for place in (models.folder(model), authors.get(model, parity / model)):
         network = open_model(place)
         guidance = request.sampling.guidance_scale
         sampled = network.sample(noise, STEPS, negative_prompt="", guidance_scale=guidance, **told)

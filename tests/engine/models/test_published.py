@@ -175,9 +175,9 @@ def test_a_checkpoint_that_names_lightnings_callbacks(parity, tmp_path, monkeypa
         (lambda folder: shutil.rmtree(folder / "unet"), UnknownModel, "no model in this folder"),
         (lambda folder: change(folder / "unet" / "config.json", in_channels=12), UnknownModel, "12 input channels"),
         (
-            lambda folder: change(folder / "unet" / "config.json", in_channels=4, addition_embed_type="text_time"),
+            lambda folder: change(folder / "unet" / "config.json", in_channels=8, addition_embed_type="text_time"),
             UnknownModel,
-            "Stable Diffusion XL",
+            "Stable Diffusion XL that follows instructions",
         ),
         (lambda folder: change(folder / "unet" / "config.json", norm_num_groups=7), WeightsDamaged, "not make a netw"),
         (

@@ -1,5 +1,7 @@
 """At their published sizes the networks have the published keys, shapes and numbers of weights; no memory is used."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from afterimage.engine.models.crs_diff import PUBLISHED
@@ -9,8 +11,10 @@ from afterimage.engine.models.diffusionsat_control import OWN, reduce_strides, s
 from afterimage.engine.models.diffusionsat_temporal import FrameHint, TemporalControlNet
 from afterimage.engine.models.ldm import autoencoder_config, autoencoder_key, unet_config, unet_key
 from afterimage.engine.models.local_adapter import ContentTokens, LocalAdapter
+from afterimage.engine.models.stable_diffusion_xl import check_told
 from afterimage.engine.models.statedict import build
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 #: Stable Diffusion 2.1 as DiffusionSat's configurations write it.
 SD21 = {
@@ -25,6 +29,24 @@ SD21 = {
     "num_metadata": 7,
 }
 UNET = {**SD21, "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3, "class_embed_type": "identity"}
+#: As the configurations of stabilityai/stable-diffusion-xl-base-1.0 have it.
+XL = {
+    "in_channels": 4,
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "layers_per_block": 2,
+    "transformer_layers_per_block": [1, 2, 10],
+    "attention_head_dim": [5, 10, 20],
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+XL_UNET = {**XL, "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]}
+#: The text tower of OpenCLIP ViT-bigG/14, and that of CLIP ViT-L/14.
+BIG = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
+LARGE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 CONTROL = {
     **SD21,
     "conditioning_in_channels": 3,
@@ -76,6 +98,19 @@ def test_the_hint_encoder_of_diffusionsats_super_resolution(scale, strides):
 def test_text2earth():
     config = {**UNET, "class_embed_type": "timestep"}
     assert millions(build(UNet2DConditionModel, config, "U-Net", own=["num_metadata"])) == 868.0
+
+
+def test_stable_diffusion_xl():
+    """The sum is Podell et al. 2023, table 1, in millions: a U-Net of 2.6 thousand, text encoders of 817."""
+    first = CLIPTextModel(CLIPTextConfig(vocab_size=49408, **LARGE))
+    second = CLIPTextModelWithProjection(CLIPTextConfig(vocab_size=49408, projection_dim=1280, **BIG))
+    assert (millions(first), millions(second)) == (123.1, 694.7)
+    unet, control = build(UNet2DConditionModel, XL_UNET, "U-Net"), build(ControlNetModel, XL, "ControlNet")
+    assert (millions(unet), millions(control)) == (2567.5, 1251.0)
+    assert millions(build(UNet2DConditionModel, XL_UNET | {"in_channels": 9}, "U-Net")) == 2567.5
+    text = SimpleNamespace(pooled_width=second.config.projection_dim, width=768 + 1280)
+    check_told(text, unet, "U-Net")
+    check_told(text, control, "ControlNet")
 
 
 def test_crs_diff():
