@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_once(options.folder, settings, options.watch_stdin)
     if options.command == "work":
         if settings.scheduler and options.folder is None:
-            from .crew.cluster import offer
+            from .crew.member import offer
 
             return offer(settings, options.alone)
         if options.folder is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from ..context import JobContext
-from ..contract import Job, ModelCard, clean_prompt
+from ..contract import CHUNK, Job, ModelCard, clean_prompt
 from ..device import free_caches
 from ..errors import NotFinite, PromptTooLong, is_out_of_memory
 from ..finished import Finished
@@ -84,6 +84,8 @@ class Opened:
                 pin(way)
         ctx.tell("planning")
         self.work = tasks[type(job.request)](job.request, folder, model, ctx)
+        if is_owner and is_here:
+            folder.pin("backend", _backend(model, settings, job, self.work))
         self.finished = Finished(job, self.work, folder, self._make_room, is_owner)
 
     @property
@@ -103,6 +105,17 @@ class Opened:
         log.warning("%s: goes on with %s", type(error).__name__, model.memory)
         self._pin(model.memory)
         return True
+
+
+def _backend(model: Any, settings: Settings, job: Job, work: Work) -> str:
+    """Have the networks of a model run by what is the fastest for this work; its name."""
+    if not hasattr(model, "networks"):
+        return "eager"
+    from ..backends.choice import choose  # brings torch along
+
+    sampling = job.request.sampling
+    windows = len(work.chunks) * CHUNK**2 / work.card.stride**2 * sampling.samples
+    return choose(model, settings, windows * sampling.steps * work.card.gflop_per_window_step)
 
 
 def cleaned(job: Job) -> Job:

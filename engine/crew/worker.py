@@ -49,11 +49,12 @@ class Worker:
         from ..models import catalog
         from ..tasks import TASKS
 
-        self._tell, self._told = tell, 0.0
+        self.tell, self._told = tell, 0.0
         folder = JobFolder(path)
         pins = folder.pins()
         check_versions(pins)
-        pinned = dataclasses.replace(settings, device=pins["device"], threads=int(pins["threads"]))
+        backend = pins.get("backend", "eager")
+        pinned = dataclasses.replace(settings, device=pins["device"], threads=int(pins["threads"]), backend=backend)
         # who runs the job shows what is finished: nothing is shown from here
         self._ctx = JobContext(folder.path.name, self._hear, cancelled, None)
         job = cleaned(folder.job)
@@ -81,12 +82,12 @@ class Worker:
             return
         if event.fraction is not None and event.fraction >= self._told + _TELL_EVERY:
             self._told = event.fraction
-            self._tell(Reached(event.fraction))
+            self.tell(Reached(event.fraction))
 
     def _tell_way(self) -> None:
         if self._ways and self._ways[-1] != self._known:
             self._known = self._ways[-1]
-            self._tell(Way(self._known, self._opened.memory_notice))
+            self.tell(Way(self._known, self._opened.memory_notice))
 
 
 def check_versions(pins: dict[str, str]) -> None:
