@@ -62,9 +62,33 @@ def sample(
         if hasattr(scheduler, "set_begin_index"):  # solvers that remember earlier steps must know that there are none
             scheduler.set_begin_index(first)
         x = scheduler.add_noise(source, x, scheduler.timesteps[first].reshape(1))
+    return walk(predict, scheduler, x, list(enumerate(scheduler.timesteps))[first:], noise, on_step)
+
+
+def walk(
+    predict: Predict,
+    scheduler: Any,
+    x: Tensor,
+    steps: Sequence[tuple[int, Tensor]],
+    noise: Callable[[int], Tensor],
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Some steps of a sampler in a row.
+
+    Args:
+        predict: the network with its condition.
+        scheduler: with its timesteps set, ready for the first of the steps.
+        x: noisy sample (B, C, h, w) before them, in the scheduler's own scale.
+        steps: (number of the step of all steps from 0, its timestep).
+        noise: stream -> standard normal noise (B, C, h, w); step k takes that of stream k + 1.
+        on_step: called after each step.
+
+    Returns:
+        The sample after them, like ``x``.
+    """
     draws_noise = stochastic.draws_noise(scheduler)
     with torch.inference_mode():
-        for k, t in enumerate(scheduler.timesteps[first:], first):
+        for k, t in steps:
             output = predict(scheduler.scale_model_input(x, t), t)
             z = noise(k + 1) if draws_noise else None
             x, denoised = stochastic.step(scheduler, output, t, x, z)

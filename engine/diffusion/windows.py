@@ -47,10 +47,14 @@ class Lattice:
         return [(row, col) for row in rows for col in cols]
 
     def weights(self) -> Tensor:
-        """Blending weights of a square: a separable tent, (size, size) float32, the same for every square."""
-        position = (torch.arange(self.size, dtype=torch.float32) + 0.5) * (2.0 / self.size) - 1.0
-        tent = (1.0 - position.abs()).clamp_min(FLOOR)
-        return tent[:, None] * tent[None, :]
+        """Blending weights of a square: separable raised cosines, (size, size) float32, the same for every square.
+
+        They begin without a step and without a slope where a window begins: there it differs most from its neighbours,
+        and a tent lets it in at once, which shows as a seam (``docs/decisions/0016-phases-and-regions.md``).
+        """
+        position = (torch.arange(self.size, dtype=torch.float32) + 0.5) / self.size
+        hill = (torch.pi * position).sin().square().clamp_min(FLOOR)
+        return hill[:, None] * hill[None, :]
 
     def _touching(self, start: int, stop: int) -> range:
         return range((start - self.size) // self.stride + 1, -(-stop // self.stride))
@@ -73,7 +77,7 @@ def blend(lattice: Lattice, tiles: Mapping[Index, Tensor], region: Window, chann
     """
     total = torch.zeros(channels, region.height, region.width)
     weight = torch.zeros(region.height, region.width)
-    tent = lattice.weights()
+    hill = lattice.weights()
     for index in sorted(tiles):
         window = lattice.window(index)
         if not window.intersects(region):
@@ -81,7 +85,7 @@ def blend(lattice: Lattice, tiles: Mapping[Index, Tensor], region: Window, chann
         shared = window.intersection(region)
         rows, cols = shared.relative_to(region).slices()
         inner_rows, inner_cols = shared.relative_to(window).slices()
-        share = tent[inner_rows, inner_cols]
+        share = hill[inner_rows, inner_cols]
         total[:, rows, cols] += tiles[index][:, inner_rows, inner_cols] * share
         weight[rows, cols] += share
     return torch.where(weight > 0, total / weight.clamp_min(FLOOR * FLOOR), 0.0)

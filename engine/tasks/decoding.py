@@ -25,14 +25,15 @@ class BlockDecoding:
         model: whose ``decode_halo`` is known.
         lattice: of its windows.
         halo: latents around a block that its decoding depends on.
+        is_drawn: whether anything in a window of absolute pixels is wanted; where not, pixels are 0.
     """
 
-    def __init__(self, model: GenerateModel, lattice: Lattice, halo: int) -> None:
-        self._model, self._lattice, self._halo = model, lattice, halo
+    def __init__(self, model: GenerateModel, lattice: Lattice, halo: int, is_drawn: Callable[[Window], bool]) -> None:
+        self._model, self._lattice, self._halo, self._is_drawn = model, lattice, halo, is_drawn
 
     def latents(self, area: Window) -> list[Window]:
         """The latents that decide the pixels of an area of absolute pixels."""
-        return [self._square(block) for block in squares(area, BLOCK)]
+        return [self._square(block) for block in squares(area, BLOCK) if self._is_drawn(block)]
 
     def pixels(self, area: Window, sample: int, tiles: Mapping[Index, Tensor], check: Callable[[], None]) -> Tensor:
         """Pixels (bands, height, width) in 0..1 of an area of absolute pixels, on the CPU.
@@ -44,8 +45,10 @@ class BlockDecoding:
             check: called before each piece of work; may raise to end it.
         """
         model = self._model
-        out = torch.empty(len(model.card.bands), area.height, area.width)
+        out = torch.zeros(len(model.card.bands), area.height, area.width)
         for block in squares(area, BLOCK):
+            if not self._is_drawn(block):
+                continue
             check()
             latents = self._square(block)  # always the same number of them: one shape, one rounding
             z = blend(self._lattice, tiles, latents, model.channels)
@@ -68,23 +71,27 @@ class WindowDecoding:
     Args:
         model: draws windows.
         lattice: of its windows.
+        is_drawn: whether anything in a window of absolute pixels is wanted; where not, pixels are 0.
     """
 
-    def __init__(self, model: GenerateModel, lattice: Lattice) -> None:
-        self._model, self._lattice = model, lattice
+    def __init__(self, model: GenerateModel, lattice: Lattice, is_drawn: Callable[[Window], bool]) -> None:
+        self._model, self._lattice, self._is_drawn = model, lattice, is_drawn
         scale = model.scale
         self._pixels = Lattice(lattice.size * scale, lattice.stride * scale)
         self._cache = TileCache(REMEMBERED)
 
     def latents(self, area: Window) -> list[Window]:
         """See ``BlockDecoding``."""
-        return [self._lattice.window(index) for index in self._pixels.touching(area)]
+        return [self._lattice.window(index) for index in self._touching(area)]
 
     def pixels(self, area: Window, sample: int, tiles: Mapping[Index, Tensor], check: Callable[[], None]) -> Tensor:
         """See ``BlockDecoding``."""
-        keys = [(sample, index) for index in self._pixels.touching(area)]
+        keys = [(sample, index) for index in self._touching(area)]
         decoded = self._cache.get(keys, lambda missing: [self._decode(index, tiles, check) for _, index in missing])
         return blend(self._pixels, {key[1]: decoded[key] for key in keys}, area, self._bands)
+
+    def _touching(self, area: Window) -> list[Index]:
+        return [index for index in self._pixels.touching(area) if self._is_drawn(self._pixels.window(index))]
 
     @property
     def _bands(self) -> int:
@@ -97,8 +104,10 @@ class WindowDecoding:
             return self._model.decode(z[None].to(self._model.device))[0].float().cpu()
 
 
-def make_decoding(model: GenerateModel, lattice: Lattice) -> BlockDecoding | WindowDecoding:
+def make_decoding(
+    model: GenerateModel, lattice: Lattice, is_drawn: Callable[[Window], bool] = lambda window: True
+) -> BlockDecoding | WindowDecoding:
     """The way that fits a model's decoder."""
     if model.decode_halo is None:
-        return WindowDecoding(model, lattice)
-    return BlockDecoding(model, lattice, model.decode_halo)
+        return WindowDecoding(model, lattice, is_drawn)
+    return BlockDecoding(model, lattice, model.decode_halo, is_drawn)

@@ -13,6 +13,7 @@ from ..contract import Sampling
 from ..diffusion.guidance import Predict
 from ..diffusion.loop import batches, sample, steps_done
 from ..diffusion.noise import field
+from ..diffusion.phases import sample_phase
 from ..diffusion.windows import Index, Lattice
 
 K = TypeVar("K")
@@ -44,8 +45,9 @@ def denoise(
     show: Callable[[list[K], Tensor], None],
     source: Callable[[list[K]], Tensor] | None = None,
     strength: float = 1.0,
+    phase: range | None = None,
 ) -> list[Tensor]:
-    """Clean samples of windows, (C, h, w) float32 on the CPU, in the order of their keys.
+    """Samples of windows, (C, h, w) float32 on the CPU, in the order of their keys: clean ones, or those of a phase.
 
     Args:
         keys: the windows.
@@ -56,13 +58,17 @@ def denoise(
         predict: the prediction for a batch of windows.
         noise: (batch of windows, stream) -> (B, C, h, w) noise on the network's device.
         show: takes the estimate of the clean sample of the windows that count, after each step but the last.
-        source: batch of windows -> the picture to start from, like the noise; needed for a strength below 1.
-        strength: how far to leave it; see ``sample``.
+        source: batch of windows -> the picture to start from, like the noise; needed for a strength below 1. For a
+            phase, the state that it goes on from, needed where it is not the first.
+        strength: how far to leave it; see ``sample``. Not for a phase.
+        phase: the steps to do, of ``phases.cut``; None for all.
     """
     done: list[Tensor] = []
     for (batch, count), part in ctx.track(batches(keys, size), "denoising"):
         start = None if source is None else source(batch)
-        clean = _denoise_batch(batch, count, part, sampling, scheduler(), predict(batch), noise, show, start, strength)
+        clean = _denoise_batch(
+            batch, count, part, sampling, scheduler(), predict(batch), noise, show, start, strength, phase
+        )
         done.extend(tile.float().cpu() for tile in clean[:count])
     return done
 
@@ -78,9 +84,11 @@ def _denoise_batch(
     show: Callable[[list[K], Tensor], None],
     source: Tensor | None,
     strength: float,
+    phase: range | None,
 ) -> Tensor:
     # The iterator reports progress and checks for cancelling; the loop pulls it on after each step.
-    steps = ctx.track(range(steps_done(sampling.steps, strength)), "denoising")
+    done = steps_done(sampling.steps, strength) if phase is None else len(phase)
+    steps = ctx.track(range(done), "denoising")
     next(steps, None)
 
     def on_step(step: int, denoised: Tensor) -> None:
@@ -88,4 +96,9 @@ def _denoise_batch(
         if step + 1 < sampling.steps:
             show(batch[:count], denoised[:count])
 
-    return sample(predict, scheduler, sampling.steps, lambda stream: noise(batch, stream), on_step, source, strength)
+    def draw(stream: int) -> Tensor:
+        return noise(batch, stream)
+
+    if phase is not None:
+        return sample_phase(predict, scheduler, sampling.steps, phase, draw, source, on_step)
+    return sample(predict, scheduler, sampling.steps, draw, on_step, source, strength)

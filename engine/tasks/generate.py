@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..context import JobContext
-from ..contract import PIXELS_LIMIT, Generate, GeoBox, ModelCard, Window
+from ..contract import ONE_TEXTURE, PIXELS_LIMIT, Generate, GeoBox, Input, ModelCard, Window, is_one_texture
+from ..diffusion.phases import can_pause
 from ..errors import ExtentTooLarge
 from ..journal import JobFolder
 from ..models.base import GenerateModel, Given, Scene
@@ -21,6 +22,7 @@ from .chunks import chunks
 from .controls import Controls
 from .knowledge import told_gsd, trained_gsd, unguided_notices, unused_notices
 from .picture import Picture
+from .regions import RegionTexts, remarks
 
 #: Pixels drawn beyond the extent where the picture is resampled afterwards.
 MARGIN = 4
@@ -34,7 +36,7 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
         ExtentTooLarge: for more pixels than a job may have.
         PromptNotUnderstood: for a text that names nothing that the model knows.
         UnknownScheduler: for a scheduler that the model does not have.
-        InvalidRequest: for steps that the scheduler cannot do.
+        InvalidRequest: for steps that the scheduler cannot do. What ``RegionTexts`` raises, besides.
     """
     card = model.card
     drawn, gsd = drawn_grid(request, card)
@@ -46,6 +48,10 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
     if request.controls or card.required:
         controls = Controls(folder.path, request.controls, drawn, card, ctx.check)
         scene = replace(scene, content=controls.picture())
+    regions = None if request.regions is None else RegionTexts(folder.path, request, drawn, card)
+    inputs = list(controls.inputs) if controls is not None else []
+    if request.regions is not None and regions is not None:
+        inputs.append(Input(request.regions.name or request.regions.path, regions.sha256, drawn))
     picture = Picture(
         drawn,
         model,
@@ -53,7 +59,9 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
         scene,
         lambda windows: Given() if controls is None else Given(controls=_batch(controls, windows)),
         request.trajectory,
+        regions=regions,
     )
+    said = model.remarks(scene) if regions is None else remarks(regions, model, scene)
     return Work(
         card=card,
         drawn=drawn,
@@ -61,9 +69,9 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
         chunks=chunks(drawn, drawn.anchor()),
         profile=profile,
         draw=picture.draw,
-        inputs=() if controls is None else controls.inputs,
+        inputs=tuple(inputs),
         date=request.date,
-        notices=(*_notices(request, card, gsd), *model.remarks(scene)),
+        notices=(*_notices(request, model, drawn, gsd), *said),
         frames=request.trajectory,
         draw_frames=picture.draw_frames if request.trajectory else None,
     )
@@ -125,8 +133,9 @@ def _resized(grid: GeoBox, ratio: float) -> GeoBox:
     return GeoBox(grid.crs, scaled, (height, width)).pad(MARGIN)
 
 
-def _notices(request: Generate, card: ModelCard, gsd: float) -> tuple[str, ...]:
-    """What the person should know about the request and this model."""
+def _notices(request: Generate, model: GenerateModel, drawn: GeoBox, gsd: float) -> tuple[str, ...]:
+    """What the person should know about the request and this model, which draws on a grid at ``gsd`` metres."""
+    card = model.card
     given = {
         "prompt": bool(request.prompt),
         "negative prompt": bool(request.negative_prompt),
@@ -135,9 +144,17 @@ def _notices(request: Generate, card: ModelCard, gsd: float) -> tuple[str, ...]:
         "cloud cover": request.cloud_cover is not None,
         "resolution told": request.told_gsd is not None,
     }
+    sampler = request.sampling.scheduler
     notices = [*unused_notices(given, card), *unguided_notices(request.negative_prompt, request.sampling, card)]
     if gsd != request.gsd:
         notices.append(
             f"Drawn at {gsd:.4g} m per pixel, the nearest that the model knows, and resampled to {request.gsd:.4g} m."
+        )
+    if is_one_texture(request.lattice.shape, card, bool(request.controls or request.regions)):
+        notices.append(ONE_TEXTURE)
+    if card.phases > 1 and not card.draws_whole(drawn.shape) and not can_pause(model.scheduler(sampler)):
+        notices.append(
+            f"The scheduler {sampler} cannot pause, so windows are blended only when they are finished: with another "
+            "one, structures go on across them."
         )
     return tuple(notices)

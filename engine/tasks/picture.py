@@ -14,13 +14,15 @@ from ..context import JobContext
 from ..contract import FRAMES_MEMORY, GeoBox, Sampling, Window
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict
-from ..diffusion.windows import Index, Lattice
+from ..diffusion.phases import can_pause, count, cut
+from ..diffusion.windows import Index, Lattice, blend
 from ..models.base import GenerateModel, Given, Scene
 from ..raster import Raster
 from .canvas import Canvas
 from .chunks import absolute, relative
 from .decoding import make_decoding
 from .denoising import REMEMBERED, denoise, noise_of
+from .regions import RegionTexts, RegionTold
 from .trajectory import Recorder, kept_states
 
 #: A window of the latents: sample from 1, index in the lattice.
@@ -36,6 +38,9 @@ class Picture:
     seed share their pixels. A card that says ``whole`` has an extent of at most one window drawn as one window in its
     middle: what the model was made for, and a quarter of the work.
 
+    A card with several phases has each window go on, after some of the steps, from the blend of all windows that touch
+    it. What a window of a phase depends on is a cone of windows that ends, so it stays a function of its place.
+
     Args:
         grid: what is drawn.
         model: that draws.
@@ -45,6 +50,7 @@ class Picture:
         trajectory: pictures to keep of each sample on its way, itself among them; 0 for none.
         finish: makes what is published of pixels; None for 8 bits a band, all valid.
         dtype: numpy name of the pixel type that ``finish`` makes.
+        regions: texts that count in a part of the grid each; the prompt of ``scene`` then counts through them only.
 
     Raises:
         PromptNotUnderstood: see ``GenerateModel.told``.
@@ -61,16 +67,22 @@ class Picture:
         trajectory: int = 0,
         finish: Finish | None = None,
         dtype: str = "uint8",
+        regions: RegionTexts | None = None,
     ) -> None:
         self._grid, self._model, self._sampling, self._given = grid, model, sampling, given
         self._finish = finish or self._in_bytes
         self._lattice, self._origin = place_windows(grid, model)
+        self._phases = phases_of(grid, model, sampling)
         # windows are larger by the pictures of their way: neighbours still find those that they share
-        self._cache = TileCache(FRAMES_MEMORY if trajectory else REMEMBERED)
+        limit = (FRAMES_MEMORY if trajectory else REMEMBERED) // len(self._phases)
+        self._caches = [TileCache(limit) for _ in self._phases]
         self._frames = max(1, trajectory)
+        self._states = kept_states(sampling.steps, self._frames)
         self._canvas = Canvas(grid, len(model.card.bands), dtype)
-        self._decoding = make_decoding(model, self._lattice)
-        self._told: Any = model.told(scene)
+        self._regions = regions
+        self._decoding = make_decoding(model, self._lattice, self._is_drawn)
+        self._told: Any = None if regions else model.told(scene)
+        self._texts = RegionTold(regions, model, scene, sampling.guidance_scale) if regions else None
 
     def draw(self, chunk: Window, sample: int, ctx: JobContext) -> Raster:
         """The pixels of a chunk (bands, height, width)."""
@@ -84,12 +96,16 @@ class Picture:
         A picture on the way is what the network is shown: noisy pixels, or noisy latents, decoded like clean ones.
         """
         area = absolute(chunk, self._origin)
-        parts = self._decoding.latents(area)
-        keys = sorted({(sample, index) for part in parts for index in self._lattice.touching(part)})
-        tiles = self._cache.get(keys, lambda missing: self._denoise(missing, ctx))
+        latents = self._decoding.latents(area)
+        keys = self._touching(sample, latents)
+        tiles = self._tiles(len(self._phases) - 1, keys, ctx)
+        # the earlier phases' windows of the chunk itself are wanted only where pictures of them are
+        earlier = range(len(self._phases) - 1 if self._states and keys else 0)
+        parts = [*(self._tiles(phase, keys, ctx) for phase in earlier), tiles]
         for frame in range(self._frames):
-            first, last = frame * self._model.channels, (frame + 1) * self._model.channels
-            by_index = {index: tile[first:last] for (_, index), tile in tiles.items()}
+            phase, first = self._place(frame)
+            last = first + self._model.channels
+            by_index = {index: tile[first:last] for (_, index), tile in parts[phase].items()}
             pixels = self._decoding.pixels(area, sample * self._frames + frame, by_index, ctx.check)
             raster = self._finish(pixels, chunk)
             if frame + 1 == self._frames:
@@ -97,35 +113,98 @@ class Picture:
                 self._canvas.show(ctx)
             yield raster
 
-    def _denoise(self, keys: list[Key], ctx: JobContext) -> list[Tensor]:
-        """The windows, (frames * channels, h, w): the states that are kept, then the clean sample."""
-        model, states = self._model, kept_states(self._sampling.steps, self._frames)
+    def _touching(self, sample: int, latents: Sequence[Window]) -> list[Key]:
+        """The windows that decide some latents; those with nothing to draw in or near them are left out."""
+        halo = (self._model.decode_halo or 0) * self._model.scale
+        found = sorted({index for part in latents for index in self._lattice.touching(part)})
+        return [(sample, index) for index in found if self._is_drawn(self._pixels(index).pad(halo))]
+
+    def _is_drawn(self, window: Window) -> bool:
+        """Whether anything in a window of absolute pixels is drawn."""
+        return self._regions is None or self._regions.is_drawn(relative(window, self._origin))
+
+    def _place(self, frame: int) -> tuple[int, int]:
+        """(phase, first channel in its tiles) of a picture on the way, or at last of the sample."""
+        if frame == len(self._states):
+            phase = len(self._phases) - 1
+            return phase, len(self._kept(phase)) * self._model.channels
+        phase = next(p for p, steps in enumerate(self._phases) if self._states[frame] in steps)
+        return phase, self._kept(phase).index(self._states[frame]) * self._model.channels
+
+    def _kept(self, phase: int) -> list[int]:
+        """The states that are kept of a phase: numbers of steps before them."""
+        return [state for state in self._states if state in self._phases[phase]]
+
+    def _tiles(self, phase: int, keys: list[Key], ctx: JobContext) -> dict[Key, Tensor]:
+        """Windows after a phase: (channels, h, w) of each kept picture, then of the state, or at last the sample."""
+        return self._caches[phase].get(keys, lambda missing: self._denoise(phase, missing, ctx))
+
+    def _denoise(self, phase: int, keys: list[Key], ctx: JobContext) -> list[Tensor]:
+        """See ``_tiles``."""
+        model, steps = self._model, self._phases[phase]
+        shares = ctx.track(range(phase + 1), "denoising")
+        below = {} if phase == 0 else self._below(phase, keys, [next(shares)[1] for _ in range(phase)][-1])
+        _, share = next(shares)
+        states = tuple(state - steps.start for state in self._kept(phase))
         recorders: list[Recorder] = []
 
+        def start(batch: list[Key]) -> Tensor:
+            return torch.stack([below[key] for key in batch]).to(model.device)
+
         def predict(batch: list[Key]) -> Predict:
-            given = self._given([relative(self._pixels(index), self._origin) for _, index in batch])
-            guided = model.predictor(self._told, self._sampling.guidance_scale, given)
+            windows = [relative(self._pixels(index), self._origin) for _, index in batch]
+            given = self._given(windows)
+            if self._texts is None:
+                guided = model.predictor(self._told, self._sampling.guidance_scale, given)
+            else:
+                guided = self._texts.predictor(windows, given)
             if not states:
                 return guided
             recorders.append(Recorder(guided, states))
             return recorders[-1]
 
-        clean = denoise(
-            keys,
+        ordered = self._ordered(keys)
+        drawn = denoise(
+            ordered,
             model.batch,
-            ctx,
+            share,
             self._sampling,
             lambda: model.scheduler(self._sampling.scheduler),
             predict,
             self._noise,
             lambda shown, denoised: self._show(shown, denoised, ctx),
+            start if phase else None,
+            phase=steps if len(self._phases) > 1 else None,
         )
-        if not states:
-            return clean
-        return [
-            torch.cat([*recorders[place // model.batch].states(place % model.batch), tile])
-            for place, tile in enumerate(clean)
-        ]
+        if states:
+            drawn = [
+                torch.cat([*recorders[place // model.batch].states(place % model.batch), tile])
+                for place, tile in enumerate(drawn)
+            ]
+        by_key = dict(zip(ordered, drawn))
+        return [by_key[key] for key in keys]
+
+    def _below(self, phase: int, keys: list[Key], ctx: JobContext) -> dict[Key, Tensor]:
+        """The noisy states (channels, h, w) that windows of a phase start from: blends of those of the one before."""
+        channels, kept = self._model.channels, len(self._kept(phase - 1)) * self._model.channels
+        found = {}
+        for sample in sorted({number for number, _ in keys}):
+            own = [self._lattice.window(index) for number, index in keys if number == sample]
+            tiles = self._tiles(phase - 1, self._touching(sample, own), ctx)
+            states = {index: tile[kept:] for (_, index), tile in tiles.items()}
+            for number, index in keys:
+                if number == sample:
+                    window = self._lattice.window(index)
+                    near = {other: states[other] for other in self._lattice.touching(window) if other in states}
+                    found[(sample, index)] = blend(self._lattice, near, window, channels)
+        return found
+
+    def _ordered(self, keys: list[Key]) -> list[Key]:
+        """In the order in which they are drawn at the least cost: windows of the same texts side by side."""
+        texts = self._texts
+        if texts is None:
+            return keys
+        return sorted(keys, key=lambda key: (texts.kinds(relative(self._pixels(key[1]), self._origin)), key))
 
     def _noise(self, keys: list[Key], stream: int) -> Tensor:
         return noise_of(keys, stream, self._sampling.seed, self._lattice, self._model.channels).to(self._model.device)
@@ -146,7 +225,16 @@ class Picture:
         self._canvas.show(ctx)
 
     def _in_bytes(self, pixels: Tensor, window: Window) -> Raster:
-        return Raster(to_bytes(pixels), np.ones((window.height, window.width), np.bool_), self._grid.crop(window))
+        every = np.ones((window.height, window.width), np.bool_)
+        valid = every if self._regions is None else self._regions.valid(window)
+        return Raster(to_bytes(pixels), valid, self._grid.crop(window))
+
+
+def phases_of(grid: GeoBox, model: GenerateModel, sampling: Sampling) -> tuple[range, ...]:
+    """The steps of each phase: as the card says, but one for a single window or a sampler that cannot pause."""
+    scheduler = model.scheduler(sampling.scheduler)
+    is_one = model.card.draws_whole(grid.shape) or not can_pause(scheduler)
+    return cut(count(scheduler, sampling.steps), 1 if is_one else model.card.phases)
 
 
 def place_windows(grid: GeoBox, model: GenerateModel) -> tuple[Lattice, tuple[int, int]]:
