@@ -48,6 +48,8 @@ def describe(card: ModelCard) -> str:
         "date": tr("date"),
         "place": tr("place"),
         "cloud_cover": tr("cloud cover"),
+        "control_strength": tr("strength of the layers that guide"),
+        "content_strength": tr("strength of the content"),
         "mask": tr("polygons"),
         "strength": tr("strength"),
         "image_guidance": tr("how much of the source is kept"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,3 +52,17 @@ def save_tower() -> Callable[..., Path]:
         return folder
 
     return save
+
+
+@pytest.fixture(scope="session")
+def crs_checkpoint(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference checkpoint of CRS-Diff as safetensors: no process has to convert it at each import."""
+    from afterimage.engine.models.statedict import read_tensors
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("crsdiff")
+    shutil.copytree(parity / "crsdiff" / "tokenizer", folder / "tokenizer")
+    shutil.copyfile(parity / "crsdiff" / "config.json", folder / "config.json")
+    tensors = read_tensors(parity / "crsdiff" / "last.ckpt")
+    save_file({key: value.clone().contiguous() for key, value in tensors.items()}, folder / "last.safetensors")
+    return folder / "last.safetensors"

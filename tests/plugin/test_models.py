@@ -12,7 +12,7 @@ from afterimage.plugin.widgets.importing import ImportDialog
 from qgis.core import QgsSettings
 from qgis.gui import QgsMessageBar
 from qgis.PyQt.QtCore import QLocale, Qt
-from qgis.PyQt.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QMessageBox, QSpinBox, QTreeWidget
+from qgis.PyQt.QtWidgets import QAbstractButton, QComboBox, QFileDialog, QLineEdit, QMessageBox, QSpinBox, QTreeWidget
 
 from .panels.conftest import painter
 
@@ -259,6 +259,24 @@ def test_weights_on_this_computer_are_imported(window, qtbot, session, tmp_path)
     card = session.card("my-weights")
     assert card.name == "My weights" and card.summary.endswith("--control roads --window 256")
     assert ["Generate", "My weights", "Installed"] in texts(window)
+
+
+def test_an_image_tower_goes_along_with_a_checkpoint(window, qtbot, session, tmp_path, monkeypatch):
+    path, tower = tmp_path / "last.ckpt", tmp_path / "clip"
+    path.touch()
+    dialog = imported(window, qtbot, path)
+    assert dialog.words() == ()
+    assert dialog.control.findData("map") > 0 and dialog.control.findData("content") < 0
+    answers = iter(("", str(tower)))
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: next(answers))
+    for words in ((), ("--tower", str(tower))):
+        asks = dialog.tower.findData(None)
+        dialog.tower.setCurrentIndex(asks)
+        dialog.tower.activated.emit(asks)
+        assert dialog.words() == words
+    with qtbot.waitSignal(session.cards_changed, timeout=20000):
+        qtbot.mouseClick(dialog.import_button, LEFT)
+    assert session.card("last").summary.endswith(f"--tower {tower}")
 
 
 def test_weights_can_be_said_to_be_a_public_model(window, qtbot, session, tmp_path):

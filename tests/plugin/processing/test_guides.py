@@ -26,7 +26,7 @@ from qgis.core import (
 
 BOX = "500000,500400,4999700,5000000 [EPSG:32633]"
 ASKED = dict(EXTENT=BOX, PROMPT="fields", RESOLUTION=2, MODEL="guided", STEPS=2, SEED=1)
-KINDS = ("roads", "land_use", "lines", "edges", "sketch", "depth", "map")
+KINDS = ("roads", "land_use", "lines", "edges", "sketch", "depth", "map", "content")
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +51,7 @@ def models(monkeypatch, tmp_path):
     for name, more in (
         ("guided", dict(controls=KINDS)),
         ("mapped", dict(controls=("map",), required=("map",), uses=("prompt",))),
+        ("content", dict(controls=("roads", "content"), uses=("prompt", "content_strength"))),
         ("free", {}),
     ):
         folder = tmp_path / "models" / name
@@ -228,3 +229,66 @@ def test_a_job_copied_as_a_command_shows_the_model_the_same(generate, context, l
         before, after = (gdal.Open(f"{place}/{control.source.path}") for place in (folder, other))
         assert before.GetGeoTransform() == after.GetGeoTransform()
         np.testing.assert_array_equal(before.ReadAsArray(), after.ReadAsArray())
+
+
+def content_of(generate, context, folder, **parameters):
+    """The content that a request is given: its control, its pixels and where they lie."""
+    found = draft(generate, context, MODEL="content", **parameters)
+    (control,) = found.request.controls
+    _, job = create_folder(str(folder), found)
+    assert prepare_sources(job, found.exports, lambda: False)
+    file = gdal.Open(f"{job}/{control.source.path}")
+    return control, file.ReadAsArray(), file.GetGeoTransform(), job
+
+
+def test_content_is_the_middle_square_of_the_extent_where_the_layer_covers_it(generate, context, tmp_path):
+    path = raster(tmp_path / "p.tif", 3, gdal.GDT_Byte)
+    file = gdal.Open(path, gdal.GA_Update)
+    east, south = np.full((50, 60), 40), np.full((50, 60), 40)
+    east[:, 30:], south[25:] = 200, 200  # from x = 500200 and y = 4999850 on, the middle of the extent
+    for band, pixels in ((1, east), (2, south)):
+        file.GetRasterBand(band).WriteArray(pixels)
+    file = None
+    control, pixels, transform, _ = content_of(generate, context, tmp_path / "jobs", CONTENT=path)
+    assert (control.kind, control.derive, control.strength) == ("content", "", 1.0)
+    assert pixels.shape == (3, 150, 150)  # of 200 x 150 at 2 m
+    assert transform == pytest.approx((500050, 2, 0, 5000000, 0, -2))
+    assert (pixels[0, :, :70] == 40).all() and (pixels[0, :, 80:] == 200).all()
+    assert (pixels[1, :70] == 40).all() and (pixels[1, 80:] == 200).all()
+
+
+def test_content_of_a_layer_elsewhere_is_the_middle_square_of_the_layer(generate, context, tmp_path):
+    picture = raster(tmp_path / "p.tif", 3, gdal.GDT_Byte)
+    away = "600000,600400,4999700,5000000 [EPSG:32633]"
+    _, pixels, transform, job = content_of(generate, context, tmp_path / "jobs", CONTENT=picture, EXTENT=away)
+    own = gdal.Open(picture).ReadAsArray()
+    assert transform == pytest.approx((499950, 10, 0, 5000100, 0, -10))
+    np.testing.assert_array_equal(pixels, own[:, :, 5:55])
+    copied = f"{job}/inputs/control_content.tif"
+    _, again, _, _ = content_of(generate, context, tmp_path / "more", CONTENT=copied, EXTENT=away)
+    np.testing.assert_array_equal(again, pixels)
+
+
+def test_a_layer_in_degrees_is_not_squeezed(generate, context, tmp_path):
+    path = str(tmp_path / "degrees.tif")
+    file = gdal.GetDriverByName("GTiff").Create(path, 80, 80, 3, gdal.GDT_Byte)
+    file.SetGeoTransform((20.0, 0.001, 0, 60.08, 0, -0.001))
+    file.SetProjection(QgsCoordinateReferenceSystem("EPSG:4326").toWkt())
+    for band in (1, 2, 3):
+        file.GetRasterBand(band).Fill(90)
+    file.FlushCache()
+    file = None
+    _, pixels, transform, _ = content_of(generate, context, tmp_path / "jobs", CONTENT=path)
+    side = pixels.shape[1] * transform[1]
+    assert pixels.shape[1] == pixels.shape[2] and side == pytest.approx(4460, rel=0.03)  # 0.08 degrees at 60 north
+    assert (pixels == 90).mean() > 0.95
+
+
+def test_content_that_cannot_be_is_refused(generate, context, land, tmp_path):
+    picture = raster(tmp_path / "p.tif", 3, gdal.GDT_Byte)
+    assert "is no picture" in refusal(generate, context, MODEL="content", CONTENT=land)
+    assert "is not guided by content" in refusal(generate, context, MODEL="mapped", MAP=land, CONTENT=picture)
+    text = refusal(generate, context, MODEL="content", CONTENT=picture, ROADS=land, CONTROL_STRENGTH="ROADS=0.5")
+    assert "knows no strength" in text
+    found = draft(generate, context, MODEL="content", CONTENT=picture, CONTROL_STRENGTH="CONTENT=0.5")
+    assert found.request.controls[0].strength == 0.5

@@ -307,3 +307,32 @@ def test_a_layer_that_is_removed_is_no_longer_chosen(controls, roads, where):
     controls.rows["roads"].layer.setLayer(roads)
     QgsProject.instance().removeMapLayer(roads.id())
     assert controls.guides() == [] and controls.problems(where) == []
+
+
+def test_content_is_a_raster_and_has_a_strength_of_its_own(controls, raster, roads, where, qtbot):
+    controls.set_card(guided(controls=("roads", "content"), uses=("prompt", "content_strength")))
+    row = controls.rows["content"]
+    listed = [row.layer.layer(index) for index in range(row.layer.count())]
+    assert roads not in listed
+    row.layer.setLayer(raster(3))
+    controls.rows["roads"].layer.setLayer(roads)
+    assert not row.strength.isHidden() and controls.rows["roads"].strength.isHidden()
+    row.strength.setValue(0.5)
+    strengths = {guide.kind: guide.strength for guide in controls.guides()}
+    assert strengths == {"roads": 1.0, "content": 0.5} and controls.problems(where) == []
+    controls.show_pictures(where)
+    qtbot.waitUntil(lambda: row.picture.isVisible(), timeout=30000)
+    assert "The middle square of the extent." in controls.remark("content")
+    image = row.picture.pixmap()
+    assert image.width() == image.height() == pictures.SIDE
+
+
+def test_content_of_a_layer_elsewhere_says_what_is_taken(controls, raster, qtbot):
+    controls.set_card(guided(controls=("content",), uses=("prompt",)))
+    row = controls.rows["content"]
+    row.layer.setLayer(raster(3))
+    away = place(QgsRectangle(500000, 5298000, 504000, 5300000), UTM, 10.0)
+    assert row.strength.isHidden() and controls.problems(away) == []
+    controls.show_pictures(away)
+    qtbot.waitUntil(lambda: "the middle square of the layer" in controls.remark("content"), timeout=30000)
+    assert colours(row).any()
