@@ -19,6 +19,7 @@ from ..engine.contract import (
     Failed,
     Failure,
     Forecast,
+    Generate,
     Job,
     JobState,
     Previewed,
@@ -164,9 +165,24 @@ def read_job(folder: str) -> Job:
 
 def input_paths(request: Request) -> Tuple[str, ...]:
     """What a request reads out of its job folder, relative to that, each once: rasters, polygons, controls."""
-    inputs = [getattr(request, "source", None), getattr(request, "mask", None), *getattr(request, "sources", ())]
+    inputs = [getattr(request, name, None) for name in ("source", "mask", "regions")]
+    inputs += getattr(request, "sources", ())
     inputs += [control.source for control in getattr(request, "controls", ())]
     return tuple(dict.fromkeys(found.path for found in inputs if found is not None))
+
+
+def generate_title(request: Generate, usual: str) -> str:
+    """What the job list calls it: what is drawn, else the layer that says it, else the usual.
+
+    Args:
+        request: what is asked.
+        usual: where it has no words of its own.
+    """
+    if request.regions is None:
+        return request.prompt[:60] or usual
+    if not request.prompt or request.regions.only:
+        return request.regions.name or usual
+    return tr("{where}, elsewhere {what}").format(where=request.regions.name, what=request.prompt[:60])
 
 
 def edit_title(request: Edit) -> str:

@@ -14,6 +14,8 @@ from .geobox import GeoBox
 
 #: Longest prompt that is accepted, in characters after normalisation.
 PROMPT_LIMIT = 4000
+#: Most different texts that the regions of a job may have: each takes memory and work of its own.
+TEXTS_LIMIT = 32
 #: Most samples a job may ask for.
 SAMPLES_LIMIT = 64
 STEPS_LIMIT = 1000

@@ -21,7 +21,7 @@ from qgis.core import (
     QgsVectorLayer,
 )
 
-from ...engine.contract import PROMPT_LIMIT, ErrorCode, GeoBox, ModelCard, Regions, clean_prompt
+from ...engine.contract import PROMPT_LIMIT, TEXTS_LIMIT, ErrorCode, GeoBox, ModelCard, Regions, clean_prompt
 from ..report import Problem, tr
 from .collection import write_collection
 from .crs import crs_of
@@ -187,8 +187,8 @@ def require_regions(plan: Plan, found: Survey, card: ModelCard) -> None:
         card: of the model that is to draw.
 
     Raises:
-        Problem: INVALID_REQUEST for a model that reads no text, MASK_EMPTY without a polygon in the extent,
-            PROMPT_NOT_UNDERSTOOD where none there has a text.
+        Problem: INVALID_REQUEST for a model that reads no text or for too many texts, MASK_EMPTY without a polygon in
+            the extent, PROMPT_NOT_UNDERSTOOD where none there has a text.
     """
     if "prompt" not in card.uses:
         raise Problem(
@@ -196,6 +196,7 @@ def require_regions(plan: Plan, found: Survey, card: ModelCard) -> None:
             tr("The model '{}' reads no text, so polygons cannot tell it what is where.").format(card.name),
             tr("Leave the regions out, or choose a model that reads a prompt."),
         )
+    _require_few(plan.polygons, len(found.texts))
     if found.texts or found.is_part:
         return
     raise _wordless(plan.polygons) if found.empty else _apart(plan.polygons)
@@ -213,8 +214,15 @@ def prepare_regions(plan: Plan, card: ModelCard, lattice: GeoBox) -> "RegionsExp
         Problem: as ``survey`` and ``require_regions``.
     """
     require_regions(plan, survey(plan, lattice), card)
-    # windows of an earlier phase reach further than those of a later one; overlapping extents see the same there
-    return RegionsExport(plan, lattice.pad(card.phases * card.window + card.halo))
+    return RegionsExport(plan, seen_from(lattice, card))
+
+
+def seen_from(lattice: GeoBox, card: ModelCard) -> GeoBox:
+    """What windows of a model look at: windows of an earlier phase reach further than those of a later one.
+
+    Overlapping extents then are told the same of all that their common ground depends on.
+    """
+    return lattice.pad(card.phases * card.window + card.halo)
 
 
 class RegionsExport:
@@ -245,7 +253,7 @@ class RegionsExport:
 
         Raises:
             Problem: MASK_EMPTY or PROMPT_NOT_UNDERSTOOD where there is nothing to write, MASK_UNREADABLE for a polygon
-                without a place in the CRS of the lattice, or PROMPT_TOO_LONG.
+                without a place in the CRS of the lattice, PROMPT_TOO_LONG, or INVALID_REQUEST for too many texts.
             OSError: where the file cannot be written.
         """
         text, polygons = self._plan.reader(), self._plan.polygons
@@ -259,6 +267,7 @@ class RegionsExport:
                 found.append((_height(feature), words, geometry))
         if not found:
             raise _wordless(polygons) if is_near else _apart(polygons)
+        _require_few(polygons, len({words for _, words, _ in found}))
         found.sort(key=lambda each: each[0])
         shapes = (({TEXT: words}, geometry) for _, words, geometry in found)
         write_collection(folder, REGIONS_PATH, self._seen.crs, shapes, cancelled)
@@ -289,6 +298,17 @@ def _near(polygons: Polygons, lattice: GeoBox) -> Iterator[Tuple[QgsFeature, Qgs
 def _height(feature: QgsFeature) -> Tuple[bool, int]:
     """Where a polygon lies in the pile: a greater feature id above a smaller, what is not saved yet on top."""
     return feature.id() < 0, abs(feature.id())
+
+
+def _require_few(polygons: Polygons, texts: int) -> None:
+    if texts > TEXTS_LIMIT:
+        raise Problem(
+            ErrorCode.INVALID_REQUEST,
+            tr("The polygons of the layer '{layer}' have {count} different texts, at most {limit} are read.").format(
+                layer=polygons.name, count=texts, limit=TEXTS_LIMIT
+            ),
+            tr("Give polygons of one kind the same text, or choose a smaller extent."),
+        )
 
 
 def _apart(polygons: Polygons) -> Problem:

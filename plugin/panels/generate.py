@@ -2,23 +2,29 @@
 
 from typing import Dict, List, Optional, Tuple
 
-from qgis.core import QgsProject
+from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRectangle
 from qgis.gui import QgsDoubleSpinBox, QgsMapCanvas
 from qgis.PyQt.QtWidgets import QWidget
 
 from ...engine.contract import (
     DEFAULT_GFLOPS,
     FRAMES_LIMIT,
+    ONE_TEXTURE,
     Control,
+    ErrorCode,
     Estimate,
     Failure,
     Generate,
     ModelCard,
+    Regions,
     estimate,
+    is_one_texture,
     target_paths,
+    windows_over,
 )
-from ..jobs import Draft
+from ..jobs import Draft, generate_title
 from ..maps.grid import Place, crs_of, place
+from ..maps.shrinking import is_nearly_whole, shrunk
 from ..maps.sources import require_kept
 from ..report import Problem, tr
 from ..widgets.about import gsd_range
@@ -29,6 +35,8 @@ from ..widgets.dates import DateInput
 from ..widgets.extent import ExtentInput
 from ..widgets.numbers import metres
 from ..widgets.prompt import PromptInput
+from ..widgets.regions import RegionsInput
+from ..widgets.shrink import ShrinkInput
 from ..widgets.toldgsd import ToldGsdInput
 from ..widgets.trajectory import TrajectoryInput
 from .base import Panel, no_model, out_of_reach, too_large
@@ -50,6 +58,8 @@ class GeneratePanel(Panel):
         super().__init__(parent)
         self._placed: Tuple[object, object] = (None, None)
         self.extent = ExtentInput(canvas)
+        self.shrink = ShrinkInput()
+        self._shrunk: Optional[Tuple[QgsRectangle, Place]] = None
         self.date = DateInput()
         self.prompt = PromptInput()
         self.negative = PromptInput(lines=2, use="negative_prompt")
@@ -60,13 +70,16 @@ class GeneratePanel(Panel):
         self.crs = CrsInput()
         self.cloud_cover = CloudCoverInput()
         self.told_gsd = ToldGsdInput()
+        self.regions = RegionsInput()
         self.controls = ControlsInput()
         self.trajectory = TrajectoryInput()
         self._lay_out()
         self.samples.valueChanged.connect(self.trajectory.follow_samples)  # before any announcement of it
         self._follow(
-            *(self.extent, self.date, self.prompt, self.negative, self.cloud_cover, self.told_gsd, self.controls)
+            *(self.extent, self.date, self.prompt, self.negative, self.cloud_cover, self.told_gsd),
+            *(self.regions, self.controls),
         )
+        self.shrink.asked.connect(self._shrink)
         self.gsd.valueChanged.connect(self._announce)
         self.crs.crsChanged.connect(self._announce)
         self.trajectory.valueChanged.connect(self._announce)
@@ -74,6 +87,9 @@ class GeneratePanel(Panel):
 
     def _lay_out(self) -> None:
         self.fields.add(tr("E&xtent"), self.extent, self.extent.edit, tr("Where the picture should be"))
+        self.fields.add("", self.shrink, self.shrink.button)
+        self.shrink.button.setAccessibleName("")  # its own text
+        self.fields.set_shown(self.shrink, False)
         self.fields.add(tr("&Prompt"), self.prompt, self.prompt.edit, tr("What the picture should show"))
         self.fields.add(tr("&Date"), self.date, self.date.edit, tr("When the picture should have been taken"))
         self.fields.add(tr("&Resolution"), self.gsd, tip=tr("Metres on the ground of one pixel"))
@@ -88,7 +104,8 @@ class GeneratePanel(Panel):
         kept = tr("Pictures on the way from noise, as a group of layers that the Temporal Controller plays")
         self.more.add(tr("&Keep the steps"), self.trajectory, tip=kept)
         self._stack()
-        self.layout().insertWidget(self.layout().indexOf(self.advanced), self.controls)
+        for group in (self.regions, self.controls):
+            self.layout().insertWidget(self.layout().indexOf(self.advanced), group)
 
     @classmethod
     def title(cls) -> str:
@@ -100,10 +117,20 @@ class GeneratePanel(Panel):
         card = self.model.card
         if card is None:
             return [no_model(self.task)]
-        wording = [*self.prompt.problems(), *self.negative.problems()]
+        wording = [*self._prompt_problems(), *self.negative.problems()]
         ground = self._ground_problems(card)
-        guided = [] if self._lacks_place() else self.controls.problems(self._place())
+        guided = []
+        if not self._lacks_place():
+            guided = [*self.regions.problems(self._place()), *self.controls.problems(self._place())]
         return [*ground, *wording, *guided, *self.output.problems()]
+
+    def _prompt_problems(self) -> List[Failure]:
+        found = self.prompt.problems(may_be_empty=self.regions.is_alone)
+        if found and self.regions.is_given and found[0].code is ErrorCode.PROMPT_NOT_UNDERSTOOD:
+            message = tr("Say what lies outside the polygons.")
+            hint = tr("Write it into the prompt, or check Draw only inside.")
+            return [Failure(ErrorCode.PROMPT_NOT_UNDERSTOOD, message, hint)]
+        return found
 
     def _ground_problems(self, card: ModelCard) -> List[Failure]:
         reach = out_of_reach(card, self.gsd.value(), tr("Choose {finest} to {coarsest}."))
@@ -119,12 +146,19 @@ class GeneratePanel(Panel):
         if found:
             raise Problem.of(found[0])
         where, output = self._place(), self.output.value()
-        exports = self.controls.exports(where)
-        controls = tuple(export.control for export in exports)
-        request = self._request(where, self.seed.next(), self.prompt.value(), self.negative.value(), controls)
+        guides, regions = self.controls.exports(where), self.regions.export(where)
+        request = self._request(
+            where,
+            self.seed.next(),
+            "" if self.regions.is_alone else self.prompt.value(),
+            self.negative.value(),
+            tuple(export.control for export in guides),
+            None if regions is None else regions.regions,
+        )
+        exports = guides if regions is None else (*guides, regions)
         for export in exports:
             require_kept(export.files, target_paths(request, output))
-        return Draft(request, request.prompt[:60] or self.model.card.name, exports=exports, output=output)
+        return Draft(request, generate_title(request, self.model.card.name), exports=exports, output=output)
 
     def estimate(self, gflops: float = DEFAULT_GFLOPS) -> Optional[Estimate]:
         """What the job would take at a rate of so many GFLOP/s; None while it cannot be told, whatever the prompt."""
@@ -132,7 +166,9 @@ class GeneratePanel(Panel):
         if card is None or self._ground_problems(card):
             return None
         request = self._request(self._place(), self.seed.value(), "", "")
-        return estimate(request, card, bands=len(card.bands), gflops=gflops)
+        meeting = self.regions.crowd(self._place())
+        texts = 1.0 if meeting is None else meeting.mean
+        return estimate(request, card, bands=len(card.bands), gflops=gflops, texts=texts)
 
     def held(self) -> Dict[str, object]:
         """What is worth keeping from one session of QGIS to the next."""
@@ -145,6 +181,7 @@ class GeneratePanel(Panel):
             "trajectory": self.trajectory.value(),
             "cloud_cover": self.cloud_cover.value(),
             "told_gsd": self.told_gsd.value(),
+            "regions": self.regions.held(),
             "controls": self.controls.held(),
         }
 
@@ -160,10 +197,17 @@ class GeneratePanel(Panel):
         self.trajectory.hold(values.get("trajectory"))
         self.cloud_cover.set_value(values.get("cloud_cover"))
         self.told_gsd.set_value(values.get("told_gsd"))
+        self.regions.hold(values.get("regions"))
         self.controls.hold(values.get("controls"))
 
     def _request(
-        self, where: Place, seed: int, prompt: str, negative: str, controls: Tuple[Control, ...] = ()
+        self,
+        where: Place,
+        seed: int,
+        prompt: str,
+        negative: str,
+        controls: Tuple[Control, ...] = (),
+        regions: Optional[Regions] = None,
     ) -> Generate:
         uses = self.model.card.uses
         return Generate(
@@ -181,6 +225,7 @@ class GeneratePanel(Panel):
             cloud_cover=self.cloud_cover.value() if "cloud_cover" in uses else None,
             told_gsd=self.told_gsd.value() if "gsd" in uses else None,
             controls=controls,
+            regions=regions,
         )
 
     def _place(self) -> Place:
@@ -189,17 +234,22 @@ class GeneratePanel(Panel):
         Raises:
             Problem: where there are none.
         """
-        extent, crs, target = self.extent.extent(), self.extent.crs(), self.crs.crs()
-        asked = (extent.toString(17), crs.toWkt(), self.gsd.value(), target.toWkt() if target.isValid() else "")
+        extent, crs, target = self.extent.extent(), self.extent.crs(), self._target()
+        asked = (extent.toString(17), crs.toWkt(), self.gsd.value(), "" if target is None else target.toWkt())
         if self._placed[0] != asked:
             try:
-                found = place(extent, crs, self.gsd.value(), target if target.isValid() else None)
+                found = place(extent, crs, self.gsd.value(), target)
             except Problem as problem:
                 found = problem
             self._placed = (asked, found)
         if isinstance(self._placed[1], Problem):
             raise Problem.of(self._placed[1].failure)
         return self._placed[1]
+
+    def _target(self) -> Optional[QgsCoordinateReferenceSystem]:
+        """The CRS that was asked for, None for one that fits the place."""
+        target = self.crs.crs()
+        return target if target.isValid() else None
 
     def _place_problems(self) -> List[Failure]:
         if self.extent.extent().isNull():
@@ -224,6 +274,7 @@ class GeneratePanel(Panel):
         self.fields.set_used(self.date, "date" in card.uses, dated, enabled=True)
         self.more.set_used(self.cloud_cover, "cloud_cover" in card.uses, unused)
         self.more.set_shown(self.told_gsd, "gsd" in card.uses)
+        self.regions.set_card(card)
         self.controls.set_card(card)
         if self.gsd.clearValue() != card.gsd[0]:
             self.gsd.setRange(0.01, 1e5)
@@ -244,10 +295,12 @@ class GeneratePanel(Panel):
             trained += " " + tr("The picture will be resampled.")
         self.fields.note(self.gsd, trained)
         if self.prompt.is_used:
-            self.fields.note(self.prompt, self.prompt.remark())
+            self.fields.note(self.prompt, self._about_prompt())
         self.told_gsd.suggest(self.gsd.value())
         lacks_place = self._lacks_place()
+        self.regions.show_summary(None if lacks_place else self._place())
         self.controls.show_pictures(None if lacks_place else self._place())
+        self._offer_less(None if lacks_place else self._place())
         if lacks_place:
             self.fields.note(self.extent, "")
             self.more.note(self.crs, "")
@@ -257,8 +310,35 @@ class GeneratePanel(Panel):
         text = tr("{width} \u00d7 {height}").format(width=metres(width), height=metres(height))
         if "place" not in card.uses:
             text += ". " + tr("The place itself is not used by this model.")
+        if self._is_one_texture(where):
+            text = text.rstrip(".") + ". " + tr(ONE_TEXTURE)
         self.fields.note(self.extent, text)
         grid_crs = crs_of(where.grid.crs)
         is_project = grid_crs == QgsProject.instance().crs()
         name = grid_crs.userFriendlyIdentifier() or grid_crs.description()
         self.more.note(self.crs, tr("{crs}, the project\u2019s").format(crs=name) if is_project else name)
+
+    def _about_prompt(self) -> str:
+        if self.regions.is_alone:
+            return tr("Not used: only the polygons are drawn, each from its own text.")
+        outside = tr("Drawn outside the polygons.") if self.regions.is_given else ""
+        return f"{outside} {self.prompt.remark()}".strip()
+
+    def _is_one_texture(self, where: Place) -> bool:
+        """Whether one text is all that says what is where, over far more ground than the model sees at once."""
+        is_guided = self.regions.is_given or bool(self.controls.guides())
+        return is_one_texture(where.lattice.shape, self.model.card, is_guided)
+
+    def _offer_less(self, where: Optional[Place]) -> None:
+        """Offer a smaller extent where that would be drawn as one picture."""
+        card = self.model.card
+        is_near = where is not None and is_nearly_whole(where, card)
+        self._shrunk = shrunk(where, card, self._target()) if is_near else None
+        self.fields.set_shown(self.shrink, self._shrunk is not None)
+        if self._shrunk is not None:
+            self.shrink.offer(self._shrunk[1].lattice.shape, windows_over(where.lattice.shape, card))
+
+    def _shrink(self) -> None:
+        if self._shrunk is not None:
+            extent, where = self._shrunk
+            self.extent.set_extent(extent, crs_of(where.lattice.crs))

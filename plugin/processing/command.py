@@ -6,9 +6,10 @@ from typing import Any, Dict, Optional
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRectangle
 
-from ...engine.contract import Edit, Forecast, Generate, GeoBox, Job, Sampling, Source, SuperResolve
+from ...engine.contract import Edit, Forecast, Generate, GeoBox, Job, Regions, Sampling, Source, SuperResolve
 from ..jobs import read_job
 from ..maps.grid import crs_of, place
+from ..maps.regions import TEXT
 from ..report import Problem
 from .guides import guide_values
 
@@ -83,8 +84,22 @@ def _generate(request: Generate, folder: str) -> Dict[str, Any]:
         "TRAJECTORY": request.trajectory or None,
         "CLOUD_COVER": request.cloud_cover,
         "TOLD_GSD": request.told_gsd,
+        **_regions(request.regions, folder),
         # what the model saw, whatever has become of the layer
         **guide_values(request.controls, lambda source: os.path.join(folder, *source.path.split("/"))),
+    }
+
+
+def _regions(regions: Optional[Regions], folder: str) -> Dict[str, Any]:
+    if regions is None:
+        return {}
+    # the job's own copy, as for the mask of an edit
+    copy = os.path.join(folder, *regions.path.split("/"))
+    is_there = os.path.exists(copy)
+    return {
+        "REGIONS": copy if is_there else regions.name,
+        "REGIONS_FIELD": TEXT if is_there else None,
+        "REGIONS_ONLY": regions.only or None,
     }
 
 

@@ -15,12 +15,13 @@ from qgis.core import (
 
 from ...engine.contract import FRAMES_LIMIT, TRAJECTORY_LIMIT, ErrorCode, Generate, ModelCard
 from .. import cards
-from ..jobs import Draft
+from ..jobs import Draft, generate_title
 from ..maps.grid import place
 from ..report import Problem, tr
 from . import values
 from .base import AfterimageAlgorithm, require_reach
 from .guides import add_guides, read_guides
+from .regions import add_regions, read_regions
 
 
 class GenerateAlgorithm(AfterimageAlgorithm):
@@ -50,6 +51,8 @@ class GenerateAlgorithm(AfterimageAlgorithm):
             "antimeridian, count longitudes on beyond 180.\n\n"
             "Models that take them are guided by layers: roads, land use, lines, edges, a sketch, heights, a map. Each "
             "is drawn on the model's grid as the model was trained to see it.\n\n"
+            "Regions are polygons with texts of their own: each is drawn from its text, neighbours join without a "
+            "seam, and the prompt is drawn elsewhere, unless only the regions are.\n\n"
             "The same parameters draw the same picture, and overlapping extents agree where they overlap. With more "
             "than one sample, the others stand beside the output with a number in the name."
         )
@@ -108,6 +111,7 @@ class GenerateAlgorithm(AfterimageAlgorithm):
         for parameter in (crs, negative, trajectory, clouds, told):
             parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
             self.addParameter(parameter)
+        add_regions(self)
         add_guides(self)
         self.add_outputs(tr("Generated imagery"))
         self.addOutput(QgsProcessingOutputMultipleLayers("FRAMES", tr("Pictures on the way from noise")))
@@ -116,8 +120,10 @@ class GenerateAlgorithm(AfterimageAlgorithm):
         """What the parameters ask for."""
         card = self.read_model(parameters, context)
         where = self._place(parameters, context, card)
-        text = self.read_prompt(parameters, context, card)
-        exports = read_guides(self, parameters, context, card, where)
+        regions = read_regions(self, parameters, context, card, where)
+        is_alone = regions is not None and regions.regions.only
+        text = "" if is_alone else self.read_prompt(parameters, context, card)
+        guides = read_guides(self, parameters, context, card, where)
         request = Generate(
             model=card.id,
             grid=where.grid,
@@ -132,9 +138,11 @@ class GenerateAlgorithm(AfterimageAlgorithm):
             trajectory=values.whole(self, parameters, "TRAJECTORY", context) or 0,
             cloud_cover=values.number(self, parameters, "CLOUD_COVER", context),
             told_gsd=values.number(self, parameters, "TOLD_GSD", context),
-            controls=tuple(export.control for export in exports),
+            controls=tuple(export.control for export in guides),
+            regions=None if regions is None else regions.regions,
         )
-        return Draft(request, text[:60] or self.displayName(), exports=exports)
+        exports = guides if regions is None else (*guides, regions)
+        return Draft(request, generate_title(request, self.displayName()), exports=exports)
 
     def _place(self, parameters: Dict[str, Any], context: QgsProcessingContext, card: ModelCard):
         values.require_upright(parameters.get("EXTENT"))

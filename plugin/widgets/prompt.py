@@ -123,15 +123,19 @@ class PromptInput(QWidget):
         """Whether the text is empty or names one of these words; a text that is too long is not searched."""
         if self._length() > PROMPT_LIMIT:
             return True
-        text = self.edit.toPlainText().casefold()
-        return not text.strip() or any(word.casefold() in text for word in words)
+        text = self.edit.toPlainText()
+        return not text.strip() or names_any(text, words)
 
-    def problems(self) -> List[Failure]:
-        """Why no job can start with this: too long, or empty where the model must be told what to draw."""
+    def problems(self, may_be_empty: bool = False) -> List[Failure]:
+        """Why no job can start with this: too long, or empty where the model must be told what to draw.
+
+        Args:
+            may_be_empty: whether something else says what to draw.
+        """
         length = self._length()
         if not self.is_used:
             return []
-        if self._words() and not self.edit.toPlainText()[:_TAKEN].strip():
+        if self._words() and not may_be_empty and not self.edit.toPlainText()[:_TAKEN].strip():
             message = tr("Say what the picture should show.")
             hint = tr("Click a word below the prompt, or write some.")
             return [Failure(ErrorCode.PROMPT_NOT_UNDERSTOOD, message, hint)]
@@ -181,3 +185,8 @@ class PromptInput(QWidget):
         text = tr("{length} of {limit} characters").format(length=count(length), limit=count(PROMPT_LIMIT))
         self.counter.setText(text)
         self.counter.setVisible(length > PROMPT_LIMIT // 2)
+
+
+def names_any(text: str, words: Tuple[str, ...]) -> bool:
+    """Whether a text names one of a model's words, as far as that can be told without the model."""
+    return any(word.casefold() in text.casefold() for word in words)

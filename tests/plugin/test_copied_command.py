@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 from afterimage.engine.contract import Edit, Generate, GeoBox, Job, Mask, Sampling, Source, SuperResolve
@@ -6,17 +7,20 @@ from afterimage.plugin import cards
 from afterimage.plugin.maps.grid import place
 from afterimage.plugin.maps.mask import MaskExport
 from afterimage.plugin.maps.polygons import drawn_polygon
+from afterimage.plugin.maps.regions import layer_plan, prepare_regions
 from afterimage.plugin.processing.command import command_of
 from afterimage.plugin.processing.edit import EditAlgorithm
 from afterimage.plugin.processing.generate import GenerateAlgorithm
 from afterimage.plugin.processing.super_resolve import SuperResolveAlgorithm
 from qgis.core import (
     QgsCoordinateReferenceSystem,
+    QgsFeature,
     QgsGeometry,
     QgsProcessingContext,
     QgsProject,
     QgsRectangle,
     QgsReferencedRectangle,
+    QgsVectorLayer,
 )
 
 from .panels.conftest import painter, sharpener, write_raster
@@ -134,6 +138,27 @@ def test_a_raster_drawn_on_is_asked_again_with_its_margin_and_what_the_model_was
         request = Edit("editor", source, 10.0, "river", SAMPLING, image_guidance_scale=guided, **more)
         again = asked_again(Job("j", request), tmp_path, EditAlgorithm).request
         assert (again.margin, again.cloud_cover, again.told_gsd, again.image_guidance_scale) == (48, 12.5, 0.0, guided)
+
+
+@pytest.mark.parametrize("only", [False, True])
+def test_regions_are_asked_again_from_the_job_s_own_copy(tmp_path, only):
+    where = place(QgsRectangle(300000, 5300000, 302000, 5301500), QgsCoordinateReferenceSystem("EPSG:32633"), 10.0)
+    layer = QgsVectorLayer("Polygon?crs=EPSG:4326&field=use:string", "Zoning", "memory")
+    for left, text in ((12.31, "forest"), (12.32, "W\u00e4lder"), (12.315, "river")):
+        feature = QgsFeature(layer.fields())
+        feature.setGeometry(QgsGeometry.fromRect(QgsRectangle(left, 47.82, left + 0.01, 47.825)))
+        feature.setAttributes([text])
+        assert layer.dataProvider().addFeature(feature)
+    layer.updateExtents()
+    export = prepare_regions(layer_plan(layer, "use", only=only), painter(), where.lattice)
+    export.write(str(tmp_path), lambda: False)
+    text = "" if only else "annual crop"
+    request = Generate("painter", where.grid, where.lattice, 10.0, text, SAMPLING, regions=export.regions)
+    draft = asked_again(Job("j", request), tmp_path, GenerateAlgorithm)
+    assert (draft.request.prompt, draft.request.regions) == (text, replace(export.regions, name="regions"))
+    draft.exports[0].write(str(tmp_path / "again"), lambda: False)
+    path = export.regions.path
+    assert (tmp_path / "again" / path).read_bytes() == (tmp_path / path).read_bytes()
 
 
 def test_what_was_not_asked_is_left_out(tmp_path):

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from afterimage.engine.contract import ErrorCode, GeoBox, Window
+from afterimage.engine.contract import TEXTS_LIMIT, ErrorCode, GeoBox, Window
 from afterimage.plugin.maps.polygons import source_polygons
 from afterimage.plugin.maps.regions import (
     REGIONS_PATH,
@@ -223,6 +223,15 @@ def test_what_says_no_text_is_refused_with_the_fields_that_there_are(make, expre
 def test_a_text_that_is_too_long_is_refused(make):
     plan = layer_plan(make((LEFT, "forest")), "lpad('forest', 5000, 'x')")
     assert refusal(survey, plan, LATTICE).code is ErrorCode.PROMPT_TOO_LONG
+
+
+def test_too_many_different_texts_are_refused_those_beyond_the_extent_counted_by_the_job(make, tmp_path):
+    many = [(LEFT, f"text {number}") for number in range(TEXTS_LIMIT)]
+    assert len(written(plan_of(make(*many)), tmp_path)) == TEXTS_LIMIT
+    failure = refusal(prepare_regions, plan_of(make(*many, (RIGHT, "one more"))), CARD, LATTICE)
+    assert failure.code is ErrorCode.INVALID_REQUEST and str(TEXTS_LIMIT + 1) in failure.message
+    export = prepare_regions(plan_of(make(*many, (BESIDE, "one more"))), CARD, LATTICE)
+    assert refusal(export.write, str(tmp_path), lambda: False).code is ErrorCode.INVALID_REQUEST
 
 
 def test_only_selected_polygons_count_if_that_is_asked(make, tmp_path):

@@ -1,7 +1,8 @@
+import json
 import time
 
 import pytest
-from afterimage.engine.contract import FRAMES_LIMIT, SAMPLES_LIMIT, ErrorCode, Generate
+from afterimage.engine.contract import FRAMES_LIMIT, ONE_TEXTURE, SAMPLES_LIMIT, ErrorCode, Generate, Regions
 from afterimage.plugin.panels import GeneratePanel
 from afterimage.plugin.report import Problem
 from qgis.core import (
@@ -378,3 +379,202 @@ def test_the_form_fits_a_narrow_dock_with_all_that_a_layer_needs(placed, road):
     placed.advanced.setCollapsed(False)
     assert placed.controls.rows["roads"].strength.isVisible() and placed.told_gsd.number.isVisible()
     assert placed.minimumSizeHint().width() <= 300
+
+
+WEST = "Polygon((300000 5300000, 304000 5300000, 304000 5305000, 300000 5305000, 300000 5300000))"
+EAST = "Polygon((304000 5300000, 308000 5300000, 308000 5305000, 304000 5305000, 304000 5300000))"
+
+
+@pytest.fixture
+def zoning(canvas):
+    """Makes a layer of polygons with texts in the project."""
+
+    def make(*parcels, crs="EPSG:32633", name="Zoning"):
+        layer = QgsVectorLayer(f"Polygon?crs={crs}&field=id:integer&field=prompt:string(99)", name, "memory")
+        features = []
+        for wkt, text in parcels or ((WEST, "forest"), (EAST, "river")):
+            features.append(QgsFeature(layer.fields()))
+            features[-1].setGeometry(QgsGeometry.fromWkt(wkt))
+            features[-1].setAttributes([len(features), text])
+        assert layer.dataProvider().addFeatures(features)[0]
+        layer.updateExtents()
+        QgsProject.instance().addMapLayer(layer)
+        return layer
+
+    return make
+
+
+def test_polygons_are_drawn_each_from_its_own_text(placed, zoning, tmp_path):
+    assert placed.regions.isVisible() and placed.regions.isCollapsed() and placed.draft().request.regions is None
+    plain = placed.estimate()
+    placed.regions.layer.setLayer(zoning())
+    assert not placed.regions.isCollapsed() and placed.regions.title() == "Regions: Zoning"
+    assert placed.problems() == []
+    draft = placed.draft()
+    assert draft.request.regions == Regions("inputs/regions.geojson", "Zoning", False)
+    assert (draft.request.prompt, draft.title) == ("forest", "Zoning, elsewhere forest")
+    (export,) = draft.exports
+    export.write(str(tmp_path), lambda: False)
+    features = json.loads((tmp_path / "inputs/regions.geojson").read_text())["features"]
+    assert [feature["properties"]["prompt"] for feature in features] == ["forest", "river"]
+    assert "2 polygons" in placed.regions.summary and "\u201criver\u201d" in placed.regions.summary
+    assert "Drawn outside the polygons" in placed.fields.note_text(placed.prompt)
+    assert placed.estimate().gflop > plain.gflop
+
+
+def test_outside_the_polygons_the_prompt_says_what_is_there_or_nothing_is_drawn(placed, zoning):
+    placed.prompt.set_text("")
+    placed.regions.layer.setLayer(zoning((WEST, "forest")))
+    assert codes(placed) == [ErrorCode.PROMPT_NOT_UNDERSTOOD] and "outside" in placed.problems()[0].message
+    whole = placed.estimate()
+    placed.regions.only.setChecked(True)
+    assert placed.problems() == []
+    request = placed.draft().request
+    assert (request.prompt, request.regions.only, placed.draft().title) == ("", True, "Zoning")
+    assert placed.estimate().gflop < 0.7 * whole.gflop
+    placed.prompt.set_text("river")
+    assert placed.draft().request.prompt == "" and "Not used" in placed.fields.note_text(placed.prompt)
+
+
+def test_polygons_elsewhere_or_without_texts_are_a_problem_and_the_estimate_does_not_wait(placed, zoning):
+    far = "Polygon((500000 5300000, 504000 5300000, 504000 5305000, 500000 5300000))"
+    placed.regions.layer.setLayer(zoning((far, "forest"), name="Far"))
+    assert codes(placed) == [ErrorCode.MASK_EMPTY] and "Far" in placed.problems()[0].message
+    with pytest.raises(Problem):
+        placed.draft()
+    placed.regions.layer.setLayer(zoning((WEST, None), name="Empty"))
+    assert codes(placed) == [ErrorCode.PROMPT_NOT_UNDERSTOOD] and "Empty" in placed.problems()[0].message
+    assert placed.estimate() is not None and "1 polygon has no text" in placed.regions.summary
+
+
+def test_what_is_edited_or_selected_counts_at_once(placed, zoning, qtbot):
+    layer = zoning((WEST, None), (EAST, "forest"))
+    placed.regions.layer.setLayer(layer)
+    assert "1 polygon lies in the extent: \u201cforest\u201d.\n1 polygon has no text" in placed.regions.summary
+    with qtbot.waitSignal(placed.changed):
+        layer.dataProvider().changeAttributeValues({1: {1: "castle"}})
+        layer.startEditing()
+        layer.changeAttributeValue(1, 1, "castle")
+    assert "No words of this model, which may refuse them: \u201ccastle\u201d" in placed.regions.summary
+    layer.rollBack()
+    placed.regions.selected_only.setChecked(True)
+    assert codes(placed) == [ErrorCode.MASK_EMPTY]
+    with qtbot.waitSignal(placed.changed):
+        layer.selectByIds([2])
+    assert placed.problems() == [] and "castle" not in placed.regions.summary
+
+
+def test_a_field_or_an_expression_says_the_texts(placed, zoning):
+    placed.regions.layer.setLayer(zoning())
+    assert placed.regions.text.currentText() == "prompt"
+    placed.regions.text.setExpression("'a ' || \"prompt\"")
+    assert "\u201ca forest\u201d" in placed.regions.summary
+    placed.regions.text.setExpression("1 +")
+    assert codes(placed) == [ErrorCode.INVALID_REQUEST]
+
+
+def test_regions_come_back_as_they_were_left(placed, zoning, qtbot, canvas, cards):
+    placed.regions.layer.setLayer(zoning())
+    placed.regions.text.setExpression('upper("prompt")')
+    placed.regions.only.setChecked(True)
+    placed.remember()
+    other = GeneratePanel(canvas)
+    qtbot.addWidget(other)
+    other.set_cards(cards)
+    other.recall()
+    assert other.held() == {**placed.held(), "seed": other.seed.value()}
+    assert other.regions.text.asExpression() == 'upper("prompt")' and other.regions.is_alone
+    for strange in (None, 3, {"layer": 3, "text": 4, "only": "x"}, {"layer": "gone"}):
+        other.regions.hold(strange)
+    assert not other.regions.is_given
+
+
+def test_a_layer_that_leaves_the_project_is_no_region_any_more(placed, zoning):
+    layer = zoning()
+    placed.regions.layer.setLayer(layer)
+    assert placed.draft().request.regions is not None
+    QgsProject.instance().removeMapLayer(layer.id())
+    assert placed.problems() == [] and placed.draft().request.regions is None
+    assert placed.regions.summary == ""
+
+
+def test_a_model_that_reads_no_text_takes_no_regions(placed, zoning):
+    placed.regions.layer.setLayer(zoning())
+    placed.set_cards((painter(id="ddpm", uses=(), vocabulary=()),))
+    assert not placed.regions.isVisible() and placed.draft().request.regions is None
+
+
+def test_one_text_over_many_windows_is_said_to_be_one_texture(placed, zoning, road):
+    assert ONE_TEXTURE in placed.fields.note_text(placed.extent)  # 800 x 500 pixels, of a window of 64
+    placed.regions.layer.setLayer(zoning())
+    assert ONE_TEXTURE not in placed.fields.note_text(placed.extent)
+    placed.regions.layer.setLayer(None)
+    assert ONE_TEXTURE in placed.fields.note_text(placed.extent)
+    placed.set_cards((guided(),))
+    placed.controls.rows["roads"].layer.setLayer(road)
+    assert ONE_TEXTURE not in placed.fields.note_text(placed.extent)
+    placed.controls.rows["roads"].layer.choose(None)
+    placed.extent.set_extent(QgsRectangle(300000, 5300000, 302560, 5302560), QgsCoordinateReferenceSystem("EPSG:32633"))
+    assert ONE_TEXTURE not in placed.fields.note_text(placed.extent)
+
+
+@pytest.mark.parametrize("target", [None, "EPSG:4326", "EPSG:3035"])
+def test_an_extent_slightly_larger_than_a_window_can_be_made_one(placed, qtbot, target):
+    placed.set_cards((painter(id="whole", window=512, stride=384, whole=True),))
+    placed.crs.setCrs(QgsCoordinateReferenceSystem() if target is None else QgsCoordinateReferenceSystem(target))
+    crs = QgsCoordinateReferenceSystem("EPSG:32633")
+    placed.extent.set_extent(QgsRectangle(300000, 5300000, 305500, 5303003), crs)
+    assert placed.shrink.button.isVisible() and "9 times faster" in placed.shrink.remark.text()
+    before, centre = placed.estimate(), placed.extent.extent().center()
+    qtbot.mouseClick(placed.shrink.button, LEFT)
+    lattice = placed.draft().request.lattice
+    assert placed.model.card.draws_whole(lattice.shape) and not placed.shrink.button.isVisible()
+    assert max(lattice.shape) > 0.9 * 512
+    assert placed.estimate().windows == 1 and before.windows == 9
+    if target != "EPSG:3035":  # a metric grid that is drawn on itself
+        assert placed.extent.extent().center().distance(centre) < 20 and placed.extent.crs() == crs
+    if target is None:
+        assert lattice.shape == (301, 512)
+
+
+@pytest.mark.parametrize("side, is_offered", [(5120, False), (5130, True), (6400, True), (6410, False)])
+def test_only_what_is_slightly_larger_is_worth_a_word(placed, side, is_offered):
+    placed.set_cards((painter(id="whole", window=512, stride=384, whole=True),))
+    crs = QgsCoordinateReferenceSystem("EPSG:32633")
+    placed.extent.set_extent(QgsRectangle(300000, 5300000, 300000 + side, 5303000), crs)
+    assert placed.shrink.button.isVisible() is is_offered
+    placed.set_cards((painter(id="lattice", window=512, stride=384),))
+    assert not placed.shrink.button.isVisible()
+
+
+@pytest.mark.parametrize(
+    "extent, code",
+    [
+        ((11.5, 48.0, 11.5, 48.0), ErrorCode.EMPTY_EXTENT),
+        ((11.5, 48.0, 11.6, 48.0), ErrorCode.EMPTY_EXTENT),
+        ((179.9, -17.0, -179.9, -16.9), ErrorCode.EXTENT_TOO_LARGE),
+        ((10.0, 89.9, 11.0, 90.1), ErrorCode.UNSUPPORTED_GRID),
+        ((10.0, -91.0, 11.0, -90.0), ErrorCode.UNSUPPORTED_GRID),
+    ],
+)
+def test_extents_without_ground_over_a_pole_or_the_wrong_way_around_are_refused_in_a_sentence(placed, extent, code):
+    placed.extent.set_extent(QgsRectangle(*extent), QgsCoordinateReferenceSystem("EPSG:4326"))
+    assert codes(placed) == [code] and placed.estimate() is None
+    assert placed.problems()[0].message.endswith(".") and placed.problems()[0].hint.endswith(".")
+
+
+def test_an_extent_across_the_antimeridian_is_drawn_with_its_regions(placed, zoning):
+    placed.extent.set_extent(QgsRectangle(179.98, -17.0, 180.02, -16.98), QgsCoordinateReferenceSystem("EPSG:4326"))
+    beyond = "Polygon((-180 -17, -179.9 -17, -179.9 -16.9, -180 -16.9, -180 -17))"
+    placed.regions.layer.setLayer(zoning((beyond, "river"), crs="EPSG:4326"))
+    assert placed.problems() == [] and "\u201criver\u201d" in placed.regions.summary
+
+
+def test_an_extent_around_a_pole_is_drawn_on_a_polar_grid(placed):
+    placed.extent.set_extent(QgsRectangle(-2000, -2000, 2000, 2000), QgsCoordinateReferenceSystem("EPSG:3995"))
+    assert placed.problems() == [] and placed.draft().request.lattice.crs == "EPSG:5041"
+
+
+def test_the_form_fits_a_narrow_dock_with_regions(placed, zoning):
+    placed.regions.layer.setLayer(zoning(name="A land-use plan of the whole of the district, in force since 2031"))
+    assert placed.regions.text.isVisible() and placed.minimumSizeHint().width() <= 300

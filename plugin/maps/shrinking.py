@@ -1,0 +1,44 @@
+"""The middle of a place that one window of a model covers."""
+
+from typing import Optional, Tuple
+
+from qgis.core import QgsCoordinateReferenceSystem, QgsRectangle
+
+from ...engine.contract import ModelCard, Window
+from .crs import crs_of
+from .grid import Place, place
+
+#: How many times larger than a window a side may be for a smaller extent to be worth a word.
+NEARLY = 1.25
+#: Tries to find an extent whose lattice, which may turn and reach beyond it, fits into a window.
+_TRIES = 8
+
+
+def is_nearly_whole(where: Place, card: ModelCard) -> bool:
+    """Whether a little less ground would be one picture of a model that draws those in one piece."""
+    shape = where.lattice.shape
+    return card.whole and not card.draws_whole(shape) and max(shape) <= NEARLY * card.window
+
+
+def shrunk(
+    where: Place, card: ModelCard, target: Optional[QgsCoordinateReferenceSystem] = None
+) -> Optional[Tuple[QgsRectangle, Place]]:
+    """The middle of a place that a window covers: an extent in the CRS of its lattice, and the place there.
+
+    Args:
+        where: a place that is larger.
+        card: of the model.
+        target: CRS of the result, as for ``place``.
+    """
+    lattice, spare = where.lattice, 0
+    for _ in range(_TRIES):
+        height, width = (min(side, card.window - spare) for side in lattice.shape)
+        if min(height, width) < 1:
+            return None
+        middle = Window((lattice.height - height) // 2, (lattice.width - width) // 2, height, width)
+        extent = QgsRectangle(*lattice.crop(middle).bounds)
+        found = place(extent, crs_of(lattice.crs), where.gsd, target)
+        if card.draws_whole(found.lattice.shape):
+            return extent, found
+        spare += max(found.lattice.shape) - card.window
+    return None
