@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from .backends.names import AUTO, available, check_backend
 from .context import Emit, JobContext
 from .contract import Cancelled, Failed, Job, ModelCard, Request, Result, Started, Succeeded, dumps
 from .crew.alone import Alone
@@ -109,7 +110,7 @@ def _draw_and_write(
 ) -> Result:
     pinned = _pin(folder, crew.settings, crew.is_elsewhere)
     is_here = is_available(pinned.device)
-    planned = pinned if is_here else dataclasses.replace(pinned, device="cpu")
+    planned = pinned if is_here else dataclasses.replace(pinned, device="cpu", backend="eager")
     loading = ctx.part(0.0, _LOADED)
     opened = Opened(
         job, folder, planned, catalog, tasks, loading, lambda way: folder.repin("memory", way), is_here=is_here
@@ -170,20 +171,26 @@ def check_card(request: Request, cards: tuple[ModelCard, ...]) -> ModelCard:
 def _pin(folder: JobFolder, settings: Settings, is_elsewhere: bool) -> Settings:
     """The settings that this job was begun with, as far as they decide the last bit of a pixel.
 
-    Where the device is gone, or the engine or a library is another one now, the job begins anew. So it does where those
-    who draw elsewhere have another device than the one that is pinned.
+    Where the device or the backend is gone, or the engine or a library is another one now, the job begins anew. So it
+    does where those who draw elsewhere have another device than the one that is pinned.
     """
     versions = {**libraries(), "engine": engine_version()}
     pins = folder.pins()
     is_updated = any(pins.get(name, version) != version for name, version in versions.items())
     device = pins.get("device", settings.device if is_elsewhere else "cpu")
-    if is_updated or (device != settings.device if is_elsewhere else not is_available(device)):
+    is_gone = not is_elsewhere and pins.get("backend", "eager") not in available(device)
+    if is_updated or is_gone or (device != settings.device if is_elsewhere else not is_available(device)):
         folder.forget_pins()
     device = folder.pins().get("device") or folder.pin("device", settings.device if is_elsewhere else choose(settings))
+    backend = folder.pins().get("backend", settings.backend)
+    if is_elsewhere:  # nothing is measured here for those who draw there
+        backend = folder.pin("backend", "eager" if backend == AUTO else backend)
+    else:
+        check_backend(backend, device)
     count = int(folder.pin("threads", str(threads(settings))))
     for name, version in versions.items():
         folder.pin(name, version)
-    return dataclasses.replace(settings, device=device, threads=count)
+    return dataclasses.replace(settings, device=device, threads=count, backend=backend)
 
 
 def _catalog() -> Catalog:

@@ -29,10 +29,12 @@ def default_store(environment: Mapping[str, str] = os.environ, platform: str = s
 
 
 def default_cache(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
-    """Where what can be made again lies if nobody says: this person's cache folder on this system.
+    """Where what can be made again lies: as ``AFTERIMAGE_CACHE`` says, else this person's cache folder on this system.
 
     Sources: XDG Base Directory Specification 0.8; File System Programming Guide of macOS.
     """
+    if environment.get("AFTERIMAGE_CACHE"):
+        return Path(environment["AFTERIMAGE_CACHE"])
     home = Path(environment.get("USERPROFILE" if platform == "win32" else "HOME") or Path.home())
     if platform == "win32":
         return Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local") / "afterimage" / "cache"
@@ -89,7 +91,6 @@ class Settings:
             ValueError: for a number of threads or workers that is not one.
         """
         more, store = environment.get("AFTERIMAGE_MODELS", ""), environment.get("AFTERIMAGE_STORE", "")
-        cache = environment.get("AFTERIMAGE_CACHE", "")
         return cls(
             device=environment.get("AFTERIMAGE_DEVICE", cls.device),
             threads=int(environment.get("AFTERIMAGE_THREADS", cls.threads)),
@@ -101,7 +102,7 @@ class Settings:
             tls_key=environment.get("AFTERIMAGE_TLS_KEY", ""),
             more_models=tuple(Path(folder) for folder in more.split(os.pathsep) if folder),
             store=Path(store) if store else default_store(environment),
-            cache=Path(cache) if cache else default_cache(environment),
+            cache=default_cache(environment),
             keep_tiles=environment.get("AFTERIMAGE_KEEP_TILES", "") == "1",
             log_level=environment.get("AFTERIMAGE_LOG", cls.log_level).upper(),
             fault=environment.get("AFTERIMAGE_FAULT", ""),

@@ -1,1 +1,1 @@
-"""What runs a network: eager torch, or something faster that gives the same picture."""
+"""What runs the networks of a model: the fastest of several ways that this machine has, as measured and checked."""

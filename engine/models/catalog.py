@@ -108,7 +108,10 @@ def load(model_id: str, settings: Settings) -> GenerateModel | SuperResolveModel
         UnknownModel: none has this id, or its family is not one of ours.
         WeightsMissing: one of its files is not there.
         WeightsDamaged: one of its files is not the one that its card names.
+        InvalidRequest: for a device or a backend that is not here, or a backend that does not run this model.
     """
+    from ..backends.choice import take
+    from ..backends.names import check_backend, check_eager
     from ..device import torch_device
 
     rows = _rows(settings)
@@ -116,9 +119,11 @@ def load(model_id: str, settings: Settings) -> GenerateModel | SuperResolveModel
         raise UnknownModel(f"There is no model {model_id[:60]!r} here.")
     card, folder = rows[model_id]
     device = torch_device(settings)
+    check_backend(settings.backend, device.type)
     if card.family in PUBLISHED and folder is not None:
         from .picture import load_model
 
+        check_eager(settings.backend, card.name)
         return load_model(card, folder, device)
     if card.family not in FAMILIES:
         raise UnknownModel(f"The model {card.name} is of the family {card.family!r}, which this version cannot run.")
@@ -126,6 +131,7 @@ def load(model_id: str, settings: Settings) -> GenerateModel | SuperResolveModel
     model: GenerateModel | SuperResolveModel = (
         family.make_tiny(card, device) if folder is None else family.load_model(card, folder, device)
     )
+    take(model, settings)
     return model
 
 

@@ -12,14 +12,19 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from ..backends.network import Network, Networks
 from ..contract import ModelCard
 from ..diffusion.guidance import Predict, classifier_free
+from ..diffusion.loop import sample
 from .autoencoder import TileableAutoencoder
 from .base import Given, Scene
 from .caption import FIELDS, CaptionTokens
 from .schedulers import SCHEDULE, make_scheduler
 from .vocabulary import Vocabulary
 from .weights import load_network, read_json
+
+#: Steps of the run that a backend is checked with.
+CHECKED_STEPS = 3
 
 
 class LatentModel:
@@ -54,6 +59,9 @@ class LatentModel:
         self.decode_halo: int | None = autoencoder.decode_halo
         self._denoiser, self._caption = denoiser.to(device), caption.to(device)
         self._autoencoder = autoencoder.to(device)
+        self.networks = Networks(
+            {"denoiser": Network(_Told(self._denoiser)), "decoder": Network(_Decoder(self._autoencoder), varies=True)}
+        )
         self._schedule = dict(schedule)
         self.vocabulary = Vocabulary(tuple(caption.config.classes))
 
@@ -85,12 +93,11 @@ class LatentModel:
 
     def predict(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """One call of the network with the tokens of one condition."""
-        tokens = condition.expand(len(x), -1, -1)
-        return self._denoiser(x, t, encoder_hidden_states=tokens, return_dict=False)[0]
+        return self.networks.denoiser(x, t, condition.expand(len(x), -1, -1))
 
     def decode(self, z: Tensor) -> Tensor:
         """See ``GenerateModel``."""
-        return self._autoencoder.decode(z).clamp(0, 1)
+        return self.networks.parts["decoder"](z).clamp(0, 1)
 
     def colors(self) -> tuple[Tensor, Tensor]:
         """See ``EditModel``: as the transform has them, whose latents have mean 0, deviation 1 and no correlation."""
@@ -119,10 +126,55 @@ class LatentModel:
         share = nn.functional.avg_pool2d(known.to(z.dtype), scale)
         return torch.where(share == 1, self.encode(pixels), z + change)
 
+    def example(self) -> tuple[Tensor, ...]:
+        """See ``Backed``."""
+        condition, _ = self._first_class()
+        middle = torch.tensor(int(self._schedule["num_train_timesteps"]) // 2, device=self.device)
+        return self._seeded(0), middle, condition.expand(self.batch, -1, -1)
+
+    @torch.inference_mode()
+    def picture(self) -> Tensor:
+        """See ``Backed``."""
+        predict = self.predictor(self._first_class(), self.card.guidance_scale, Given())
+        z = sample(predict, self.scheduler(self.card.schedulers[0]), CHECKED_STEPS, self._seeded)
+        return torch.cat([self.decode(each[None]) for each in z])  # one by one, as the tasks do
+
+    def _first_class(self) -> tuple[Tensor, Tensor]:
+        """Like ``told``, of the first class that it knows."""
+        null = [0.0] * len(self.vocabulary.classes)
+        return self._tokens([1.0, *null[1:]], Scene()), self._tokens(null, Scene())
+
+    def _seeded(self, stream: int) -> Tensor:
+        """Noise for a batch of windows."""
+        shape = (self.batch, self.channels, self.window, self.window)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(stream)).to(self.device)
+
     @torch.inference_mode()
     def _tokens(self, weights: list[float], scene: Scene) -> Tensor:
         metadata = metadata_of(scene, self.card)
         return self._caption(torch.tensor([weights], device=self.device), torch.tensor([metadata], device=self.device))
+
+
+class _Told(nn.Module):
+    """The denoiser, with tokens as its third input."""
+
+    def __init__(self, denoiser: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        return self.denoiser(x, t, encoder_hidden_states=tokens, return_dict=False)[0]
+
+
+class _Decoder(nn.Module):
+    """The decoder alone."""
+
+    def __init__(self, autoencoder: TileableAutoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.autoencoder.decode(z)
 
 
 def metadata_of(scene: Scene, card: ModelCard) -> list[float]:

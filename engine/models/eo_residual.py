@@ -11,7 +11,9 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
+from ..backends.network import Network, Networks
 from ..contract import ModelCard
+from ..diffusion.loop import sample
 from ..errors import WeightsDamaged
 from .enlargement import contrast, enlarge
 from .schedulers import SCHEDULE, make_scheduler
@@ -23,6 +25,8 @@ FOLD = 4
 DETAIL = 0.8
 #: Cells on each side that the mean of a cell is compared with.
 NEAR = 2
+#: Steps of the run that a backend is checked with.
+CHECKED_STEPS = 3
 
 
 class ResidualModel:
@@ -56,6 +60,7 @@ class ResidualModel:
         self._deviation = deviation
         self._scales = dict(zip(card.factors, residual_scales))
         self._network, self._schedule = network.to(device), dict(schedule)
+        self.networks = Networks({"denoiser": Network(_Labelled(self._network))})
 
     def scheduler(self, name: str) -> Any:
         """See ``SuperResolveModel``. The ancestral sampler is told how far residuals lie from their mean."""
@@ -76,7 +81,45 @@ class ResidualModel:
         """See ``SuperResolveModel``."""
         labels = torch.full((len(x),), self.card.factors.index(factor), device=self.device)
         around = contrast(enlarged, factor)
-        return unfold(predict_folded(self._network, fold(x), t, enlarged, around, labels))
+        return unfold(self.networks.denoiser(told_folded(fold(x), enlarged, around), t, labels))
+
+    def example(self) -> tuple[Tensor, ...]:
+        """See ``Backed``."""
+        enlarged, factor = self._landscape()
+        labels = torch.zeros(self.batch, dtype=torch.long, device=self.device)
+        middle = torch.tensor(int(self._schedule["num_train_timesteps"]) // 2, device=self.device)
+        return told_folded(fold(self._seeded(0)), enlarged, contrast(enlarged, factor)), middle, labels
+
+    @torch.inference_mode()
+    def picture(self) -> Tensor:
+        """See ``Backed``."""
+        enlarged, factor = self._landscape()
+        scheduler = self.scheduler(self.card.schedulers[0])
+        drawn = sample(lambda x, t: self.predict(x, t, enlarged, factor), scheduler, CHECKED_STEPS, self._seeded)
+        return enlarged + drawn * self.scale(enlarged, factor)
+
+    def _landscape(self) -> tuple[Tensor, int]:
+        """A batch of enlarged rasters with as strong contrasts as there are, and the factor."""
+        factor = self.card.factors[0]
+        shape = (self.batch, self.bands, self.window // factor, self.window // factor)
+        lr = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        return enlarge(lr, factor).clamp(0, 1), factor
+
+    def _seeded(self, stream: int) -> Tensor:
+        """Noise for a batch of windows."""
+        shape = (self.batch, self.bands, self.window, self.window)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(stream)).to(self.device)
+
+
+class _Labelled(nn.Module):
+    """The network, with labels as its third input."""
+
+    def __init__(self, network: UNet2DModel) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        return self.network(x, t, class_labels=labels, return_dict=False)[0]
 
 
 def predict_folded(
@@ -95,8 +138,12 @@ def predict_folded(
     Returns:
         (B, 48, h, w).
     """
-    told = analyse(enlarged, around)
-    return network(torch.cat([x, told], dim=1), t, class_labels=labels, return_dict=False)[0]
+    return network(told_folded(x, enlarged, around), t, class_labels=labels, return_dict=False)[0]
+
+
+def told_folded(x: Tensor, enlarged: Tensor, around: Tensor) -> Tensor:
+    """What the network sees: folded noisy residuals (B, 48, h, w) and the enlargement as it is told it, 96 in all."""
+    return torch.cat([x, analyse(enlarged, around)], dim=1)
 
 
 def analyse(enlarged: Tensor, around: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import rasterio
+from afterimage.engine.backends.names import available
 from afterimage.engine.contract import Generate, GeoBox, Sampling, Source, SuperResolve
 from afterimage.engine.models import catalog
 from afterimage.engine.settings import Settings
@@ -11,11 +12,14 @@ from afterimage.engine.tasks import TASKS, generate, super_resolve
 ROW, COL = -500_003, 50_017
 
 
-@pytest.fixture(scope="module")
-def models():
-    return {
-        name: catalog.load(name, Settings(device="cpu", threads=1)) for name in ("tiny-generate", "tiny-superresolve")
-    }
+@pytest.fixture(scope="module", params=["eager", "channels_last", "onnxruntime"])
+def models(request):
+    if request.param not in available("cpu"):
+        pytest.skip(f"{request.param} is not installed")
+    settings = Settings(device="cpu", threads=1, backend=request.param)
+    loaded = {name: catalog.load(name, settings) for name in ("tiny-generate", "tiny-superresolve")}
+    assert {model.networks.backend for model in loaded.values()} == {request.param}
+    return loaded
 
 
 def asked(row, col, height, width, scheduler):
