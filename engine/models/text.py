@@ -99,8 +99,8 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
         WeightsMissing: its vocabulary or its merges are not there.
         WeightsDamaged: they cannot be read.
     """
-    for name in ("vocab.json", "merges.txt"):
-        if not (folder / name).is_file():
+    for name in ("vocab.json", "merges.txt"):  # transformers 5 writes both into tokenizer.json instead
+        if not (folder / name).is_file() and not (folder / "tokenizer.json").is_file():
             raise WeightsMissing(
                 f"The file {folder.name}/{name} is not there.", "Get the model's folder again, complete."
             )

@@ -1,6 +1,7 @@
 """Folders of Stable Diffusion XL draw what diffusers' own pipelines draw."""
 
 import json
+import shutil
 
 import diffusers
 import pytest
@@ -12,6 +13,7 @@ from afterimage.engine.models.memory import RUNGS
 from afterimage.engine.models.published import examine, open_model
 from diffusers import ControlNetModel
 from safetensors.torch import save_file
+from transformers import CLIPTokenizer
 
 TEXTS = ["a farm", "two roads near the sea"]
 
@@ -168,6 +170,20 @@ def test_a_picture_under_noise(folder, strength):
     noise = normal(1, 4, 8, 12)
     ours = loop.sample(predict, model.scheduler(), 8, lambda stream: noise, source=latents, strength=strength)
     close(ours, theirs)
+
+
+def test_a_folder_as_todays_libraries_write_it(folder, make):
+    """Vocabulary and merges in one file."""
+    written = make()
+    for name in ("tokenizer", "tokenizer_2"):
+        tokenizer = CLIPTokenizer.from_pretrained(written / name)
+        shutil.rmtree(written / name)
+        tokenizer.save_pretrained(written / name)
+        assert not (written / name / "vocab.json").exists()
+    ids = open_model(written).text.ids([*TEXTS, "", "roof " * 100])
+    assert torch.equal(ids, open_model(folder).text.ids([*TEXTS, "", "roof " * 100]))
+    (written / "tokenizer_2" / "tokenizer.json").unlink()
+    refused(written, WeightsMissing, "tokenizer_2/vocab.json")
 
 
 def test_inpainting(make):

@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 from afterimage.engine.errors import DownloadDamaged
+from afterimage.engine.models.filenames import FILES
 from afterimage.engine.store import unpack
 from afterimage.engine.store.selection import choose, safe
 
@@ -84,6 +85,28 @@ def test_one_file_of_weights_for_each_network():
         ),
     ]
     assert choose(names, "controlnet") == ["config.json", "diffusion_pytorch_model.safetensors"]
+
+
+def test_stable_diffusion_xl_has_two_text_encoders():
+    """Names as they are in its repository, with what is left there."""
+    wanted = [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        *(f"{part}/{name}" for part in ("text_encoder", "text_encoder_2") for name in ("config.json", FILES[1])),
+        *(f"{part}/{name}" for part in ("tokenizer", "tokenizer_2") for name in ("merges.txt", "vocab.json")),
+        *(f"{part}/{name}" for part in ("unet", "vae") for name in ("config.json", FILES[0])),
+    ]
+    left = [
+        "sd_xl_base_1.0.safetensors",
+        "text_encoder_2/model.fp16.safetensors",
+        "text_encoder_2/model.onnx_data",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae_1_0/config.json",
+        "vae_1_0/diffusion_pytorch_model.safetensors",
+        "vae_decoder/model.onnx",
+        "text_encoder_2/flax_model.msgpack",
+    ]
+    assert choose([*wanted, *left]) == sorted(wanted)
 
 
 def test_of_training_checkpoints_those_that_draw_and_steer():
