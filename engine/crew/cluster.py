@@ -10,13 +10,14 @@ import dataclasses
 import importlib.util
 import logging
 import queue
+import threading
 import time
 import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..contract import PROTOCOL, loads
 from ..device import libraries
@@ -30,13 +31,17 @@ from .messages import Answer, Begun, Broken, Lost
 from .team import Team
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Seconds to wait for the scheduler to answer.
 ANSWER_WITHIN = 10.0
+#: Seconds to wait for workers that are told to stop, and for a scheduler that is left.
+STOP_WITHIN = 2.0
 #: Seconds without any worker after which they count as lost.
 PATIENCE = 30.0
 #: Seconds between two looks at which workers there are.
 _INTERVAL = 0.5
+_GONE = "The scheduler was lost while the job ran."
 _START = "Start some with the command: engine work --scheduler <address>."
 
 
@@ -147,12 +152,16 @@ class Cluster:
         """Have all stop after the batch that they are at, and leave the scheduler."""
         if self._tasks and self._hands and self._client.status == "running":
             try:
-                self._client.run(_remote("stop"), self._run, workers=sorted(self._hands), on_error="ignore")
+                hands = sorted(self._hands)
+                _within(
+                    STOP_WITHIN,
+                    lambda: self._client.run(_remote("stop"), self._run, workers=hands, on_error="ignore"),
+                )
             except Exception as error:  # a worker or the scheduler that is gone has stopped, too
                 log.debug("not all were told to stop: %s", type(error).__name__)
         self._tasks.clear()
         try:
-            self._client.close(timeout=ANSWER_WITHIN / 2)
+            self._client.close(timeout=STOP_WITHIN)
         except Exception as error:  # whatever Dask raises on its way out: it is out
             log.debug("the scheduler was left with %s", type(error).__name__)
 
@@ -168,7 +177,7 @@ class Cluster:
             self._tasks.pop(hand, None)
             self._told.append((hand, Lost("it is not at the scheduler any more")))
         new = there - self._hands - self._refused
-        for hand, told in self._about(new).items() if new else ():
+        for hand, told in self._asked(new).items():
             try:
                 self._check(hand, told)
             except WorkerMismatch as error:
@@ -186,9 +195,12 @@ class Cluster:
         """What came of a task."""
         if self._tasks.get(hand) is not task:
             return  # of one that was lost
-        del self._tasks[hand]
         if task.status == "finished":
-            lines = self._ask(task.result)
+            try:
+                lines = task.result(timeout=_INTERVAL)
+            except TimeoutError:  # its answer was lost with it, which is seen at the next look, or comes late
+                self._done.put((hand, task))
+                return
             self._told.extend((hand, loads(Answer, line)) for line in lines)
         elif task.status == "error":
             error = task.exception(timeout=ANSWER_WITHIN)
@@ -197,20 +209,30 @@ class Cluster:
             else:
                 self._told.append((hand, Broken(failure_of(error))))
         else:
-            raise WorkersLost("The scheduler was lost while the job ran.")
+            raise WorkersLost(_GONE)
+        del self._tasks[hand]
 
     def _there(self) -> set[str]:
         """Addresses of the workers that are ours."""
         if self._client.status != "running":
-            raise WorkersLost("The scheduler was lost while the job ran.")
-        identity = self._ask(lambda: self._client.sync(_identity, self._client, callback_timeout=ANSWER_WITHIN))
+            raise WorkersLost(_GONE)
+        identity = _within(ANSWER_WITHIN, lambda: self._client.sync(_identity, self._client))
         workers: dict[str, Any] = identity["workers"]
         return {address for address, told in workers.items() if member.RESOURCE in told.get("resources", {})}
 
     def _about(self, hands: set[str]) -> dict[str, dict[str, str]]:
         """What those workers say of themselves; of what cannot be asked, nothing."""
-        told = self._ask(lambda: self._client.run(_remote("about"), workers=sorted(hands), on_error="return"))
+        told = _within(
+            ANSWER_WITHIN, lambda: self._client.run(_remote("about"), workers=sorted(hands), on_error="return")
+        )
         return {hand: about if isinstance(about, dict) else {} for hand, about in told.items()}
+
+    def _asked(self, hands: set[str]) -> dict[str, dict[str, str]]:
+        """The same of those who came; nothing where they do not answer yet."""
+        try:
+            return self._about(hands) if hands else {}
+        except WorkersLost:
+            return {}
 
     def _check(self, hand: str, told: dict[str, str]) -> None:
         mine = {**libraries(), "engine": engine_version(), "protocol": str(PROTOCOL), "device": self._device}
@@ -222,11 +244,32 @@ class Cluster:
                     "device, then resume the job.",
                 )
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
+
+def _within(seconds: float, question: Callable[[], T]) -> T:
+    """What is answered in that time.
+
+    Raises:
+        WorkersLost: where nothing is, or the connection breaks.
+    """
+    answers: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
         try:
-            return question()
-        except (OSError, TimeoutError) as error:
-            raise WorkersLost("The scheduler was lost while the job ran.") from error
+            answers.put(question())
+        except Exception as error:  # raised where it is waited for
+            answers.put(error)
+
+    # in a thread that nobody waits for: Dask waits for a machine that is gone as long as for one that is busy
+    threading.Thread(target=ask, name="question", daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise WorkersLost(_GONE) from None
+    if isinstance(answer, (OSError, TimeoutError)):
+        raise WorkersLost(_GONE) from answer
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 async def _identity(client: Any) -> Any:

@@ -82,7 +82,7 @@ class _Member:
         except JobFolderDamaged as error:
             raise WorkerMismatch(
                 "A worker does not see the job's folder.",
-                "Put it on a disk that all machines share under the same path (AFTERIMAGE_JOBS), then resume the job.",
+                "Put it on a disk that all machines share under the same path, then resume the job.",
             ) from error
 
 

@@ -12,6 +12,7 @@ from ..context import JobContext
 from ..contract import ErrorCode
 from ..errors import OutputDamaged, WorkersLost
 from ..finished import Finished
+from ..raster import Raster
 from ..settings import Settings
 from ..tasks.canvas import Canvas
 from .base import FailedElsewhere, Piece
@@ -159,10 +160,13 @@ class _Drawing:
                 "A worker says that it drew a tile, and the job folder does not hold it.",
                 "See whether all machines have the job's folder on one disk that they share, then resume the job.",
             )
+        self._show(piece, raster)
+        return piece
+
+    def _show(self, piece: Piece, raster: Raster) -> None:
         self._tell(1)
         self._canvas.paint(raster.pixels, raster.valid, piece[1])
         self._canvas.show(self._ctx)
-        return piece
 
     def _broken(self, hand: str, answer: Broken) -> None:
         """A failure is the job's, unless it is memory that fewer processes may have enough of."""
@@ -172,8 +176,12 @@ class _Drawing:
         self._return(hand)
 
     def _lost(self, hand: str, reason: str) -> Piece | None:
-        """Have what a lost process was at drawn by others, but not without end."""
+        """Have what a lost process was at drawn by others, but not without end; unless it lies in the folder."""
         piece = self._return(hand)
+        if piece is not None and (raster := self._finished.committed(*piece)) is not None:
+            self._shares.take(piece)
+            self._show(piece, raster)
+            return piece
         self._losses += 1
         log.warning("a worker was lost: %s", reason)
         if self._losses > DEATHS * (self._hands.count + 1):

@@ -73,7 +73,7 @@ def test_any_number_of_workers_and_one_that_is_killed_leave_the_same_pixels(run)
     whole = pixels(run("one", 1)[0].until("Succeeded", "Failed"))
     for count in (2, 4):
         engine, folder = run(f"with{count}", count, NULL_CHUNK_SECONDS="0.1")
-        until(lambda: tiles(folder))
+        until(lambda folder=folder: tiles(folder))
         workers(engine)[0].send_signal(signal.SIGKILL)
         found = pixels(engine.until("Succeeded", "Failed"))
         assert np.array_equal(found[0], whole[0]) and found[1].all()
@@ -84,7 +84,7 @@ def test_any_number_of_workers_and_one_that_is_killed_leave_the_same_pixels(run)
 def test_a_square_that_takes_three_workers_with_it_is_left_out_and_told(run):
     engine, _ = run("poison", 2, SETUP + POISON)
     ending = engine.until("Succeeded", "Failed")
-    drawn, valid = pixels(ending)
+    _, valid = pixels(ending)
     assert not valid[64:128, 64:128].any() and valid.sum() == valid.size - 64 * 64
     assert any("One square" in notice for notice in ending.result.notices)
 

@@ -125,6 +125,20 @@ def test_hands_that_die_cost_no_more_than_what_they_were_at(bench, alone):
     assert bench.tiles() == alone and died >= 3 and not bench.folder.left_out()
 
 
+def test_what_a_hand_committed_before_it_died_is_not_drawn_again(bench, alone):
+    crew = team(2)
+
+    def does(hand, piece):
+        if len(crew._hands.given) != 3:
+            return None
+        crew._hands.finished.draw(*piece, crew._hands.ctx)
+        return [Lost("it was killed between commit and answer")]
+
+    crew._hands.does = does
+    bench(crew)
+    assert bench.tiles() == alone and len(crew._hands.given) == len(alone)
+
+
 def test_a_piece_that_takes_three_hands_with_it_is_left_out(bench, alone):
     folder, finished, _ = bench.open()
     poison = finished.missing()[5]
