@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -12,8 +13,9 @@ from .context import JobContext
 from .contract import Job, Window, dumps
 from .errors import EngineError, OutputDamaged
 from .journal import JobFolder, key_of
-from .raster import Raster
+from .raster import Packed, Parts, Raster
 from .tasks.base import Work
+from .tiles import Committer
 
 
 class Finished:
@@ -52,6 +54,7 @@ class Finished:
         }
         self.key = key_of(decides)
         self._tiles, self._folder = folder.tiles(decides), folder
+        self._write = self._tiles.write
         if is_owner:
             self._tiles.prepare()
 
@@ -106,8 +109,9 @@ class Finished:
             )
         if raster.pixels.dtype.kind == "f" and not np.isfinite(raster.pixels[:, raster.valid]).all():
             raise EngineError("The model drew numbers that are not finite.", "Choose other settings or another model.")
-        self._tiles.write(sample, chunk, raster, frame)
-        return raster
+        filled = Raster(profile.fill(raster), raster.valid, raster.grid)  # as it will stand in a file
+        self._write(sample, chunk, filled, frame)
+        return filled
 
     def read(self, sample: int, chunk: Window, ctx: JobContext, frame: int = 0) -> Raster:
         """A finished chunk, or a picture on its way; drawn again where the disk gave back something else.
@@ -130,31 +134,63 @@ class Finished:
         """A chunk as it lies on the disk; None where it is not there, or not whole."""
         return self._tiles.read(sample, chunk, self.work.drawn)
 
+    def pin_memory(self, way: str) -> None:
+        """Note the way in which memory makes those who draw run the model."""
+        self._folder.repin("memory", way)
+
     def leave_out(self, sample: int, chunk: Window) -> None:
         """Give up a chunk that cannot be drawn: it holds no data, and the job folder says so."""
         shape = (len(self.work.profile.bands), chunk.height, chunk.width)
         grid = self.work.drawn.crop(chunk)
         empty = Raster(np.zeros(shape, self.work.profile.dtype), np.zeros(shape[1:], np.bool_), grid)
+        empty = Raster(self.work.profile.fill(empty), empty.valid, grid)
         self._folder.leave_out(sample, chunk)
         for frame in [*range(1, self.work.frames), 0]:
             self._tiles.write(sample, chunk, empty, frame)
 
-    def sample(self, sample: int, ctx: JobContext, frame: int = 0) -> Iterator[tuple[Window, Raster]]:
-        """All chunks of one sample, or of a picture on its way from noise; the last of these is the sample."""
-        for chunk, part in ctx.track(self.work.chunks, "writing"):
-            yield chunk, self.read(sample, chunk, part, 0 if frame == self.work.frames else frame)
+    @contextmanager
+    def in_background(self) -> Iterator[None]:
+        """Within the block, chunks that are drawn are committed in a thread of its own; at its end all of them are.
 
-    def spread(self, ctx: JobContext) -> Iterator[tuple[Window, Raster]]:
-        """Per-pixel standard deviation over the samples, chunk by chunk, float32."""
-        for chunk, part in ctx.track(self.work.chunks, "writing"):
+        Raises:
+            OSError: where one could not be, from the next ``draw`` on.
+        """
+        with Committer(self._tiles) as committer:
+            self._write = committer.write
+            try:
+                yield
+            finally:
+                self._write = self._tiles.write
+
+    def parts(self, sample: int, ctx: JobContext, frame: int = 0) -> Parts:
+        """All chunks of one sample, or of a picture on its way from noise; the last of these is the sample."""
+        number = 0 if frame == self.work.frames else frame
+        again = ctx.part(0.0, 0.0)  # a chunk that must be drawn once more is no progress
+
+        def packed(chunk: Window) -> Packed | None:
+            found = self._tiles.packed(sample, chunk, number)
+            if found is None:
+                self.read(sample, chunk, again, number)
+                found = self._tiles.packed(sample, chunk, number)
+            return found
+
+        return Parts(self.work.chunks, lambda chunk: self.read(sample, chunk, again, number), packed)
+
+    def spread(self, ctx: JobContext) -> Parts:
+        """Per-pixel standard deviation over the samples, chunk by chunk, float32. Source: Welford 1962."""
+        again = ctx.part(0.0, 0.0)
+
+        def read(chunk: Window) -> Raster:
             shape = (len(self.work.profile.bands), chunk.height, chunk.width)
             mean, squares, valid = np.zeros(shape), np.zeros(shape), np.ones(shape[1:], bool)
             for count, sample in enumerate(self.samples, start=1):
-                raster = self.read(sample, chunk, part)
+                raster = self.read(sample, chunk, again)
                 values = np.where(raster.valid, raster.pixels, 0).astype(np.float64)
                 change = values - mean
                 mean += change / count
                 squares += change * (values - mean)
                 valid &= raster.valid
             spread = np.sqrt(squares / max(1, len(self.samples) - 1)).astype(np.float32)
-            yield chunk, Raster(spread, valid, self.work.drawn.crop(chunk))
+            return Raster(spread, valid, self.work.drawn.crop(chunk))
+
+        return Parts(self.work.chunks, read)

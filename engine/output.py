@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from . import durable
@@ -86,8 +87,10 @@ class OutputPlan:
         raw, out = work.drawn.pixels * bands * itemsize, work.result.pixels * bands * itemsize
         share = len(finished.missing()) / finished.total
         samples = len(finished.samples)
-        # tiles that are still to be drawn, one assembled file, its warped copy, the overviews on their way into the COG
-        inside = samples * max(1, work.frames) * raw * share + raw + (0 if work.drawn == work.result else out) + out / 3
+        # tiles that are still to be drawn, the smaller versions on their way into one file, and the pixels before and
+        # after warping; all as if they could not be packed
+        warped = 0 if work.drawn == work.result else raw + out
+        inside = samples * max(1, work.frames) * raw * share + warped + out / 3
         outside = (samples * (1 + work.frames) * out + (work.result.pixels * bands * 4 if work.spread else 0)) * 4 / 3
         needs: dict[int, float] = {}
         places = [(self._folder.path, inside), (self._first.parent, outside)]
@@ -119,8 +122,7 @@ class OutputPlan:
             for (target, (role, sample, frame)), part in ctx.track(list(whole), "writing"):
                 is_spread = role is Role.SPREAD
                 profile = _spread_profile(work.profile) if is_spread else work.profile
-                reading = part.part(0.0, 0.4)  # compressing, overviews and reading back are the rest
-                parts = finished.spread(reading) if is_spread else finished.sample(sample, reading, frame)
+                parts = finished.spread(part) if is_spread else finished.parts(sample, part, frame)
                 date = frame_date(work.date, frame, work.frames) if frame else work.date
                 output = Output(str(target), role, sample, work.result, profile.bands, profile.dtype, date, frame)
                 pending.append(
@@ -133,7 +135,7 @@ class OutputPlan:
                         tags(provenance, output, work.frames),
                         dumps(provenance),
                         self._folder.scratch,
-                        part.check,
+                        _telling(part),
                     )
                 )
                 outputs.append(output)
@@ -145,6 +147,11 @@ class OutputPlan:
                 one.discard()
             raise
         return Result(tuple(outputs), provenance, work.notices, round(time.monotonic() - began, 3))
+
+
+def _telling(ctx: JobContext) -> Callable[[float], None]:
+    """What takes how far a file is, and stops it where the job was cancelled."""
+    return lambda fraction: ctx.part(fraction, 1.0).tell("writing")
 
 
 def _parts(finished: Finished) -> list[tuple[Role, int, int]]:

@@ -2,7 +2,7 @@
 
 A tile is finished when its name is there: it was written under another name, given to the disk, and renamed. Its
 header names the work that it belongs to, so a tile of another request, model or engine version is drawn again, and so
-is a torn one.
+is a torn one. What a tile holds is a block of the result as it will stand in its file (``raster.blocks``), with a mask.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any
-
-import numpy as np
 
 from . import durable
 from .contract import GeoBox, Window
-from .raster import Raster
+from .raster import Packed, Raster, pack, unpack
 
-_MAGIC = b"afterimage tile 1\n"
+_MAGIC = b"afterimage tile 2\n"
 #: Longest header of a tile, in bytes.
 _HEADER_LIMIT = 64 * 1024
 
@@ -57,14 +57,15 @@ class Tiles:
         Raises:
             OSError: where the disk is full or fails.
         """
-        pixels = np.ascontiguousarray(raster.pixels)
-        payload = zlib.compress(pixels.tobytes() + np.packbits(raster.valid).tobytes(), 1)
+        block = pack(raster.pixels, raster.valid)
+        payload = block.pixels + block.mask
         header = {
             "work": self._work,
             "key": _key(sample, window, frame),
-            "dtype": pixels.dtype.name,
-            "shape": list(pixels.shape),
+            "dtype": raster.pixels.dtype.name,
+            "bands": len(raster.pixels),
             "length": len(payload),
+            "mask": len(block.mask),
             "sha256": hashlib.sha256(payload).hexdigest(),
         }
         line = json.dumps(header).encode() + b"\n"
@@ -72,21 +73,32 @@ class Tiles:
 
     def read(self, sample: int, window: Window, grid: GeoBox, frame: int = 0) -> Raster | None:
         """The pixels of a finished chunk of a grid; None where it is not there, torn, or of other work."""
+        found = self._load(sample, window, frame)
+        if found is None:
+            return None
+        header, block = found
+        try:
+            pixels, valid = unpack(block, header["dtype"], header["bands"], window.height, window.width)
+            return Raster(pixels, valid, grid.crop(window))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def packed(self, sample: int, window: Window, frame: int = 0) -> Packed | None:
+        """The same as it was packed."""
+        found = self._load(sample, window, frame)
+        return None if found is None else found[1]
+
+    def _load(self, sample: int, window: Window, frame: int) -> tuple[dict[str, Any], Packed] | None:
         try:
             with open(self._path(sample, window, frame), "rb") as file:
                 header = self._header(file)
-                payload = file.read(int(header["length"]) + 1)
-            if len(payload) != header["length"] or hashlib.sha256(payload).hexdigest() != header["sha256"]:
+                payload = file.read(header["length"] + 1)
+            whole = len(payload) == header["length"] and hashlib.sha256(payload).hexdigest() == header["sha256"]
+            if not whole or header["key"] != _key(sample, window, frame):
                 return None
-            shape, dtype = tuple(header["shape"]), np.dtype(header["dtype"])
-            if header["key"] != _key(sample, window, frame) or shape[1:] != (window.height, window.width):
-                return None
-            raw = zlib.decompress(payload)
-            size = int(np.prod(shape)) * dtype.itemsize
-            pixels = np.frombuffer(raw[:size], dtype).reshape(shape)
-            bits = np.unpackbits(np.frombuffer(raw[size:], np.uint8), count=window.height * window.width)
-            return Raster(pixels, bits.reshape(window.height, window.width).astype(bool), grid.crop(window))
-        except (OSError, ValueError, KeyError, TypeError, zlib.error):
+            at = header["length"] - header["mask"]
+            return header, Packed(payload[:at], payload[at:])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def _path(self, sample: int, window: Window, frame: int) -> Path:
@@ -104,3 +116,64 @@ class Tiles:
 def _key(sample: int, window: Window, frame: int) -> str:
     which = f"s{sample:03d}_f{frame:03d}" if frame else f"s{sample:03d}"
     return f"{which}_r{window.row:07d}_c{window.col:07d}_{window.height}x{window.width}"
+
+
+#: Chunks that may wait to be written while the next ones are drawn.
+WAITING = 2
+
+
+class Committer:
+    """Finishes chunks in a thread of its own, so that packing them and the disk take no time from drawing.
+
+    In a ``with`` block. At its end all chunks that were handed over are on the disk, or their error is raised. After an
+    error nothing more is written, so chunks are there in the order in which they were handed over.
+
+    Args:
+        tiles: where they go.
+    """
+
+    def __init__(self, tiles: Tiles) -> None:
+        self._tiles = tiles
+        self._thread = ThreadPoolExecutor(1, "committing")
+        self._waiting: deque[Future[None]] = deque()
+        self._failed: BaseException | None = None
+
+    def __enter__(self) -> Committer:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for all of them. Where the block ends with an error, that is the one that is raised."""
+        try:
+            if error is None:
+                self.wait()
+        finally:
+            self._thread.shutdown()
+
+    def write(self, sample: int, window: Window, raster: Raster, frame: int = 0) -> None:
+        """Hand a chunk over; returns at once unless ``WAITING`` are waiting already. See ``Tiles.write``.
+
+        Raises:
+            OSError: where an earlier chunk could not be written.
+        """
+        while len(self._waiting) >= WAITING:
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._write, sample, window, raster, frame))
+
+    def wait(self) -> None:
+        """Until every chunk that was handed over is on the disk. Raises OSError where one is not."""
+        while self._waiting:
+            self._waiting.popleft().result()
+        if self._failed is not None:
+            raise self._failed
+
+    def _write(self, sample: int, window: Window, raster: Raster, frame: int) -> None:
+        if self._failed is not None:
+            raise self._failed
+        try:
+            self._tiles.write(sample, window, raster, frame)
+        except BaseException as error:
+            self._failed = error
+            raise

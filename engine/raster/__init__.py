@@ -4,15 +4,20 @@ The only room that imports rasterio and pyproj; it knows no tensors.
 """
 
 from .aligned import AlignedRaster
+from .blocks import Packed, pack, unpack
 from .cog import Pending, prepare, publish
 from .crs import check_grid, footprint, gsd, lonlat, to_pyproj, to_rasterio
-from .mask import Polygons
+from .mask import NumberedPolygons, Polygons
+from .parts import Parts
 from .pixels import Profile, Raster
 from .preview import write_preview
 from .source import SourceRaster
 
 __all__ = [
     "AlignedRaster",
+    "NumberedPolygons",
+    "Packed",
+    "Parts",
     "Pending",
     "Polygons",
     "Profile",
@@ -22,9 +27,11 @@ __all__ = [
     "footprint",
     "gsd",
     "lonlat",
+    "pack",
     "prepare",
     "publish",
     "to_pyproj",
     "to_rasterio",
+    "unpack",
     "write_preview",
 ]

@@ -1,8 +1,11 @@
 """From finished tiles to a Cloud-Optimised GeoTIFF under the user's file name, or nothing at all.
 
-``prepare`` writes a hidden file beside the target and verifies it; ``publish`` puts it in place in one step. A file
-that GDAL closed without complaint may still be empty (a full disk, a kill), so nothing is believed before it was read
-back.
+``prepare`` writes a hidden file beside the target and verifies it; ``publish`` puts it in place in one step. What the
+disk was told to hold is read back from it before it is believed.
+
+The blocks of the file are packed once. Parts that lie on the blocks of the file are taken over as they were packed when
+they were drawn; others are composed and packed on the way. The smaller versions are made in a first pass and wait in
+the job folder, about a third of the file's size, because they must stand before the image.
 """
 
 from __future__ import annotations
@@ -10,12 +13,13 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import rasterio
-import rasterio.shutil
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
@@ -26,19 +30,29 @@ from .. import faults
 from ..contract import GeoBox, Window
 from ..durable import replace, reserve, sync
 from ..errors import OutputDamaged, OutputNotWritable
-from . import tiled
+from . import tiff, tiled
+from .blocks import BLOCK, predictor
 from .crs import gsd, to_rasterio
 from .options import environment
+from .parts import BlockFile, Blocks, Composed, Index, Parts, count, window
 from .pixels import Profile, Raster
+from .pyramid import Pyramid, shapes
 
 #: Metadata domain that holds the provenance record.
 DOMAIN = "AFTERIMAGE"
-#: Side of the blocks of a result.
-BLOCK = 512
 #: How far, in pixels, the approximation of a projection may be off. Results promise 0.01.
 WARP_TOLERANCE = 0.001
 #: Results that are coarser than drawn by more than this are averaged on the way.
 WARP_COARSER = 4 / 3
+#: Files that may become larger, in bytes, are BigTIFF; classic TIFF ends at 4 GiB.
+_CLASSIC_LIMIT = 3 * 2**30
+#: Blocks of the finished file whose pixels GDAL reads back; of all others the bytes are compared.
+_SAMPLED = 16
+#: Shares of the work on a result: warping, the smaller versions, writing; the rest is reading back.
+_WARPED, _REDUCED, _WRITTEN = 0.3, 0.6, 0.95
+
+#: Takes how far it is, 0 to 1; raises to stop.
+Tell = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -55,72 +69,69 @@ class Pending:
 
 def prepare(
     target: Path,
-    parts: Iterable[tuple[Window, Raster]],
+    parts: Parts,
     drawn: GeoBox,
     result: GeoBox,
     profile: Profile,
     tags: dict[str, str],
     record: str,
     scratch: Path,
-    check: tiled.Check,
+    tell: Tell,
 ) -> Pending:
-    """Assemble parts into a verified Cloud-Optimised GeoTIFF beside the target. Memory does not grow with the grid.
+    """Make a verified Cloud-Optimised GeoTIFF of parts, beside the target. Memory does not grow with the grid.
 
     Args:
         target: the user's file name.
-        parts: windows of ``drawn`` with their pixels; each pixel once.
+        parts: of ``drawn``.
         drawn: grid of the parts.
         result: grid of the file; warped to, where it differs.
         profile: pixel type, names and so on.
         tags: TIFF tags.
         record: provenance as JSON, for the metadata domain.
         scratch: folder for intermediate files, inside the job folder.
-        check: called between parts; raises to stop.
+        tell: called between blocks.
 
     Raises:
         OutputDamaged: where the disk gave back something else than was written.
-        OutputNotWritable: where GDAL cannot write there.
+        OutputNotWritable: where nothing can be written there.
         OSError: of the system (a full disk, for one).
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    assembled, warped = scratch / "assembled.tif", scratch / "warped.tif"
+    for leftover in scratch.iterdir():
+        leftover.unlink()
     # named after the job, so that what a killed run left there is overwritten by the next
     mark = hashlib.sha256(os.fsencode(scratch.resolve())).hexdigest()[:8]
     pending = Pending(target.with_name(f".{target.name}.{mark}.part.tif"), target)
-    domains = {DOMAIN: {"PROVENANCE": record}}
     try:
-        if drawn == result:
-            source, ledger = assembled, tiled.write(assembled, parts, drawn, profile, tags, domains, check)
-        else:
-            # between the two grids validity travels as a mask, whatever nodata is: one rule for all pixel types
-            inner = Profile(profile.dtype, profile.bands)
-            drawn_ledger = tiled.write(assembled, parts, drawn, inner, {}, {}, check)
-            tiled.verify(assembled, drawn_ledger, drawn, inner, check)
-            warped_parts = _warp(assembled, drawn, result, len(profile.bands))
-            source, ledger = warped, tiled.write(warped, warped_parts, result, profile, tags, domains, check)
-        faults.point("publish.before_cog")
-        check()
-        _copy(source, pending.path, scratch)
-        faults.point("publish.after_cog")
-        tiled.verify(pending.path, ledger, result, profile, check)
-        _verify_layout(pending.path, result)
-        sync(pending.path)
-    except (RasterioError, CPLE_BaseError, OutputDamaged) as error:
-        for path in (pending.path, assembled, warped):
-            path.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            base: Blocks = Composed(parts, drawn, profile)
+            first = 0.0
+            if drawn != result:
+                first = _WARPED
+                base = stack.enter_context(BlockFile(scratch / "warped.blocks", result.shape, profile))
+                _warp(parts, drawn, result, profile, base, scratch, _part(tell, 0.0, first))
+            pyramid = stack.enter_context(Pyramid(base, result.shape, profile, scratch))
+            counted = _Counted(_part(tell, first, _REDUCED), math.prod(count(result.shape)))
+            pyramid.draw(counted.step)
+            faults.point("publish.before_cog")
+            tell(_REDUCED)
+            template = _template(result, profile, tags, {DOMAIN: {"PROVENANCE": record}})
+            digests = _write(pending.path, pyramid, template, profile, _part(tell, _REDUCED, _WRITTEN))
+            faults.point("publish.after_cog")
+            sync(pending.path)
+            _verify(pending.path, base, digests, result, profile, _part(tell, _WRITTEN, 1.0))
+    except (RasterioError, CPLE_BaseError, OutputDamaged, PermissionError) as error:
+        pending.discard()
         # GDAL does not say that a disk is full in a way that can be told from other errors
         size = result.pixels * len(profile.bands) * profile.itemsize
         for folder in (scratch, target.parent):
             reserve(folder, size)
-        if isinstance(error, OutputDamaged):
+        if isinstance(error, (OutputDamaged, OutputNotWritable)):
             raise
         raise OutputNotWritable("The result cannot be written where it was asked for.") from error
     except BaseException:
         pending.discard()
         raise
-    finally:
-        assembled.unlink(missing_ok=True)
-        warped.unlink(missing_ok=True)
     return pending
 
 
@@ -135,24 +146,182 @@ def publish(pending: Pending) -> None:
     faults.point("publish.after_replace")
 
 
-def _copy(source: Path, target: Path, scratch: Path) -> None:
-    with environment(), rasterio.Env(CPL_TMPDIR=str(scratch)):
-        rasterio.shutil.copy(
-            str(source),
-            str(target),
-            driver="COG",
-            COMPRESS="DEFLATE",
-            LEVEL="6",
-            PREDICTOR="YES",
-            BLOCKSIZE=str(BLOCK),
-            OVERVIEW_RESAMPLING="AVERAGE",
-            BIGTIFF="IF_SAFER",
-            COPY_SRC_MDD="YES",
-            NUM_THREADS="1",
-        )
+class _Counted:
+    """Progress by the block."""
+
+    def __init__(self, tell: Tell, total: int) -> None:
+        self._tell, self._total, self._done = tell, total, 0
+
+    def step(self) -> None:
+        self._tell(self._done / self._total)
+        self._done += 1
 
 
-def _warp(path: Path, drawn: GeoBox, result: GeoBox, bands: int) -> Iterator[tuple[Window, Raster]]:
+def _part(tell: Tell, first: float, last: float) -> Tell:
+    return lambda fraction: tell(first + fraction * (last - first))
+
+
+def _template(
+    grid: GeoBox, profile: Profile, tags: dict[str, str], domains: dict[str, dict[str, str]]
+) -> tiff.Directory:
+    """The directory of a file of one pixel with everything that GDAL has to say about the grid and its pixels."""
+    one = grid.crop(Window(0, 0, 1, 1))
+    options = {"compress": "deflate", "predictor": str(predictor(profile.dtype)), "bigtiff": "NO"}
+    sides = {"blockxsize": str(BLOCK), "blockysize": str(BLOCK)}
+    with environment(), rasterio.MemoryFile() as memory:
+        with memory.open(**tiled.layout(one, profile, **options, **sides)) as file:
+            tiled.describe(file, profile, tags, domains)
+            file.write(np.zeros((len(profile.bands), 1, 1), profile.dtype))
+        return tiff.directories(memory)[0]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A block in the file: its level (0 for the image itself), where in it, and the SHA-256 of all of its bytes."""
+
+    level: int
+    index: Index
+    sha256: bytes
+
+
+def _write(path: Path, pyramid: Pyramid, template: tiff.Directory, profile: Profile, tell: Tell) -> list[_Placed]:
+    """Write the file: directories, then the blocks, those of the smallest version first."""
+    is_masked = profile.nodata is None
+    raw = sum(math.prod(shape) for shape in pyramid.shapes) * len(profile.bands) * profile.itemsize
+    is_big = raw > _CLASSIC_LIMIT
+    levels = [tiff.image(template, shape, level > 0) for level, shape in enumerate(pyramid.shapes)]
+    counts = [math.prod(count(shape)) for shape in pyramid.shapes]
+    offsets: list[tuple[list[int], list[int]]] = [([0] * n, [0] * n) for n in counts]
+    masks: list[tuple[list[int], list[int]]] = [([0] * n, [0] * n) for n in counts]
+
+    def head() -> bytes:
+        found = []
+        for directory, image, mask in zip(levels, offsets, masks, strict=True):
+            found.append(tiff.placed(directory, *image, is_big))
+            if is_masked:
+                found.append(tiff.placed(tiff.mask(directory), *mask, is_big))
+        return tiff.head(found, is_big, is_masked)
+
+    digests = []
+    counted = _Counted(tell, sum(counts))
+    with open(path, "wb") as file:
+        at = file.write(head())
+        for level in reversed(range(len(levels))):
+            across = count(pyramid.shapes[level])[1]
+            for number in range(counts[level]):
+                counted.step()
+                index = divmod(number, across)
+                block = pyramid.levels[level].packed(index)
+                content = tiff.framed(block.pixels)
+                offsets[level][0][number], offsets[level][1][number] = at + tiff.LEADER, len(block.pixels)
+                if is_masked:
+                    masks[level][0][number] = at + len(content) + tiff.LEADER
+                    masks[level][1][number] = len(block.mask)
+                    content += tiff.framed(block.mask)
+                digests.append(_Placed(level, index, hashlib.sha256(content).digest()))
+                at += file.write(content)
+        file.seek(0)
+        file.write(head())
+    return digests
+
+
+def _verify(path: Path, base: Blocks, digests: list[_Placed], grid: GeoBox, profile: Profile, tell: Tell) -> None:
+    """Open the file anew and compare it with what was written.
+
+    The bytes of every block of every size are those that were packed, in the places that the file's own directories
+    name; and what GDAL says of the file, and the pixels that it unpacks from some blocks, are what was asked and drawn.
+
+    Raises:
+        OutputDamaged: at the first difference.
+    """
+    try:
+        _verify_bytes(path, digests, grid, profile.nodata is None, tell)
+        _verify_reading(path, base, grid, profile)
+    except (RasterioError, CPLE_BaseError, ValueError, KeyError) as error:
+        raise OutputDamaged("The file on disk cannot be read back.") from error
+
+
+def _verify_bytes(path: Path, digests: list[_Placed], grid: GeoBox, is_masked: bool, tell: Tell) -> None:
+    counted = _Counted(tell, len(digests))
+    with open(path, "rb") as file:
+        found = tiff.directories(file)
+        step = 2 if is_masked else 1
+        images, masks = [tiff.places(each) for each in found[::step]], [tiff.places(each) for each in found[1::step]]
+        across = [count(shape)[1] for shape in shapes(grid.shape)]
+        if len(images) != len(across) or (is_masked and len(masks) != len(across)):
+            raise OutputDamaged("The file on disk has lost a smaller version of itself.")
+        for block in digests:
+            counted.step()
+            number = block.index[0] * across[block.level] + block.index[1]
+            content = b""
+            for places in (images, masks) if is_masked else (images,):
+                at, length = places[block.level][number]
+                file.seek(at - tiff.LEADER)
+                framed = file.read(length + 2 * tiff.LEADER)
+                if framed != tiff.framed(framed[tiff.LEADER : -tiff.LEADER]):
+                    raise OutputDamaged("The file on disk has lost a block.")
+                content += framed
+            if hashlib.sha256(content).digest() != block.sha256:
+                raise OutputDamaged("The file on disk does not hold the pixels that were written.")
+
+
+def _verify_reading(path: Path, base: Blocks, grid: GeoBox, profile: Profile) -> None:
+    with environment(), rasterio.open(path, driver="GTiff") as file:
+        tiled.verify_header(file, grid, profile)
+        layout = file.tags(ns="IMAGE_STRUCTURE").get("LAYOUT")
+        if layout != "COG" or any(len(file.overviews(i)) != len(shapes(grid.shape)) - 1 for i in file.indexes):
+            raise OutputDamaged("The file on disk is not a Cloud-Optimised GeoTIFF.")
+        down, across = count(grid.shape)
+        for number in sorted({round(place) for place in np.linspace(0, down * across - 1, _SAMPLED)}):
+            index = divmod(number, across)
+            pixels, valid = tiled.read(file, window(index, grid.shape), profile)
+            known, is_known = base.pixels(index)
+            if not np.array_equal(valid, is_known) or known[:, valid].tobytes() != pixels[:, valid].tobytes():
+                raise OutputDamaged("The file on disk does not hold the pixels that were drawn.")
+
+
+def _warp(
+    parts: Parts, drawn: GeoBox, result: GeoBox, profile: Profile, into: BlockFile, scratch: Path, tell: Tell
+) -> None:
+    """Bring parts onto another grid, into blocks of it."""
+    # between the two grids validity travels as a mask, whatever nodata is: one rule for all pixel types
+    inner = Profile(profile.dtype, profile.bands)
+    source, path = Composed(parts, drawn, inner), scratch / "drawn.tif"
+    down, across = count(drawn.shape)
+    counted = _Counted(_part(tell, 0.0, 0.3), down * across)
+
+    def blocks() -> Iterator[tuple[Window, Raster]]:
+        for number in range(down * across):
+            index = divmod(number, across)
+            block = window(index, drawn.shape)
+            yield block, Raster(*source.pixels(index), drawn.crop(block))
+
+    try:
+        quick = {"compress": "zstd", "zstd_level": "1"}  # nobody but this process reads it
+        ledger = tiled.write(path, blocks(), drawn, inner, {}, {}, counted.step, **quick)
+        tiled.verify(path, ledger, drawn, inner, lambda: tell(0.3))
+        squares = list(tiled.blocks(result))
+        counted = _Counted(_part(tell, 0.3, 1.0), len(squares))
+        for raster in _warped(path, drawn, result, squares, len(profile.bands)):
+            counted.step()
+            _put(raster, result, profile, into)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _put(square: tuple[Window, Raster], grid: GeoBox, profile: Profile, into: BlockFile) -> None:
+    """Keep the blocks of a square that begins on one."""
+    whole, raster = square
+    for row in range(whole.row // BLOCK, -(-whole.row_end // BLOCK)):
+        for col in range(whole.col // BLOCK, -(-whole.col_end // BLOCK)):
+            rows, cols = window((row, col), grid.shape).relative_to(whole).slices()
+            valid = raster.valid[rows, cols]
+            into.put((row, col), profile.filled(raster.pixels[:, rows, cols], valid), valid)
+
+
+def _warped(
+    path: Path, drawn: GeoBox, result: GeoBox, squares: list[Window], bands: int
+) -> Iterator[tuple[Window, Raster]]:
     # GDAL would guess the scale for each block from its outline, which is wrong for rotated grids and shifts the
     # picture by up to 0.013 pixel; told to be 1, the cubic kernel is exact to 0.0001.
     ratio = math.sqrt(math.prod(gsd(drawn)) / math.prod(gsd(result)))
@@ -174,16 +343,8 @@ def _warp(path: Path, drawn: GeoBox, result: GeoBox, bands: int) -> Iterator[tup
             YSCALE=scale,
         ) as warped,
     ):
-        for window in tiled.blocks(result):
-            where = RasterioWindow(window.col, window.row, window.width, window.height)
+        for square in squares:
+            where = RasterioWindow(square.col, square.row, square.width, square.height)
             pixels = warped.read(list(range(1, bands + 1)), window=where)
             valid = warped.read(bands + 1, window=where) > 0
-            yield window, Raster(pixels, valid, result.crop(window))
-
-
-def _verify_layout(path: Path, grid: GeoBox) -> None:
-    with environment(), rasterio.open(path, driver="GTiff") as file:
-        layout = file.tags(ns="IMAGE_STRUCTURE").get("LAYOUT")
-        has_overviews = all(file.overviews(index) for index in file.indexes)
-        if layout != "COG" or (max(grid.shape) > BLOCK and not has_overviews):
-            raise OutputDamaged("The file on disk is not a Cloud-Optimised GeoTIFF.")
+            yield square, Raster(pixels, valid, result.crop(square))

@@ -82,15 +82,19 @@ class Profile:
         A valid pixel that happens to hold nodata's value is moved to its neighbour, towards zero where that is
         possible.
         """
+        return self.filled(raster.pixels, raster.valid)
+
+    def filled(self, pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.generic]:
+        """The same for pixels (bands, height, width) and where they hold data (height, width)."""
         dtype = np.dtype(self.dtype)
-        pixels = np.array(raster.pixels, dtype=dtype, copy=True)
+        pixels = np.array(pixels, dtype=dtype, copy=True)
         if self.nodata is None:
-            pixels[:, ~raster.valid] = 0
+            pixels[:, ~valid] = 0
             return pixels
         if not np.isnan(self.nodata):
             nodata = dtype.type(self.nodata)
-            pixels[(pixels == nodata) & raster.valid] = _neighbour(nodata)
-        pixels[:, ~raster.valid] = dtype.type(self.nodata)
+            pixels[(pixels == nodata) & valid] = _neighbour(nodata)
+        pixels[:, ~valid] = dtype.type(self.nodata)
         return pixels
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -42,6 +43,7 @@ def write(
     tags: dict[str, str],
     domains: dict[str, dict[str, str]],
     check: Check,
+    **options: str,
 ) -> Ledger:
     """Write parts of a grid into a new file.
 
@@ -53,36 +55,11 @@ def write(
         tags: TIFF tags and metadata of the default domain.
         domains: metadata of other domains.
         check: called between parts; raises to stop.
+        options: further creation options of GDAL.
     """
-    count, ledger = len(profile.bands), {}
-    # A colour meaning is only given to what QGIS draws as a picture: a fourth band must not become transparency.
-    is_rgb = profile.colors[:3] == ("red", "green", "blue") and profile.dtype in ("uint8", "uint16")
-    with (
-        environment(),
-        rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            count=count,
-            height=grid.height,
-            width=grid.width,
-            dtype=profile.dtype,
-            crs=to_rasterio(grid.crs),
-            transform=rasterio.Affine(*grid.transform),
-            nodata=profile.nodata,
-            tiled=True,
-            blockxsize=BLOCK,
-            blockysize=BLOCK,
-            interleave="pixel",
-            bigtiff="IF_SAFER",
-            photometric="rgb" if is_rgb and count >= 3 else "minisblack",
-            **({"alpha": "unspecified"} if count > 1 else {}),
-        ) as file,
-    ):
-        _describe(file, profile)
-        file.update_tags(**tags)
-        for domain, items in domains.items():
-            file.update_tags(ns=domain, **items)
+    ledger = {}
+    with environment(), rasterio.open(path, "w", **layout(grid, profile, **options)) as file:
+        describe(file, profile, tags, domains)
         for window, part in parts:
             check()
             pixels = profile.fill(part)
@@ -94,7 +71,35 @@ def write(
     return ledger
 
 
-def _describe(file: rasterio.io.DatasetWriter, profile: Profile) -> None:
+def layout(grid: GeoBox, profile: Profile, **options: str) -> dict[str, Any]:
+    """What GDAL must know to make a file for a grid."""
+    count = len(profile.bands)
+    # A colour meaning is only given to what QGIS draws as a picture: a fourth band must not become transparency.
+    is_rgb = profile.colors[:3] == ("red", "green", "blue") and profile.dtype in ("uint8", "uint16")
+    return {
+        "driver": "GTiff",
+        "count": count,
+        "height": grid.height,
+        "width": grid.width,
+        "dtype": profile.dtype,
+        "crs": to_rasterio(grid.crs),
+        "transform": rasterio.Affine(*grid.transform),
+        "nodata": profile.nodata,
+        "tiled": True,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
+        "interleave": "pixel",
+        "bigtiff": "IF_SAFER",
+        "photometric": "rgb" if is_rgb and count >= 3 else "minisblack",
+        **({"alpha": "unspecified"} if count > 1 else {}),
+        **options,
+    }
+
+
+def describe(
+    file: rasterio.io.DatasetWriter, profile: Profile, tags: dict[str, str], domains: dict[str, dict[str, str]]
+) -> None:
+    """Give a new file its names, colours, units and metadata."""
     file.descriptions = profile.bands
     colors = profile.colors or ("undefined",) * len(profile.bands)
     file.colorinterp = [ColorInterp[color] for color in colors]
@@ -105,6 +110,9 @@ def _describe(file: rasterio.io.DatasetWriter, profile: Profile) -> None:
     for index, unit in enumerate(profile.units, start=1):
         if unit:
             file.set_band_unit(index, unit)
+    file.update_tags(**tags)
+    for domain, items in domains.items():
+        file.update_tags(ns=domain, **items)
 
 
 def verify(path: Path, ledger: Ledger, grid: GeoBox, profile: Profile, check: Check) -> None:
@@ -115,7 +123,7 @@ def verify(path: Path, ledger: Ledger, grid: GeoBox, profile: Profile, check: Ch
     """
     try:
         with environment(), rasterio.open(path, driver="GTiff") as file:
-            _verify_header(file, grid, profile)
+            verify_header(file, grid, profile)
             for window, expected in ledger.items():
                 check()
                 pixels, valid = read(file, window, profile)
@@ -125,7 +133,8 @@ def verify(path: Path, ledger: Ledger, grid: GeoBox, profile: Profile, check: Ch
         raise OutputDamaged("The file on disk cannot be read back.") from error
 
 
-def _verify_header(file: rasterio.io.DatasetReader, grid: GeoBox, profile: Profile) -> None:
+def verify_header(file: rasterio.io.DatasetReader, grid: GeoBox, profile: Profile) -> None:
+    """Compare what a file says of itself with what was asked. Raises OutputDamaged."""
     wanted = (grid.shape, len(profile.bands), {profile.dtype})
     if ((file.height, file.width), file.count, set(file.dtypes)) != wanted:
         raise OutputDamaged("The file on disk has another size or pixel type than was written.")
