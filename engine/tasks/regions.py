@@ -19,14 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..contract import PROMPT_LIMIT, Generate, GeoBox, ModelCard, Window, clean_prompt
+from ..contract import PROMPT_LIMIT, TEXTS_LIMIT, Generate, GeoBox, ModelCard, Window, clean_prompt
 from ..diffusion.guidance import Predict
 from ..errors import InvalidRequest, MaskEmpty, PromptNotUnderstood, PromptTooLong
 from ..models.base import GenerateModel, Given, Scene
 from ..raster.mask import NumberedPolygons
 
-#: Most distinct texts of a regions file: each costs memory for as long as the job runs.
-TEXTS_LIMIT = 32
 #: Shares of a latent and its neighbours, along each axis: a border is spread over about two latents.
 SOFT = np.array([1, 4, 6, 4, 1]) / 16
 #: Latents on each side that ``SOFT`` looks at.

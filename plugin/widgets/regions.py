@@ -31,7 +31,7 @@ _REST = 300
 #: Texts that are named, of more how many; and characters that are shown of one.
 _NAMED, _SHOWN = 6, 40
 #: Characters of the layer's name in the title, which is never broken.
-_TITLE = 24
+_TITLE = 16
 #: Texts of a window on average above which it is said that they take longer.
 _CROWDED = 1.05
 
