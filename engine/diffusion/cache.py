@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from torch import Tensor
@@ -26,13 +26,29 @@ class TileCache:
         self._tiles: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._size = 0
 
-    def get(self, keys: Sequence[K], compute: Callable[[list[K]], Sequence[Tensor]]) -> dict[K, Tensor]:
-        """The tiles of these keys; those that are not remembered are computed, in one call and in the given order."""
+    def get(
+        self, keys: Sequence[K], compute: Callable[[list[K]], Sequence[Tensor]], size: int = 1, later: Iterable[K] = ()
+    ) -> dict[K, Tensor]:
+        """The tiles of these keys; those that are not remembered are computed, in one call and in the given order.
+
+        Args:
+            keys: of the tiles.
+            compute: makes tiles of keys, ``size`` at a time.
+            size: places of a batch.
+            later: keys that will be asked for next, the nearest first; they take the places that would be left over in
+                the last batch.
+        """
         missing = [key for key in keys if key not in self._tiles]
-        fresh = dict(zip(missing, compute(missing))) if missing else {}
-        self.computed += len(missing)
+        asked = dict.fromkeys(missing)
+        for key in later if missing else ():
+            if len(asked) % size == 0:
+                break
+            if key not in self._tiles:
+                asked[key] = None
+        fresh = dict(zip(asked, compute(list(asked)))) if asked else {}
+        self.computed += len(fresh)
         found = {key: fresh[key] if key in fresh else self._tiles[key] for key in keys}
-        for key, tile in found.items():
+        for key, tile in (found | fresh).items():
             self._remember(key, tile)
         while self._size > self.limit and self._tiles:
             _, tile = self._tiles.popitem(last=False)

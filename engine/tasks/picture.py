@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from ..diffusion.windows import Index, Lattice, blend
 from ..models.base import GenerateModel, Given, Scene
 from ..raster import Raster
 from .canvas import Canvas
-from .chunks import absolute, relative
+from .chunks import absolute, chunks, relative
 from .decoding import make_decoding
 from .denoising import REMEMBERED, denoise, noise_of
 from .regions import RegionTexts, RegionTold
@@ -27,6 +29,10 @@ from .trajectory import Recorder, kept_states
 
 #: A window of the latents: sample from 1, index in the lattice.
 Key = tuple[int, Index]
+#: How many of the chunks that come next may fill the places that one leaves over in the network's batches.
+AHEAD = 8
+#: Phase -> its windows that the next chunks will ask for, in that order.
+Later = Callable[[int], Iterator[Key]]
 #: Pixels (bands, h, w) float32 in 0..1 of a window of the grid, which may reach beyond it -> as they are published.
 Finish = Callable[[Tensor, Window], Raster]
 
@@ -83,6 +89,8 @@ class Picture:
         self._decoding = make_decoding(model, self._lattice, self._is_drawn)
         self._told: Any = None if regions else model.told(scene)
         self._texts = RegionTold(regions, model, scene, sampling.guidance_scale) if regions else None
+        order = chunks(grid, grid.anchor())
+        self._next = dict(pairwise(order))
 
     def draw(self, chunk: Window, sample: int, ctx: JobContext) -> Raster:
         """The pixels of a chunk (bands, height, width)."""
@@ -98,10 +106,11 @@ class Picture:
         area = absolute(chunk, self._origin)
         latents = self._decoding.latents(area)
         keys = self._touching(sample, latents)
-        tiles = self._tiles(len(self._phases) - 1, keys, ctx)
+        later = partial(self._following, chunk, sample)
+        tiles = self._tiles(len(self._phases) - 1, keys, later, ctx)
         # the earlier phases' windows of the chunk itself are wanted only where pictures of them are
         earlier = range(len(self._phases) - 1 if self._states and keys else 0)
-        parts = [*(self._tiles(phase, keys, ctx) for phase in earlier), tiles]
+        parts = {phase: self._tiles(phase, keys, later, ctx) for phase in earlier} | {len(self._phases) - 1: tiles}
         for frame in range(self._frames):
             phase, first = self._place(frame)
             last = first + self._model.channels
@@ -135,15 +144,30 @@ class Picture:
         """The states that are kept of a phase: numbers of steps before them."""
         return [state for state in self._states if state in self._phases[phase]]
 
-    def _tiles(self, phase: int, keys: list[Key], ctx: JobContext) -> dict[Key, Tensor]:
-        """Windows after a phase: (channels, h, w) of each kept picture, then of the state, or at last the sample."""
-        return self._caches[phase].get(keys, lambda missing: self._denoise(phase, missing, ctx))
+    def _following(self, chunk: Window, sample: int, phase: int) -> Iterator[Key]:
+        """The windows of a phase that the chunks after one will ask for, in that order."""
+        for _ in range(AHEAD):
+            following = self._next.get(chunk)
+            # windows of the same texts share batches by themselves, and pictures on their way take much memory
+            if following is None or self._texts is not None or self._states:
+                return
+            chunk = following
+            keys = self._touching(sample, self._decoding.latents(absolute(chunk, self._origin)))
+            for _ in range(len(self._phases) - 1 - phase):
+                keys = self._touching(sample, [self._lattice.window(index) for _, index in keys])
+            yield from keys
 
-    def _denoise(self, phase: int, keys: list[Key], ctx: JobContext) -> list[Tensor]:
+    def _tiles(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> dict[Key, Tensor]:
+        """Windows after a phase: (channels, h, w) of each kept picture, then of the state, or at last the sample."""
+        return self._caches[phase].get(
+            keys, lambda missing: self._denoise(phase, missing, later, ctx), self._model.batch, later(phase)
+        )
+
+    def _denoise(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> list[Tensor]:
         """See ``_tiles``."""
         model, steps = self._model, self._phases[phase]
         shares = ctx.track(range(phase + 1), "denoising")
-        below = {} if phase == 0 else self._below(phase, keys, [next(shares)[1] for _ in range(phase)][-1])
+        below = {} if phase == 0 else self._below(phase, keys, later, [next(shares)[1] for _ in range(phase)][-1])
         _, share = next(shares)
         states = tuple(state - steps.start for state in self._kept(phase))
         recorders: list[Recorder] = []
@@ -184,13 +208,13 @@ class Picture:
         by_key = dict(zip(ordered, drawn))
         return [by_key[key] for key in keys]
 
-    def _below(self, phase: int, keys: list[Key], ctx: JobContext) -> dict[Key, Tensor]:
+    def _below(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> dict[Key, Tensor]:
         """The noisy states (channels, h, w) that windows of a phase start from: blends of those of the one before."""
         channels, kept = self._model.channels, len(self._kept(phase - 1)) * self._model.channels
         found = {}
         for sample in sorted({number for number, _ in keys}):
             own = [self._lattice.window(index) for number, index in keys if number == sample]
-            tiles = self._tiles(phase - 1, self._touching(sample, own), ctx)
+            tiles = self._tiles(phase - 1, self._touching(sample, own), later, ctx)
             states = {index: tile[kept:] for (_, index), tile in tiles.items()}
             for number, index in keys:
                 if number == sample:

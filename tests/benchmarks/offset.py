@@ -4,8 +4,9 @@
 
 ``offset`` draws the same extent at the origin of its CRS and ``FAR`` pixels away, in turns. ``windows`` counts what a
 whole job evaluates with the windows, strides, phases and batches of the models that ship, while their networks give
-back nothing: rows of the network (windows times steps, filled-up places of batches included) over those that are
-ideal, once each step for each window that touches the extent.
+back nothing. A row is one window at one step, filled-up places of batches included. ``over_needed`` is rows over those
+of a job that computes each window that decides a pixel once, ``over_least`` over those of windows laid edge to edge
+with the extent: ceil((side - window) / stride + 1) along each side.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,8 @@ from protocol import SETTINGS, in_turns, report
 
 import numpy as np  # isort: skip
 import torch
-from afterimage.engine.contract import Generate, Request, Window
-from afterimage.engine.diffusion.windows import Lattice
+from afterimage.engine.contract import Generate, Request
+from afterimage.engine.diffusion.cache import TileCache
 from afterimage.engine.models import catalog
 from jobs import COL, ROW, generate, grid, planned, super_resolve, write_raster
 
@@ -42,6 +44,29 @@ class Hollow:
     def _predict(self, x: torch.Tensor, *_: Any) -> torch.Tensor:
         self.rows += len(x)
         return torch.zeros_like(x)
+
+
+class Asked:
+    """Within the block, which windows are asked for, once each."""
+
+    def __enter__(self) -> Asked:
+        self._keys: dict[int, set] = {}
+        self._get = TileCache.get
+        get, keys = self._get, self._keys
+
+        def noted(cache: TileCache, wanted: Any, *rest: Any) -> Any:
+            keys.setdefault(id(cache), set()).update(wanted)
+            return get(cache, wanted, *rest)
+
+        TileCache.get = noted
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        TileCache.get = self._get
+
+    def count(self) -> float:
+        """Windows, the mean over the phases: each has a memory of its own, and as many steps as the others."""
+        return statistics.fmean(len(keys) for keys in self._keys.values())
 
 
 def draw(request: Request, model: Any, folder: Path) -> None:
@@ -87,11 +112,10 @@ def main() -> None:
             hollow = Hollow(catalog.load(name, SETTINGS))
             model, folder = hollow.model, Path(scratch) / f"{next(numbers)}"
             request = request_for(model, chosen.whole, folder, ROW, COL)
-            draw(request, model, folder)
+            with Asked() as asked:
+                draw(request, model, folder)
             scale = model.scale if isinstance(request, Generate) and not callable(model.scale) else 1
             side = math.ceil(chosen.whole / scale)
-            corner = (ROW // scale, COL // scale)
-            touching = len(Lattice(model.window, model.stride).touching(Window(*corner, side, side)))
             least = math.ceil((side - model.window) / model.stride + 1) ** 2
             report(
                 figure="windows",
@@ -101,9 +125,8 @@ def main() -> None:
                 phases=model.card.phases,
                 batch=model.batch,
                 rows=hollow.rows,
-                touching=touching,
-                evaluated_over_touching=round(hollow.rows / STEPS / touching, 3),
-                evaluated_over_least=round(hollow.rows / STEPS / least, 3),
+                over_needed=round(hollow.rows / (asked.count() * STEPS), 3),
+                over_least=round(hollow.rows / (least * STEPS), 3),
             )
 
 

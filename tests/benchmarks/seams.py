@@ -8,9 +8,9 @@ by window. ``seam_ratio`` is the largest over the smallest mean squared first di
 larger of both axes (1: no seam); ``least_energy`` and ``most_energy`` are those means over that of the field itself;
 ``least_variance`` is the smallest mean square by position over that of windows that were not blended. ``control`` is
 the seam ratio of the field itself, so what chance alone makes of it, and ``sampler`` the energy inside of windows that
-were not blended: what the sampler with its few steps loses before anything is tiled. ``consistency`` is the root of the mean squared
-difference of block means from the low resolution. Rows named ``independent`` draw noise anew for each window, as
-tilers do whose noise has no place; they are there for comparison.
+were not blended: what the sampler with its few steps loses before anything is tiled. ``consistency`` is the root of the
+mean squared difference of block means from the low resolution. Rows named ``independent`` draw noise anew for each
+window, as tilers do whose noise has no place; they are there for comparison.
 """
 
 from __future__ import annotations

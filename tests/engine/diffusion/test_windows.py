@@ -95,6 +95,29 @@ def test_the_cache_computes_what_it_does_not_remember_and_stays_small():
     assert cache.computed == sum(map(len, asked)) == 6
 
 
+def test_places_of_a_batch_that_are_left_over_are_taken_by_what_comes_next():
+    asked, looked = [], []
+
+    def compute(keys):
+        asked.append(list(keys))
+        return [torch.full((10,), float(key)) for key in keys]
+
+    def later(keys):
+        for key in keys:
+            looked.append(key)
+            yield key
+
+    cache = TileCache(limit=1000)
+    assert list(cache.get([1, 2, 3], compute, 4, later([2, 3, 4, 5, 6]))) == [1, 2, 3]
+    assert asked == [[1, 2, 3, 4]] and looked == [2, 3, 4, 5]
+    cache.get([3, 4], compute, 4, later([5, 6]))
+    assert len(asked) == 1  # nothing is missing, so nothing is computed ahead
+    cache.get([4, 5, 6, 7, 8], compute, 4, later([9]))
+    assert asked[-1] == [5, 6, 7, 8]
+    cache.get([9], compute, 4, later([]))
+    assert asked[-1] == [9] and cache.computed == 9
+
+
 def test_order_of_traversal_does_not_change_a_bit_with_a_small_cache():
     lattice, region = Lattice(16, 8), Window(5, -40, 60, 60)
     whole = blend(lattice, tiles(lattice, region), region, 3)
