@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import platform
 import sys
 from typing import Any
 
+from .backends.names import available
 from .device import free_main_memory, guess, threads
 from .errors import EngineError
 from .settings import Settings
@@ -16,7 +18,7 @@ _LIBRARIES = ("numpy", "torch", "diffusers", "transformers", "safetensors", "ras
 
 
 def examine(settings: Settings) -> dict[str, Any]:
-    """Versions, device, memory and models; "ok" tells whether jobs can run, "problems" why not."""
+    """Versions, device, memory, models and what runs them; "ok" tells whether jobs can run, "problems" why not."""
     problems: list[str] = []
     libraries = {name: _version(name, problems) for name in _LIBRARIES}
     free = free_main_memory()
@@ -39,6 +41,7 @@ def examine(settings: Settings) -> dict[str, Any]:
 
         report["device"] = choose(settings)
         report["gdal"], report["proj"] = rasterio.__gdal_version__, pyproj.proj_version_str
+        report["backends"] = list(available(report["device"]))
         report["models"] = _models(settings, problems)
     report["problems"], report["ok"] = problems, not problems
     return report
@@ -52,6 +55,22 @@ def _version(name: str, problems: list[str]) -> str | None:
         return None
 
 
+def _backend(model: Any, settings: Settings) -> str | dict[str, Any]:
+    """What runs the networks of a model here, with the figures that it was chosen by where it was."""
+    from .backends.choice import remembered
+    from .backends.names import AUTO
+    from .backends.network import Backed
+
+    if not isinstance(model, Backed):
+        return "eager"
+    if settings.backend != AUTO:
+        return settings.backend
+    found = remembered(model, settings)
+    if found is None:
+        return "eager, until a longer job has measured the others"
+    return dataclasses.asdict(found)
+
+
 def _models(settings: Settings, problems: list[str]) -> list[dict[str, Any]]:
     from .models import catalog
 
@@ -61,7 +80,7 @@ def _models(settings: Settings, problems: list[str]) -> list[dict[str, Any]]:
             continue
         entry = {"id": card.id, "version": card.version, "weights": "as the card says"}
         try:
-            catalog.load(card.id, settings)
+            entry["backend"] = _backend(catalog.load(card.id, settings), settings)
         except EngineError as error:
             entry["weights"] = str(error)
             problems.append(f"{card.id}: {error}")

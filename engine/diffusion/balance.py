@@ -38,9 +38,12 @@ def in_turn(
         seeds: of the pictures of a batch.
     """
     ways = [seed % WAYS for seed in seeds]
+    kept: list[tuple[Tensor, Tensor]] = []  # the last condition and what became of it: a sampler's steps share one
 
     def turned(x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        output = predict(_each(turn, x, ways), t, _each(turn, condition, ways))
+        if not kept or kept[0][0] is not condition:
+            kept[:] = [(condition, _each(turn, condition, ways))]
+        output = predict(_each(turn, x, ways), t, kept[0][1])
         return _each(turn_back, output, ways)
 
     return turned

@@ -60,6 +60,7 @@ class ResidualModel:
         self._deviation = deviation
         self._scales = dict(zip(card.factors, residual_scales))
         self._network, self._schedule = network.to(device), dict(schedule)
+        self._last: tuple[Tensor, int, Tensor] | None = None
         self.networks = Networks({"denoiser": Network(_Labelled(self._network))})
 
     def scheduler(self, name: str) -> Any:
@@ -80,15 +81,21 @@ class ResidualModel:
     def predict(self, x: Tensor, t: Tensor, enlarged: Tensor, factor: int) -> Tensor:
         """See ``SuperResolveModel``."""
         labels = torch.full((len(x),), self.card.factors.index(factor), device=self.device)
-        around = contrast(enlarged, factor)
-        return unfold(self.networks.denoiser(told_folded(fold(x), enlarged, around), t, labels))
+        return unfold(self.networks.denoiser(torch.cat([fold(x), self._told(enlarged, factor)], dim=1), t, labels))
+
+    def _told(self, enlarged: Tensor, factor: int) -> Tensor:
+        """What the network is told of an enlargement; the last is remembered, since all steps of a sampler share it."""
+        last = self._last
+        if last is None or last[0] is not enlarged or last[1] != factor:
+            last = self._last = (enlarged, factor, analyse(enlarged, contrast(enlarged, factor)))
+        return last[2]
 
     def example(self) -> tuple[Tensor, ...]:
         """See ``Backed``."""
         enlarged, factor = self._landscape()
         labels = torch.zeros(self.batch, dtype=torch.long, device=self.device)
         middle = torch.tensor(int(self._schedule["num_train_timesteps"]) // 2, device=self.device)
-        return told_folded(fold(self._seeded(0)), enlarged, contrast(enlarged, factor)), middle, labels
+        return torch.cat([fold(self._seeded(0)), self._told(enlarged, factor)], dim=1), middle, labels
 
     @torch.inference_mode()
     def picture(self) -> Tensor:
@@ -138,12 +145,8 @@ def predict_folded(
     Returns:
         (B, 48, h, w).
     """
-    return network(told_folded(x, enlarged, around), t, class_labels=labels, return_dict=False)[0]
-
-
-def told_folded(x: Tensor, enlarged: Tensor, around: Tensor) -> Tensor:
-    """What the network sees: folded noisy residuals (B, 48, h, w) and the enlargement as it is told it, 96 in all."""
-    return torch.cat([x, analyse(enlarged, around)], dim=1)
+    told = analyse(enlarged, around)
+    return network(torch.cat([x, told], dim=1), t, class_labels=labels, return_dict=False)[0]
 
 
 def analyse(enlarged: Tensor, around: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from afterimage.engine import runner
 from afterimage.engine.backends import cache, choice, export, ways
 from afterimage.engine.backends.names import available
 from afterimage.engine.contract import ErrorCode, Failed, Generate, GeoBox, Job, Sampling, Succeeded, dumps
+from afterimage.engine.doctor import examine
 from afterimage.engine.errors import InvalidRequest
 from afterimage.engine.journal import JobFolder
 from afterimage.engine.models import catalog
@@ -249,3 +250,17 @@ class TestJob:
         assert isinstance(ending, Failed) and ending.failure.code == ErrorCode.INVALID_REQUEST
         assert "AFTERIMAGE_BACKEND" in ending.failure.hint
         assert "backend" not in JobFolder(folder).pins()
+
+
+def test_the_doctor_tells_what_was_chosen_and_by_which_figures(settings, monkeypatch):
+    cards = [dataclasses.replace(card, pickable=card.id in MODELS) for card in catalog.cards(settings)]
+    monkeypatch.setattr(catalog, "cards", lambda settings: [card for card in cards if card.pickable])
+    model = catalog.load("tiny-generate", settings)
+    choice.measure(model, settings)
+    report = examine(settings)
+    told = {entry["id"]: entry["backend"] for entry in report["models"]}
+    assert report["backends"] == list(available("cpu"))
+    assert told["tiny-generate"] == dataclasses.asdict(choice.remembered(model, settings))
+    assert told["tiny-superresolve"].startswith("eager, until")
+    asked = examine(dataclasses.replace(settings, backend="channels_last"))
+    assert {entry["backend"] for entry in asked["models"]} == {"channels_last"}

@@ -55,3 +55,14 @@ def test_the_ancestral_sampler_is_told_the_deviation(card_of_tiny):
     model = make_tiny(card_of_tiny, torch.device("cpu"))
     for name in card_of_tiny.schedulers:
         assert model.scheduler(name).config.get("data_deviation") == (1.0 if name == "DDPM" else None)
+
+
+def test_what_it_is_told_is_remembered_for_the_same_enlargement_alone(card_of_tiny):
+    model = make_tiny(card_of_tiny, torch.device("cpu"))
+    one, other = (torch.rand(model.batch, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+    x, t = torch.zeros_like(one), torch.tensor(500)
+    with torch.inference_mode():
+        drawn = [model.predict(x, t, enlarged, factor) for enlarged, factor in ((one, 4), (one, 2), (other, 4))]
+        for enlarged, factor, before in ((other, 4, drawn[2]), (one, 2, drawn[1]), (one.clone(), 4, drawn[0])):
+            assert torch.equal(model.predict(x, t, enlarged, factor), before)
+    assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
