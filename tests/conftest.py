@@ -186,6 +186,12 @@ def tiny_xl() -> types.ModuleType:
     return _support("tiny_xl")
 
 
+@pytest.fixture(scope="session")
+def save_tower() -> Callable[..., Path]:
+    """Saves a tiny image tower of CLIP: ``save_tower(folder, width=16)``, see ``tests/support/tiny_tower.py``."""
+    return _support("tiny_tower").save
+
+
 @pytest.fixture
 def make_raster(tmp_path: Path) -> Callable[..., Path]:
     """Writes a plain GeoTIFF: ``make_raster(pixels, name=..., crs=..., transform=..., mask=..., nodata=...)``."""

@@ -101,8 +101,9 @@ def xl(parity, tiny_xl, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def models(parity, stock, xl, import_models):
+def models(parity, stock, xl, save_tower, tmp_path_factory, import_models):
     small = ("--window", "64")
+    tower = save_tower(tmp_path_factory.mktemp("tower"))
     return import_models(
         sys.executable,
         {
@@ -113,6 +114,7 @@ def models(parity, stock, xl, import_models):
             "inpainting": (str(parity / "text2earth" / "text2earth-inpainting"), *small),
             "rsedit": (str(parity / "rsedit"), *small),
             "crsdiff": (str(parity / "crsdiff" / "last.ckpt"), "--window", "128"),
+            "reader": (str(parity / "crsdiff" / "last.ckpt"), "--window", "128", "--tower", str(tower)),
             "stock": (str(stock / "pipeline"), *small),
             "control": (str(stock / "control"), "--base", str(stock / "pipeline"), "--control", "map", *small),
             "xl": (str(xl / "pipeline"), *small),
@@ -368,6 +370,17 @@ CASES = {
             "clouds": {"cloud_cover": 90.0},
             "roads": with_maps(roads=roads(128, 90), land_use=land_use(128)),
             "one control": {"controls": (ROADS,)},
+        },
+    ),
+    "crs_diff content": Case(
+        generate("reader", WIDE, controls=(Control("content", Source("other.tif", "elsewhere")),)),
+        WIDE,
+        {"other.tif": scene(seed=8)},
+        with_maps(other=scene(seed=8)),
+        {
+            "content": with_maps(other=scene(seed=9)),
+            "strength": {"controls": (Control("content", Source("other.tif", "elsewhere"), strength=0.3),)},
+            "lack of it": {"controls": ()},
         },
     ),
     "stable_diffusion generate": drawn("stock"),

@@ -34,27 +34,6 @@ def make_reference(root: Path) -> Callable[[Path], Any]:
 
 
 @pytest.fixture(scope="session")
-def save_tower() -> Callable[..., Path]:
-    """Saves a tiny random image tower of CLIP: ``save_tower(folder, width=16)`` gives the folder."""
-
-    def save(folder: Path, width: int = 16) -> Path:
-        import torch
-        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-        sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
-        with torch.random.fork_rng():
-            torch.manual_seed(3)
-            config = CLIPVisionConfig(**sizes, image_size=32, patch_size=8, projection_dim=width)
-            CLIPVisionModelWithProjection(config).save_pretrained(folder)
-        shape = {"height": 32, "width": 32}
-        CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=shape).save_pretrained(folder)
-        return folder
-
-    return save
-
-
-@pytest.fixture(scope="session")
 def crs_checkpoint(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reference checkpoint of CRS-Diff as safetensors: no process has to convert it at each import."""
     from afterimage.engine.models.statedict import read_tensors
