@@ -78,7 +78,7 @@ def _models(settings: Settings, problems: list[str]) -> list[dict[str, Any]]:
     for card in catalog.cards(settings):
         if not card.pickable:
             continue
-        entry = {"id": card.id, "version": card.version, "weights": "as the card says"}
+        entry: dict[str, Any] = {"id": card.id, "version": card.version, "weights": "as the card says"}
         try:
             entry["backend"] = _backend(catalog.load(card.id, settings), settings)
         except EngineError as error:
