@@ -25,10 +25,11 @@ class Alone:
         self.notices: list[str] = []
 
     def draw(self, finished: Finished, missing: Sequence[Piece], ctx: JobContext) -> Iterator[Piece]:
-        """Draw one piece after the other, each shown as it forms."""
-        for (sample, chunk), part in ctx.track(missing, "drawing"):
-            finished.draw(sample, chunk, part)
-            yield sample, chunk
+        """Draw one piece after the other, each shown as it forms; it is committed while the next is drawn."""
+        with finished.in_background():
+            for (sample, chunk), part in ctx.track(missing, "drawing"):
+                finished.draw(sample, chunk, part)
+                yield sample, chunk
 
     def __enter__(self) -> Alone:
         """Nobody to call."""

@@ -161,7 +161,7 @@ class Cluster:
                 log.debug("not all were told to stop: %s", type(error).__name__)
         self._tasks.clear()
         try:
-            self._client.close(timeout=STOP_WITHIN)
+            _within(2 * STOP_WITHIN, lambda: self._client.close(timeout=STOP_WITHIN))
         except Exception as error:  # whatever Dask raises on its way out: it is out
             log.debug("the scheduler was left with %s", type(error).__name__)
 
@@ -209,7 +209,7 @@ class Cluster:
             else:
                 self._told.append((hand, Broken(failure_of(error))))
         else:
-            raise WorkersLost(_GONE)
+            return  # lost with its worker or with the scheduler: either is seen at the next look
         del self._tasks[hand]
 
     def _there(self) -> set[str]:

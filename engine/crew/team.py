@@ -177,13 +177,13 @@ class _Drawing:
 
     def _lost(self, hand: str, reason: str) -> Piece | None:
         """Have what a lost process was at drawn by others, but not without end; unless it lies in the folder."""
+        log.warning("a worker was lost: %s", reason)
         piece = self._return(hand)
         if piece is not None and (raster := self._finished.committed(*piece)) is not None:
             self._shares.take(piece)
             self._show(piece, raster)
             return piece
         self._losses += 1
-        log.warning("a worker was lost: %s", reason)
         if self._losses > DEATHS * (self._hands.count + 1):
             raise WorkersLost(f"{self._losses} workers were lost one after the other, the last one because {reason}.")
         if piece is None:
