@@ -34,11 +34,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Seconds to wait for the scheduler to answer.
-ANSWER_WITHIN = 10.0
+ANSWER_WITHIN = 20.0
 #: Seconds to wait for workers that are told to stop, and for a scheduler that is left.
 STOP_WITHIN = 2.0
-#: Seconds without any worker after which they count as lost.
-PATIENCE = 30.0
+#: Seconds without any worker after which they count as lost: those that ended start anew in fewer.
+PATIENCE = 60.0
 #: Seconds between two looks at which workers there are.
 _INTERVAL = 0.5
 _GONE = "The scheduler was lost while the job ran."

@@ -30,15 +30,17 @@ class Shares(Generic[T]):
 
     def next(self, hand: str) -> T | None:
         """The next piece of a hand; None where nothing is left to give."""
-        if self._back:
-            return self._back.popleft()
         own = self._owned.setdefault(hand, deque())
+        if not own and self._spare:
+            own = self._owned[hand] = self._spare.popleft()
+        if not own and self._back:
+            return self._back.popleft()
         if not own:
-            own = self._owned[hand] = self._spare.popleft() if self._spare else self._half()
+            own = self._owned[hand] = self._half()
         return own.popleft() if own else None
 
     def give_back(self, piece: T) -> None:
-        """Have a piece drawn by whoever asks next."""
+        """Have a piece drawn by another, when runs are done: it may take that one along, too."""
         self._back.append(piece)
 
     def take(self, piece: T) -> None:

@@ -30,7 +30,7 @@ import pathlib
 from afterimage.engine.crew import cluster, member
 member.LAUNCH = pathlib.Path(null.__file__)
 member.processor = lambda: "any"
-cluster.PATIENCE = 4.0
+cluster.PATIENCE = 120.0
 """
 POISON = """
 import os, signal

@@ -50,7 +50,7 @@ def test_what_a_lost_hand_had_is_drawn_by_others():
     assert shares.next("b") == 4
     shares.give_back(lost)
     shares.leave("a")
-    assert [shares.next("b") for _ in range(7)] == [0, 5, 6, 7, 1, 2, 3] and shares.next("b") is None
+    assert [shares.next("b") for _ in range(7)] == [5, 6, 7, 1, 2, 3, 0] and shares.next("b") is None
 
 
 def test_a_piece_that_is_left_out_is_not_given_again():
