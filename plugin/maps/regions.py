@@ -32,8 +32,10 @@ from .reach import reaches
 REGIONS_PATH = "inputs/regions.geojson"
 #: The property of a polygon that the engine draws from; the field that is taken where nobody says another.
 TEXT = "prompt"
-#: Polygons that are looked at before a job starts, and for how many seconds at most: the job looks at all of them.
-FIRST, PATIENCE = 5000, 0.5
+#: Most polygons that are looked at before a job starts: the job looks at all of them.
+FIRST = 5000
+#: Seconds after which that stops: of work, and of waiting for a layer that comes over a network.
+_WORK, _WAIT = 0.1, 2.0
 #: Parts of the extent's longer side into which long edges are cut before they are bent into another CRS.
 _PIECES = 32
 
@@ -97,12 +99,14 @@ class Survey:
         shapes: (text, its ground in the CRS of the lattice) of each polygon with a text, those below first.
         texts: text -> how many polygons have it, the most frequent first.
         empty: how many polygons have no text; they are left out.
-        is_part: whether only the first polygons were looked at, so that there may be more of each.
+        looked: how many polygons around the extent were looked at.
+        is_part: whether there may be more.
     """
 
     shapes: Tuple[Tuple[str, QgsGeometry], ...]
     texts: Dict[str, int]
     empty: int = 0
+    looked: int = 0
     is_part: bool = False
 
 
@@ -160,22 +164,22 @@ def survey(plan: Plan, lattice: GeoBox) -> Survey:
         Problem: as ``Plan.reader`` and ``require_polygons``.
     """
     require_polygons(plan.polygons)
-    text, empty, is_part = plan.reader(), set(), False
+    text, empty, looked, is_part = plan.reader(), set(), 0, False
     found: List[Tuple[Tuple[bool, int], str, QgsGeometry]] = []
-    until = time.monotonic() + PATIENCE
+    worked, waited = time.thread_time() + _WORK, time.monotonic() + _WAIT
     for looked, (feature, shape) in enumerate(_near(plan.polygons, lattice), 1):
         words = "" if shape.isEmpty() else text(feature)
         if words:
             found.append((_height(feature), words, shape))
         elif not shape.isEmpty():
             empty.add(feature.id())
-        if looked >= FIRST or time.monotonic() > until:
+        if looked >= FIRST or time.thread_time() > worked or time.monotonic() > waited:
             is_part = True
             break
     found.sort(key=lambda each: each[0])
     named = Counter(words for words, _ in {(words, height) for height, words, _ in found})
     shapes = tuple((words, shape) for _, words, shape in found)
-    return Survey(shapes, dict(named.most_common()), len(empty), is_part)
+    return Survey(shapes, dict(named.most_common()), len(empty), looked, is_part)
 
 
 def require_regions(plan: Plan, found: Survey, card: ModelCard) -> None:

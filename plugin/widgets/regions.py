@@ -11,7 +11,6 @@ from ...engine.contract import Failure, ModelCard
 from ..maps.crowd import Crowd, crowd
 from ..maps.grid import Place
 from ..maps.regions import (
-    FIRST,
     Plan,
     RegionsExport,
     Survey,
@@ -258,9 +257,8 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
                 )
             )
         if found.is_part:
-            said.append(
-                tr("Only the first {} polygons were looked at here; the job looks at all.").format(count(FIRST))
-            )
+            looked = tr("Only the first {} polygons were looked at here; the job looks at all.")
+            said.append(looked.format(count(found.looked)))
         return "\n".join(said)
 
     def _follow_layer(self, *_: object) -> None:

@@ -157,7 +157,8 @@ def test_the_survey_counts_what_lies_in_the_extent_the_most_frequent_first(make)
 def test_a_survey_stops_and_says_so_and_the_job_looks_at_all(make, tmp_path, monkeypatch):
     monkeypatch.setattr("afterimage.plugin.maps.regions.FIRST", 1)
     plan = plan_of(make((LEFT, NULL), (RIGHT, "river")))
-    assert survey(plan, LATTICE).is_part
+    found = survey(plan, LATTICE)
+    assert (found.is_part, found.looked, found.texts) == (True, 1, {})
     assert [text for text, _ in written(plan, tmp_path)] == ["river"]
 
 

@@ -464,6 +464,12 @@ def test_what_is_edited_or_selected_counts_at_once(placed, zoning, qtbot):
     assert placed.problems() == [] and "castle" not in placed.regions.summary
 
 
+def test_a_form_that_looked_at_some_polygons_only_says_so(placed, zoning, monkeypatch):
+    monkeypatch.setattr("afterimage.plugin.maps.regions.FIRST", 1)
+    placed.regions.layer.setLayer(zoning())
+    assert "first 1 polygons" in placed.regions.summary and placed.problems() == []
+
+
 def test_a_field_or_an_expression_says_the_texts(placed, zoning):
     placed.regions.layer.setLayer(zoning())
     assert placed.regions.text.currentText() == "prompt"
