@@ -1,6 +1,6 @@
 """At their published sizes the networks have the published keys, shapes and numbers of weights; no memory is used."""
 
-from types import SimpleNamespace
+import weakref
 
 import pytest
 import torch
@@ -9,11 +9,20 @@ from afterimage.engine.models.crs_diff import MetadataEmbedding as CrsEmbedding
 from afterimage.engine.models.diffusionsat import MetadataEmbedding
 from afterimage.engine.models.diffusionsat_control import OWN, reduce_strides, stock_options
 from afterimage.engine.models.diffusionsat_temporal import FrameHint, TemporalControlNet
+from afterimage.engine.models.latent_diffusion import Parts
 from afterimage.engine.models.ldm import autoencoder_config, autoencoder_key, unet_config, unet_key
 from afterimage.engine.models.local_adapter import ContentTokens, LocalAdapter
-from afterimage.engine.models.stable_diffusion_xl import check_told
+from afterimage.engine.models.memory import DECODED, MAPS, RUNGS, need
+from afterimage.engine.models.paired_text import PairedText, TwoTowers
+from afterimage.engine.models.stable_diffusion_xl import StableDiffusionXL
+from afterimage.engine.models.stable_diffusion_xl_control import ControlledStableDiffusionXL
 from afterimage.engine.models.statedict import build
+from afterimage.engine.models.vae import PictureCodec
+from afterimage.engine.store import catalogue
+from afterimage.engine.store.measure import measure
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 #: Stable Diffusion 2.1 as DiffusionSat's configurations write it.
@@ -44,6 +53,13 @@ XL = {
     "projection_class_embeddings_input_dim": 2816,
 }
 XL_UNET = {**XL, "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]}
+AUTOENCODER = {
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 2,
+    "scaling_factor": 0.13025,
+}
 #: The text tower of OpenCLIP ViT-bigG/14, and that of CLIP ViT-L/14.
 BIG = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
 LARGE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
@@ -100,17 +116,85 @@ def test_text2earth():
     assert millions(build(UNet2DConditionModel, config, "U-Net", own=["num_metadata"])) == 868.0
 
 
-def test_stable_diffusion_xl():
-    """The sum is Podell et al. 2023, table 1, in millions: a U-Net of 2.6 thousand, text encoders of 817."""
+def xl_parts():
     first = CLIPTextModel(CLIPTextConfig(vocab_size=49408, **LARGE))
     second = CLIPTextModelWithProjection(CLIPTextConfig(vocab_size=49408, projection_dim=1280, **BIG))
-    assert (millions(first), millions(second)) == (123.1, 694.7)
-    unet, control = build(UNet2DConditionModel, XL_UNET, "U-Net"), build(ControlNetModel, XL, "ControlNet")
-    assert (millions(unet), millions(control)) == (2567.5, 1251.0)
-    assert millions(build(UNet2DConditionModel, XL_UNET | {"in_channels": 9}, "U-Net")) == 2567.5
-    text = SimpleNamespace(pooled_width=second.config.projection_dim, width=768 + 1280)
-    check_told(text, unet, "U-Net")
-    check_told(text, control, "ControlNet")
+    codec = build(AutoencoderKL, AUTOENCODER, "autoencoder")
+    return Parts(PairedText((None, None), TwoTowers(first, second)), PictureCodec(codec), {})
+
+
+def test_stable_diffusion_xl():
+    """The sum is Podell et al. 2023, table 1, in millions: a U-Net of 2.6 thousand, text encoders of 817."""
+    towers = xl_parts().text.network
+    assert (millions(towers.first), millions(towers.second)) == (123.1, 694.7)
+    assert millions(build(UNet2DConditionModel, XL_UNET, "U-Net")) == 2567.5
+    assert millions(build(ControlNetModel, XL, "ControlNet")) == 1251.0
+
+
+@pytest.mark.parametrize(
+    ("offer", "channels", "gigabytes"),
+    [
+        ("stable-diffusion-xl", 4, (14.0, 12.2, 6.6, 6.4, 21.2, 17.0)),
+        ("stable-diffusion-xl-inpainting", 9, (14.0, 12.2, 6.6, 6.4, 21.2, 17.0)),
+        ("stable-diffusion-xl-edges", 4, (16.8, 15.0, 6.6, 6.4, 26.7, 22.5)),
+    ],
+)
+def test_what_stable_diffusion_xl_costs(offer, channels, gigabytes):
+    """The figures of its offers, and of docs/published-models.md; both networks are told what its towers tell."""
+    unet = build(UNet2DConditionModel, XL_UNET | {"in_channels": channels}, "U-Net")
+    if offer.endswith("edges"):
+        model = ControlledStableDiffusionXL(xl_parts(), unet, True, build(ControlNetModel, XL, "ControlNet"))
+    else:
+        model = StableDiffusionXL(xl_parts(), unet, True)
+    card = catalogue.find(offer).card
+    size = model.size(card.window // 8, 2)
+    assert tuple(round(need(rung, size) / 1e9, 1) for rung in RUNGS) == gigabytes
+    found = measure(model, card.family, card.window)
+    for name in ("parameters", "memory_mb", "gflop_per_window_step", "gflop_decode_per_megapixel"):
+        assert getattr(found, name) == getattr(card, name), name
+
+
+class Live(TorchDispatchMode):
+    """Bytes of the tensors alive at once, at most; attention keeps none but its result, as fused kernels do."""
+
+    def __init__(self):
+        super().__init__()
+        self.peak, self._now, self._seen = 0, 0, set()
+
+    def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+        made = call(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self._seen:
+                storage = tensor.untyped_storage()
+                self._seen.add(storage._cdata)
+                self._now += storage.nbytes()
+                self.peak = max(self.peak, self._now)
+                weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
+        return made
+
+    def _gone(self, key, size):
+        self._seen.discard(key)
+        self._now -= size
+
+
+def test_the_ladder_takes_more_feature_maps_than_are_alive_at_once(monkeypatch):
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda q, *_, **__: torch.empty_like(q))
+
+    def maps(call, width, side):
+        with torch.inference_mode(), Live() as live:
+            call()
+        return live.peak / (4 * width * side**2)
+
+    zero, added = torch.zeros(()), {"text_embeds": torch.zeros(1, 1280), "time_ids": torch.zeros(1, 6)}
+    unet = build(UNet2DConditionModel, XL_UNET, "U-Net")
+    words = torch.zeros(1, 77, 2048)
+    found = maps(lambda: unet(torch.zeros(1, 4, 128, 128), zero, words, added_cond_kwargs=added), 320, 128)
+    assert round(found) == 16 < MAPS
+    first = {**unet_config(PUBLISHED["unet_config"]["params"])}
+    unet = build(UNet2DConditionModel, first, "U-Net")  # Stable Diffusion 1
+    assert round(maps(lambda: unet(torch.zeros(1, 4, 64, 64), zero, torch.zeros(1, 77, 768)), 320, 64)) == 26 < MAPS
+    codec = build(AutoencoderKL, AUTOENCODER, "autoencoder")
+    assert round(maps(lambda: codec.decode(torch.zeros(1, 4, 128, 128)), 256, 1024)) == 3 < DECODED
 
 
 def test_crs_diff():
