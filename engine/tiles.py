@@ -118,8 +118,9 @@ def _key(sample: int, window: Window, frame: int) -> str:
     return f"{which}_r{window.row:07d}_c{window.col:07d}_{window.height}x{window.width}"
 
 
-#: Chunks that may wait to be written while the next ones are drawn.
-WAITING = 2
+#: Chunks that are on their way to the disk while the next one is drawn. One is enough, because drawing takes longer; a
+#: crash costs as many, and the one that was being drawn.
+WAITING = 1
 
 
 class Committer:
@@ -153,7 +154,7 @@ class Committer:
             self._thread.shutdown()
 
     def write(self, sample: int, window: Window, raster: Raster, frame: int = 0) -> None:
-        """Hand a chunk over; returns at once unless ``WAITING`` are waiting already. See ``Tiles.write``.
+        """Hand a chunk over; returns at once unless ``WAITING`` are on their way already. See ``Tiles.write``.
 
         Raises:
             OSError: where an earlier chunk could not be written.

@@ -139,8 +139,14 @@ def estimate(
     frames = getattr(request, "trajectory", 0)
     gflop = windows * texts * request.sampling.steps * calls * card.gflop_per_window_step
     gflop += groups * samples * (1 + frames) * min(1.0, texts) * changed / 1e6 * card.gflop_decode_per_megapixel
-    # finished tiles, then the assembled file and its overviews beside it (a third more), uncompressed as upper bound
-    raw = samples * (1 + frames) * bands * itemsize * (pixels + result[0] * result[1] * 2 * 4 / 3)
+    # finished tiles, the results with their smaller versions (a third more), and what is on its way into one of them:
+    # these versions, and the pixels before and after warping; all as if they could not be packed
+    out = result[0] * result[1]
+    raw = bands * itemsize * (samples * (1 + frames) * (pixels + out * 4 / 3) + out / 3)
+    if isinstance(request, Generate) and request.lattice != request.grid:
+        raw += bands * itemsize * (pixels + out)
+    if isinstance(request, SuperResolve) and request.spread:
+        raw += bands * 4 * out * 4 / 3
     if source is not None:
         raw += source.pixels * bands * itemsize
     return Estimate(

@@ -11,7 +11,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 from numpy.typing import NDArray
 
 from ..contract import CHUNK
@@ -20,6 +20,8 @@ from ..contract import CHUNK
 BLOCK = CHUNK
 #: Of igzip: 0 to 3. The lowest with which files are about as large as zlib's; 3 is slower and no better.
 _LEVEL = 2
+#: What it raises; its type information says that this is no class.
+_DAMAGED: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def unpack(
     try:
         raw = isal_zlib.decompress(packed.pixels)
         bits = isal_zlib.decompress(packed.mask)
-    except isal_zlib.error as error:
+    except _DAMAGED as error:
         raise ValueError("a damaged block") from error
     sums = _float_sums if np.dtype(dtype).kind == "f" else _sums
     mask = np.unpackbits(np.frombuffer(bits, np.uint8).reshape(rows, -1), axis=1)

@@ -20,7 +20,7 @@ from .blocks import BLOCK, Packed, pack, unpack
 from .pixels import Profile, Raster
 
 #: Bytes of parts that are remembered for the blocks beside them.
-REMEMBERED = 8 * 1024 * 1024
+REMEMBERED = 16 * 1024 * 1024
 #: Row and column of a block, counted in blocks.
 Index = tuple[int, int]
 

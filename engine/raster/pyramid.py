@@ -105,8 +105,9 @@ def halved(pixels: Pixels, valid: Valid) -> tuple[Pixels, Valid]:
         for rows, cols in corners:
             total += pixels[:, rows, cols]
         return (total >> 2).astype(pixels.dtype), valid[::2, ::2]
-    share = sum(valid[corner].astype(np.float64) for corner in corners)
+    share = np.sum([valid[corner] for corner in corners], axis=0, dtype=np.float64)
     mean = np.zeros((len(pixels), *valid[::2, ::2].shape))
     for rows, cols in corners:  # divided first: a sum of large numbers may be none
         mean += np.where(valid[rows, cols], pixels[:, rows, cols], 0) / np.maximum(share, 1)
-    return (np.floor(mean + 0.5) if is_whole else mean).astype(pixels.dtype), share > 0
+    rounded = np.floor(mean + 0.5) if is_whole else mean
+    return np.asarray(rounded, pixels.dtype), np.asarray(share > 0)

@@ -84,7 +84,7 @@ def _directory(file: IO[bytes], at: int, is_big: bool) -> tuple[Directory, int]:
         if length > _VALUE_LIMIT:
             raise ValueError("a value without end")
         place = part[-inline:]
-        value = place[:length] if length <= inline else _bytes(file, *struct.unpack(link, place), length)
+        value = place[:length] if length <= inline else _bytes(file, struct.unpack(link, place)[0], length)
         directory[tag] = Field(kind, values, value)
     return directory, struct.unpack(link, _bytes(file, at + count * size, inline))[0]
 
