@@ -21,7 +21,10 @@ if find_spec("distributed") is None:
     if os.environ.get("CI") == "true":
         pytest.fail(REASON, pytrace=False)
     pytest.skip(REASON, allow_module_level=True)
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX"),
+    pytest.mark.timeout(600),  # ten processes import what takes seconds each, on whatever machine this is
+]
 
 PLACE = {"AFTERIMAGE_DEVICE": "cpu"}
 #: Members are started from the null engine, too, and know their processor without torch.
@@ -49,7 +52,7 @@ def pixels(ending):
         return file.read(), file.dataset_mask() > 0
 
 
-def until(told, seconds=90.0):
+def until(told, seconds=240.0):
     """Wait for something to be so; what it told."""
     limit = time.monotonic() + seconds
     while not (found := told()):
