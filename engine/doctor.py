@@ -14,7 +14,7 @@ from .errors import EngineError
 from .settings import Settings
 from .version import engine_version
 
-_LIBRARIES = ("numpy", "torch", "diffusers", "transformers", "safetensors", "rasterio", "pyproj", "cv2")
+_LIBRARIES = ("numpy", "torch", "diffusers", "transformers", "safetensors", "rasterio", "isal", "pyproj", "cv2")
 
 
 def examine(settings: Settings) -> dict[str, Any]:
