@@ -28,7 +28,8 @@ from afterimage.engine.diffusion.cache import TileCache
 from afterimage.engine.models import catalog
 from jobs import COL, ROW, generate, grid, planned, super_resolve, write_raster
 
-FAR = 1_000_000_000
+#: A multiple of 768, and so of all chunks and strides: the windows lie the same in both extents.
+FAR = 1_000_000_512
 STEPS = 8
 
 

@@ -200,7 +200,7 @@ def main() -> None:
     """Print one line of JSON for each way of tiling."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--seeds", type=int, default=16)
-    arguments.add_argument("--even", action="store_true", help="steps evenly in log-SNR, which costs no accuracy")
+    arguments.add_argument("--even", action="store_true", help="steps evenly in log-SNR")
     chosen = arguments.parse_args()
     seeds, even = chosen.seeds, chosen.even
     truth = make_truth(seeds)
