@@ -193,7 +193,7 @@ class Cluster:
 
     def _hear(self, hand: str, task: Any) -> None:
         """What came of a task."""
-        if self._tasks.get(hand) is not task:
+        if hand not in self._tasks or self._tasks[hand] is not task:
             return  # of one that was lost
         if task.status == "finished":
             try:
