@@ -276,9 +276,7 @@ class SchedulerUnreachable(ResourceError, OSError):
     """There is no Dask scheduler at the address, or nothing to talk to it with."""
 
     code = ErrorCode.SCHEDULER_UNREACHABLE
-    hint = (
-        "Check the scheduler's address, and that it runs, then resume the job, here or without a scheduler."
-    )
+    hint = "Check the scheduler's address, and that it runs, then resume the job, here or without a scheduler."
     resumable = True
 
 

@@ -132,7 +132,9 @@ def estimate(
         raise ValueError("unknown request")
     chunks = math.ceil(drawn[0] / CHUNK) * math.ceil(drawn[1] / CHUNK)
     changed, count = drawn[0] * drawn[1], windows_over(drawn, card)
-    if isinstance(request, Edit) and source is not None and (request.margin or area is not None):
+    if card.phases and not isinstance(request, Edit):
+        count = _phased(drawn, card)
+    elif isinstance(request, Edit) and source is not None and (request.margin or area is not None):
         changed, count = _changed(source.shape, request.margin, area, card)
     windows = groups * samples * count
     pixels = drawn[0] * drawn[1]
@@ -202,6 +204,18 @@ def _changed(source: Tuple[int, int], margin: int, area: Optional[Window], card:
 def windows_over(shape: Tuple[int, int], card: ModelCard) -> int:
     """Windows that a picture of so many pixels takes."""
     return 1 if card.draws_whole(shape) else _touching(shape, card)
+
+
+def _phased(shape: Tuple[int, int], card: ModelCard) -> int:
+    """The same where phases have windows of their own: as many of the card's as take as much work."""
+    if card.draws_whole(shape):
+        return 1
+    pixels, beyond = 0, card.halo
+    for window, stride in reversed(card.windows):
+        rows, cols = (math.ceil((side + window + 2 * beyond) / stride) for side in shape)
+        pixels += rows * cols * window * window
+        beyond += window  # an earlier phase is drawn wherever a later one looks
+    return math.ceil(pixels / len(card.windows) / card.window**2)
 
 
 def _touching(shape: Tuple[int, int], card: ModelCard) -> int:

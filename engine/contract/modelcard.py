@@ -39,8 +39,10 @@ class ModelCard:
             resampling (Generate) or done with a warning (SuperResolve).
         window: side of the model's window in output pixels.
         stride: distance between windows in output pixels.
-        phases: in how many parts the steps are done: between two of them neighbouring windows are blended, so that they
-            agree on what covers more ground than one of them (Goslin 2025, "InfiniteDiffusion").
+        phases: (window, stride) in output pixels of each part of the denoising steps, which are as long as each other.
+            Between two of them neighbouring windows are blended, so that they agree on what covers more ground than one
+            window (Goslin 2025, "InfiniteDiffusion"); large windows settle what is coarse, small ones what is fine.
+            Empty for one part with ``window`` and ``stride``; an extent that is one window never has more.
         halo: output pixels around a region that must be drawn too, because the region's own depend on them.
         factors: refinement factors, for SuperResolve.
         schedulers: names that ``Sampling.scheduler`` may take, the default first.
@@ -91,7 +93,7 @@ class ModelCard:
     steps: int
     guidance_scale: float = 1.0
     halo: int = 0
-    phases: int = 1
+    phases: Tuple[Tuple[int, int], ...] = ()
     factors: Tuple[int, ...] = ()
     uses: Tuple[str, ...] = ()
     vocabulary: Tuple[str, ...] = ()
@@ -127,14 +129,24 @@ class ModelCard:
             raise ValueError("gsd must be (finest, coarsest), above 0")
         if not 0 < self.stride <= self.window:
             raise ValueError("stride must be from 1 to window")
-        if self.phases < 1:
-            raise ValueError("phases must be 1 or more")
+        if not all(0 < stride <= window for window, stride in self.phases):
+            raise ValueError("the stride of a phase must be from 1 to its window")
         if not self.schedulers:
             raise ValueError("a model needs a scheduler")
 
     def reaches(self, gsd: float) -> bool:
         """Whether a ground resolution (metres per pixel) is in the trained range or within a factor of 2 of it."""
         return self.gsd[0] / self.GSD_REACH <= gsd * (1 + 1e-9) and gsd <= self.gsd[1] * self.GSD_REACH * (1 + 1e-9)
+
+    @property
+    def windows(self) -> Tuple[Tuple[int, int], ...]:
+        """(window, stride) in output pixels of each part of the steps, where an extent is more than one window."""
+        return self.phases or ((self.window, self.stride),)
+
+    @property
+    def reach(self) -> int:
+        """Output pixels around a region that windows which decide it may cover."""
+        return sum(window for window, _ in self.windows) + self.halo
 
     def knows_strength(self, kind: str) -> bool:
         """Whether a layer that guides can count more or less, by its kind out of ``requests.CONTROLS``."""

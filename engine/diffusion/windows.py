@@ -64,7 +64,8 @@ def blend(lattice: Lattice, tiles: Mapping[Index, Tensor], region: Window, chann
     """The weighted mean of tiles over a region.
 
     Tiles are added up in the order of their indices, whatever the order they come in, so a pixel has the same bits in
-    each region that holds it, provided that all its tiles are there.
+    each region that holds it, provided that all its tiles are there. A pixel of one tile alone is that tile's, bit for
+    bit: a picture of one window is what the model drew.
 
     Args:
         lattice: where the tiles lie.
@@ -77,6 +78,8 @@ def blend(lattice: Lattice, tiles: Mapping[Index, Tensor], region: Window, chann
     """
     total = torch.zeros(channels, region.height, region.width)
     weight = torch.zeros(region.height, region.width)
+    count = torch.zeros(region.height, region.width, dtype=torch.int16)
+    plain = torch.zeros_like(total)
     hill = lattice.weights()
     for index in sorted(tiles):
         window = lattice.window(index)
@@ -88,7 +91,9 @@ def blend(lattice: Lattice, tiles: Mapping[Index, Tensor], region: Window, chann
         share = hill[inner_rows, inner_cols]
         total[:, rows, cols] += tiles[index][:, inner_rows, inner_cols] * share
         weight[rows, cols] += share
-    return torch.where(weight > 0, total / weight.clamp_min(FLOOR * FLOOR), 0.0)
+        count[rows, cols] += 1
+        plain[:, rows, cols] = tiles[index][:, inner_rows, inner_cols]
+    return torch.where(count > 1, total / weight.clamp_min(FLOOR * FLOOR), plain)
 
 
 def squares(region: Window, side: int) -> list[Window]:

@@ -112,8 +112,9 @@ class GenerateModel(Protocol):
             given: what the windows are drawn from.
 
         Returns:
-            Of x (B, channels, window, window) float32, scaled by ``scheduler.scale_model_input``, and a scalar
-            timestep: the network's raw output in the scheduler's prediction type.
+            Of x (B, channels, window, window), or of the windows of ``card.phases``, float32, scaled by
+            ``scheduler.scale_model_input``, and a scalar timestep: the network's raw output in the prediction type of
+            the scheduler.
         """
 
     def decode(self, z: Tensor) -> Tensor:

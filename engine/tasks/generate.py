@@ -152,7 +152,7 @@ def _notices(request: Generate, model: GenerateModel, drawn: GeoBox, gsd: float)
         )
     if is_one_texture(request.lattice.shape, card, bool(request.controls or request.regions)):
         notices.append(ONE_TEXTURE)
-    if card.phases > 1 and not card.draws_whole(drawn.shape) and not can_pause(model.scheduler(sampler)):
+    if len(card.phases) > 1 and not card.draws_whole(drawn.shape) and not can_pause(model.scheduler(sampler)):
         notices.append(
             f"The scheduler {sampler} cannot pause, so windows are blended only when they are finished: with another "
             "one, structures go on across them."

@@ -77,8 +77,9 @@ class Picture:
     ) -> None:
         self._grid, self._model, self._sampling, self._given = grid, model, sampling, given
         self._finish = finish or self._in_bytes
-        self._lattice, self._origin = place_windows(grid, model)
-        self._phases = phases_of(grid, model, sampling)
+        self._lattices, self._origin = place_windows(grid, model, can_pause(model.scheduler(sampling.scheduler)))
+        self._phases = cut(count(model.scheduler(sampling.scheduler), sampling.steps), len(self._lattices))
+        self._lattices = self._lattices[-len(self._phases) :]  # few steps are fewer phases
         # windows are larger by the pictures of their way: neighbours still find those that they share
         limit = (FRAMES_MEMORY if trajectory else REMEMBERED) // len(self._phases)
         self._caches = [TileCache(limit) for _ in self._phases]
@@ -86,7 +87,7 @@ class Picture:
         self._states = kept_states(sampling.steps, self._frames)
         self._canvas = Canvas(grid, len(model.card.bands), dtype)
         self._regions = regions
-        self._decoding = make_decoding(model, self._lattice, self._is_drawn)
+        self._decodings = [make_decoding(model, lattice, self._is_drawn) for lattice in self._lattices]
         self._told: Any = None if regions else model.told(scene)
         self._texts = RegionTold(regions, model, scene, sampling.guidance_scale) if regions else None
         order = chunks(grid, grid.anchor())
@@ -104,29 +105,32 @@ class Picture:
         A picture on the way is what the network is shown: noisy pixels, or noisy latents, decoded like clean ones.
         """
         area = absolute(chunk, self._origin)
-        latents = self._decoding.latents(area)
-        keys = self._touching(sample, latents)
         later = partial(self._following, chunk, sample)
-        tiles = self._tiles(len(self._phases) - 1, keys, later, ctx)
         # the earlier phases' windows of the chunk itself are wanted only where pictures of them are
-        earlier = range(len(self._phases) - 1 if self._states and keys else 0)
-        parts = {phase: self._tiles(phase, keys, later, ctx) for phase in earlier} | {len(self._phases) - 1: tiles}
+        wanted = range(len(self._phases)) if self._states else [len(self._phases) - 1]
+        parts = {
+            phase: self._tiles(phase, self._deciding(phase, sample, area), later, ctx) for phase in reversed(wanted)
+        }
         for frame in range(self._frames):
             phase, first = self._place(frame)
             last = first + self._model.channels
             by_index = {index: tile[first:last] for (_, index), tile in parts[phase].items()}
-            pixels = self._decoding.pixels(area, sample * self._frames + frame, by_index, ctx.check)
+            pixels = self._decodings[phase].pixels(area, sample * self._frames + frame, by_index, ctx.check)
             raster = self._finish(pixels, chunk)
             if frame + 1 == self._frames:
                 self._canvas.paint(raster.pixels, raster.valid, chunk)
                 self._canvas.show(ctx)
             yield raster
 
-    def _touching(self, sample: int, latents: Sequence[Window]) -> list[Key]:
-        """The windows that decide some latents; those with nothing to draw in or near them are left out."""
+    def _deciding(self, phase: int, sample: int, area: Window) -> list[Key]:
+        """The windows of a phase that decide an area of absolute pixels."""
+        return self._touching(phase, sample, self._decodings[phase].latents(area))
+
+    def _touching(self, phase: int, sample: int, latents: Sequence[Window]) -> list[Key]:
+        """The windows of a phase that decide some latents; those with nothing to draw in or near them are left out."""
         halo = (self._model.decode_halo or 0) * self._model.scale
-        found = sorted({index for part in latents for index in self._lattice.touching(part)})
-        return [(sample, index) for index in found if self._is_drawn(self._pixels(index).pad(halo))]
+        found = sorted({index for part in latents for index in self._lattices[phase].touching(part)})
+        return [(sample, index) for index in found if self._is_drawn(self._pixels(phase, index).pad(halo))]
 
     def _is_drawn(self, window: Window) -> bool:
         """Whether anything in a window of absolute pixels is drawn."""
@@ -152,9 +156,10 @@ class Picture:
             if following is None or self._texts is not None or self._states:
                 return
             chunk = following
-            keys = self._touching(sample, self._decoding.latents(absolute(chunk, self._origin)))
-            for _ in range(len(self._phases) - 1 - phase):
-                keys = self._touching(sample, [self._lattice.window(index) for _, index in keys])
+            at, keys = len(self._phases) - 1, self._deciding(-1, sample, absolute(chunk, self._origin))
+            while at > phase:
+                keys = self._touching(at - 1, sample, [self._lattices[at].window(index) for _, index in keys])
+                at -= 1
             yield from keys
 
     def _tiles(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> dict[Key, Tensor]:
@@ -176,7 +181,7 @@ class Picture:
             return torch.stack([below[key] for key in batch]).to(model.device)
 
         def predict(batch: list[Key]) -> Predict:
-            windows = [relative(self._pixels(index), self._origin) for _, index in batch]
+            windows = [relative(self._pixels(phase, index), self._origin) for _, index in batch]
             given = self._given(windows)
             if self._texts is None:
                 guided = model.predictor(self._told, self._sampling.guidance_scale, given)
@@ -187,7 +192,7 @@ class Picture:
             recorders.append(Recorder(guided, states))
             return recorders[-1]
 
-        ordered = self._ordered(keys)
+        ordered = self._ordered(phase, keys)
         drawn = denoise(
             ordered,
             model.batch,
@@ -195,8 +200,8 @@ class Picture:
             self._sampling,
             lambda: model.scheduler(self._sampling.scheduler),
             predict,
-            self._noise,
-            lambda shown, denoised: self._show(shown, denoised, ctx),
+            lambda batch, stream: self._noise(phase, batch, stream),
+            lambda shown, denoised: self._show(phase, shown, denoised, ctx),
             start if phase else None,
             phase=steps if len(self._phases) > 1 else None,
         )
@@ -212,38 +217,40 @@ class Picture:
         """The noisy states (channels, h, w) that windows of a phase start from: blends of those of the one before."""
         channels, kept = self._model.channels, len(self._kept(phase - 1)) * self._model.channels
         found = {}
+        lattice, earlier = self._lattices[phase], self._lattices[phase - 1]
         for sample in sorted({number for number, _ in keys}):
-            own = [self._lattice.window(index) for number, index in keys if number == sample]
-            tiles = self._tiles(phase - 1, self._touching(sample, own), later, ctx)
+            own = [lattice.window(index) for number, index in keys if number == sample]
+            tiles = self._tiles(phase - 1, self._touching(phase - 1, sample, own), later, ctx)
             states = {index: tile[kept:] for (_, index), tile in tiles.items()}
             for number, index in keys:
                 if number == sample:
-                    window = self._lattice.window(index)
-                    near = {other: states[other] for other in self._lattice.touching(window) if other in states}
-                    found[(sample, index)] = blend(self._lattice, near, window, channels)
+                    window = lattice.window(index)
+                    near = {other: states[other] for other in earlier.touching(window) if other in states}
+                    found[(sample, index)] = blend(earlier, near, window, channels)
         return found
 
-    def _ordered(self, keys: list[Key]) -> list[Key]:
+    def _ordered(self, phase: int, keys: list[Key]) -> list[Key]:
         """In the order in which they are drawn at the least cost: windows of the same texts side by side."""
         texts = self._texts
         if texts is None:
             return keys
-        return sorted(keys, key=lambda key: (texts.kinds(relative(self._pixels(key[1]), self._origin)), key))
+        return sorted(keys, key=lambda key: (texts.kinds(relative(self._pixels(phase, key[1]), self._origin)), key))
 
-    def _noise(self, keys: list[Key], stream: int) -> Tensor:
-        return noise_of(keys, stream, self._sampling.seed, self._lattice, self._model.channels).to(self._model.device)
+    def _noise(self, phase: int, keys: list[Key], stream: int) -> Tensor:
+        model = self._model
+        return noise_of(keys, stream, self._sampling.seed, self._lattices[phase], model.channels).to(model.device)
 
-    def _pixels(self, index: Index) -> Window:
-        """The absolute pixels of a window."""
-        window, scale = self._lattice.window(index), self._model.scale
+    def _pixels(self, phase: int, index: Index) -> Window:
+        """The absolute pixels of a window of a phase."""
+        window, scale = self._lattices[phase].window(index), self._model.scale
         return Window(window.row * scale, window.col * scale, window.height * scale, window.width * scale)
 
-    def _show(self, keys: list[Key], denoised: Tensor, ctx: JobContext) -> None:
+    def _show(self, phase: int, keys: list[Key], denoised: Tensor, ctx: JobContext) -> None:
         """Paint windows that are still forming."""
         if not self._canvas.is_due():
             return
         for (_, index), picture in zip(keys, self._model.decode(denoised)):
-            place = relative(self._pixels(index), self._origin)
+            place = relative(self._pixels(phase, index), self._origin)
             raster = self._finish(picture.float().cpu(), place)
             self._canvas.paint(raster.pixels, raster.valid, place)
         self._canvas.show(ctx)
@@ -254,19 +261,22 @@ class Picture:
         return Raster(to_bytes(pixels), valid, self._grid.crop(window))
 
 
-def phases_of(grid: GeoBox, model: GenerateModel, sampling: Sampling) -> tuple[range, ...]:
-    """The steps of each phase: as the card says, but one for a single window or a sampler that cannot pause."""
-    scheduler = model.scheduler(sampling.scheduler)
-    is_one = model.card.draws_whole(grid.shape) or not can_pause(scheduler)
-    return cut(count(scheduler, sampling.steps), 1 if is_one else model.card.phases)
+def place_windows(
+    grid: GeoBox, model: GenerateModel, pauses: bool = True
+) -> tuple[tuple[Lattice, ...], tuple[int, int]]:
+    """(the lattice of each phase in latents, where the grid's first pixel lies in the pixels that they count).
 
-
-def place_windows(grid: GeoBox, model: GenerateModel) -> tuple[Lattice, tuple[int, int]]:
-    """(the lattice of windows in latents, where the grid's first pixel lies in the pixels that it counts)."""
-    side = model.window * model.scale
-    if not model.card.draws_whole(grid.shape):
-        return Lattice(model.window, model.stride), grid.anchor()
-    return Lattice(model.window, model.window), ((side - grid.height) // 2, (side - grid.width) // 2)
+    Args:
+        grid: what is drawn.
+        model: that draws.
+        pauses: whether the sampler can be cut into phases; where it cannot, all is done in windows of the model.
+    """
+    side, scale = model.window * model.scale, model.scale
+    if model.card.draws_whole(grid.shape):
+        return (Lattice(model.window, model.window),), ((side - grid.height) // 2, (side - grid.width) // 2)
+    if not (pauses and model.card.phases):
+        return (Lattice(model.window, model.stride),), grid.anchor()
+    return tuple(Lattice(window // scale, stride // scale) for window, stride in model.card.windows), grid.anchor()
 
 
 def to_bytes(picture: Tensor) -> NDArray[np.uint8]:

@@ -226,7 +226,7 @@ def seen_from(lattice: GeoBox, card: ModelCard) -> GeoBox:
 
     Overlapping extents then are told the same of all that their common ground depends on.
     """
-    return lattice.pad(card.phases * card.window + card.halo)
+    return lattice.pad(card.reach)
 
 
 class RegionsExport:

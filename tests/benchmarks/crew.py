@@ -60,7 +60,8 @@ def differing(a: Path, b: Path) -> int:
 
 def windows(model: Any, grid: Any, wanted: Sequence[Window]) -> set[tuple[int, int]]:
     """The windows that some chunks are made of."""
-    lattice, origin = place_windows(grid, model)
+    lattices, origin = place_windows(grid, model)
+    lattice = lattices[-1]
     decoding = make_decoding(model, lattice)
     parts = [part for chunk in wanted for part in decoding.latents(absolute(chunk, origin))]
     return {index for part in parts for index in lattice.touching(part)}

@@ -123,7 +123,7 @@ def main() -> None:
                 model=name,
                 side=chosen.whole,
                 steps=STEPS,
-                phases=model.card.phases,
+                windows=model.card.windows,
                 batch=model.batch,
                 rows=hollow.rows,
                 over_needed=round(hollow.rows / (asked.count() * STEPS), 3),

@@ -73,7 +73,8 @@ def make_ours(network: UNet2DConditionModel, stride: int, phases: int) -> Latent
     """A model of the family that ships, around that network."""
     tiny = next(card for card in catalog.cards(SETTINGS) if card.id == "tiny-generate")
     like = make_tiny(tiny, torch.device("cpu"))
-    card = dataclasses.replace(tiny, window=WINDOW * SCALE, stride=stride * SCALE, phases=phases)
+    windows = (WINDOW * SCALE, stride * SCALE)
+    card = dataclasses.replace(tiny, window=windows[0], stride=windows[1], phases=(windows,) * phases)
     torch.manual_seed(0)
     caption = CaptionTokens(classes=like.vocabulary.classes, width=WIDTH).eval().requires_grad_(False)
     return LatentModel(card, network, caption, like._autoencoder, SCHEDULE, torch.device("cpu"))

@@ -82,7 +82,8 @@ def test_maps_and_networks_meet_in_tasks_only(path):
     where = room(path)
     if where not in ("raster", "doctor", "training"):
         assert not tops(path) & MAPS, f"{path.name} imports {tops(path) & MAPS}: that is for raster"
-    if where in ("contract", "raster", "radiometry", "journal", "tiles", "finished", "context", "output", "server", "__main__", "errors"):
+    apart = ("contract", "raster", "radiometry", "journal", "tiles", "finished", "context", "output", "server")
+    if where in (*apart, "__main__", "errors"):
         assert not tops(path) & NETWORKS, f"{path.name} imports {tops(path) & NETWORKS}: it knows no tensors"
     if where == "diffusion":
         assert not rooms(path, "engine") & {"raster", "tasks"}, f"{path.name} knows maps"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,15 @@ def test_windows_and_tiles_are_those_counted_by_hand():
     assert found.windows == (256 + 64 + 32) // 32 * ((512 + 64 + 32) // 32)
     assert found.gflop == pytest.approx(found.windows * 10)
     assert found.memory_mb == 700
+
+
+def test_windows_of_phases_count_for_their_area_and_their_share_of_the_steps():
+    card = dataclasses.replace(CARD, phases=((64, 32), (32, 16)))
+    found = estimate(generate(256, 512), card, gflops=100.0)
+    # small windows touch the picture, 32 pixels beyond it decide it: (256 + 32 + 32) / 16 x (512 + 32 + 32) / 16;
+    # large ones touch what those cover, 32 pixels more on each side; each phase does half of the steps
+    small, large = 20 * 36, 13 * 21
+    assert found.windows == math.ceil((small / 4 + large) / 2)
 
 
 def test_guidance_calls_the_network_twice_and_samples_are_drawn_one_by_one():

@@ -55,7 +55,7 @@ def request(box=BOX, only=False, **changes):
 
 @pytest.fixture
 def model(generate_model, card):
-    generate_model.card = card(phases=2)
+    generate_model.card = card(phases=((128, 64), (128, 64)))
     generate_model.told_of = []
     told = generate_model.told
     generate_model.told = lambda scene: generate_model.told_of.append(scene.prompt) or told(scene)

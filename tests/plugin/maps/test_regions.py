@@ -169,7 +169,9 @@ def test_a_model_that_reads_no_text_takes_no_regions(make):
 
 def test_all_that_windows_of_every_phase_look_at_is_written_and_no_more(make, tmp_path):
     country = "Polygon((0 4000000, 900000 4000000, 900000 6000000, 0 6000000, 0 4000000))"
-    ((_, ground),) = written(plan_of(make((country, "forest"))), tmp_path, card=painter(phases=2, halo=8))
+    ((_, ground),) = written(
+        plan_of(make((country, "forest"))), tmp_path, card=painter(phases=((64, 48), (64, 48)), halo=8)
+    )
     around = QgsRectangle(*LATTICE.pad(2 * 64 + 8).bounds)
     assert ground.boundingBox().contains(around) and ground.boundingBox().width() < 1.2 * around.width()
 
