@@ -180,13 +180,13 @@ class RegionTold:
             weight = torch.stack([shares[place][text] for place in places])[:, None].to(self._model.device)
             # a network rounds differently for another batch size
             filled = places + places[-1:] * (len(windows) - len(places))
-            predict = self._model.predictor(self._told[text], self._scale, _picked(given, filled))
-            parts.append((predict, places, filled, weight))
+            told = self._model.predictor(self._told[text], self._scale, _picked(given, filled))
+            parts.append((told, places, filled, weight))
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             total = torch.zeros_like(x)
-            for predict, places, filled, weight in parts:
-                total[places] += weight * predict(x[filled], t)[: len(places)]
+            for told, places, filled, weight in parts:
+                total[places] += weight * told(x[filled], t)[: len(places)]
             return total
 
         return predict
