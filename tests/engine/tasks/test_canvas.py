@@ -8,8 +8,8 @@ from afterimage.engine.tasks.canvas import SIDE, Canvas
 
 
 class Shown:
-    def __init__(self):
-        self.rasters = []
+    def __init__(self, shows=True):
+        self.shows, self.rasters = shows, []
 
     def preview(self, raster):
         self.rasters.append(raster)
@@ -37,4 +37,11 @@ def test_a_preview_that_costs_work_is_not_due_at_once_again():
     canvas = Canvas(GeoBox("EPSG:32633", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), (4, 4)), 1, "uint8")
     assert canvas.is_due()
     canvas.show(Shown())
+    assert not canvas.is_due()
+
+
+def test_nothing_is_made_for_nobody():
+    canvas, shown = Canvas(GeoBox("EPSG:32633", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), (4, 4)), 1, "uint8"), Shown(False)
+    canvas.show(shown)
+    assert not shown.rasters
     assert not canvas.is_due()
