@@ -18,15 +18,14 @@ SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "
 #: training had no signal left ("trailing": Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are
 #: Flawed", section 3.3), and none clips: a latent or a residual has no bounds.
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    # steps even in log-SNR (Lu et al. 2022): a tenth of the calls for the same accuracy on a denoiser that is known
-    # exactly, and more of the real texture from those that ship (tests/benchmarks/sampler_steps.py, docs/models.md)
-    "DPM++ 2M": (
-        "DPMSolverMultistepScheduler",
-        {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_lu_lambdas": True},
-    ),
+    "DPM++ 2M": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "DDIM": ("DDIMScheduler", {"clip_sample": False}),
     "DDPM": ("DDPMScheduler", {"clip_sample": False, "variance_type": "fixed_small"}),
 }
+#: In a model's ``scheduler_config.json``: whether DPM++ 2M steps evenly in log-SNR (Lu et al. 2022). A tenth of the
+#: calls for the same accuracy on a denoiser that is known exactly, and more of the real texture from those that ship
+#: (``tests/benchmarks/sampler_steps.py``, ``docs/models.md``).
+EVEN = "use_lu_lambdas"
 #: Name for people -> class of diffusers, for published models. The first scheduler on a card is the family's own
 #: recipe, whatever its name.
 CLASSES = {
@@ -75,4 +74,6 @@ def make_scheduler(name: str, offered: tuple[str, ...], config: Mapping[str, Any
         raise UnknownScheduler(f"This model has no scheduler {name[:40]!r}.", f"Choose one of {', '.join(offered)}.")
     kind, added = SCHEDULERS[name]
     trained = {key: value for key, value in config.items() if not key.startswith("_")}
+    if kind != "DPMSolverMultistepScheduler":
+        trained.pop(EVEN, None)  # the others do not know it
     return getattr(diffusers, kind).from_config({**trained, **added, "timestep_spacing": "trailing"})

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..models.autoencoder import TileableAutoencoder
 from ..models.caption import FIELDS, CaptionTokens
-from ..models.schedulers import SCHEDULE
+from ..models.schedulers import EVEN, SCHEDULE
 from ..models.weights import digest
 from .datasets import ARCHIVES, Chips, read_chips
 from .dihedral import turn
@@ -125,7 +125,9 @@ class LatentObjective:
         latest = self.decoder / "export" / "vae"
         source = latest if latest.is_dir() else self.decoder / "fitted"
         shutil.copytree(source, folder / "vae", ignore=shutil.ignore_patterns(FILE))
-        DDPMScheduler(**SCHEDULE, clip_sample=False).save_config(folder / "scheduler")
+        scheduler = DDPMScheduler(**SCHEDULE, clip_sample=False)
+        scheduler.register_to_config(**{EVEN: True})
+        scheduler.save_config(folder / "scheduler")
         components = {
             "unet": ("diffusers", type(averaged["denoiser"]).__name__),
             "caption": ("afterimage.engine.models.caption", "CaptionTokens"),
