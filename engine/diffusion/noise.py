@@ -8,6 +8,7 @@ from them, so the transform to normal numbers is our own.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from ..contract import Window
 
 #: Side of the square of pixels that is drawn from one position of the counter.
 BLOCK = 64
+#: Blocks that are remembered, of 16 KB each: windows that overlap draw them together.
+REMEMBERED = 2048
 _WORD = 2**64
 
 
@@ -47,6 +50,7 @@ def field(seed: int, stream: int, window: Window, channels: int, first_channel: 
     return torch.from_numpy(out)
 
 
+@lru_cache(REMEMBERED)
 def _block(seed: int, stream: int, channel: int, block_row: int, block_col: int) -> np.ndarray:
     """(BLOCK, BLOCK) normal numbers. The key is (seed, stream); the counter starts at (0, channel, row, column)."""
     key = np.array([seed % _WORD, stream % _WORD], dtype=np.uint64)
@@ -56,4 +60,6 @@ def _block(seed: int, stream: int, channel: int, block_row: int, block_col: int)
     radius = np.sqrt(-2.0 * np.log(((raw >> np.uint64(32)).astype(np.float64) + 0.5) * 2.0**-32))
     angle = (2.0 * math.pi * 2.0**-32) * ((raw & np.uint64(2**32 - 1)).astype(np.float64) + 0.5)
     normals = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
-    return normals.astype(np.float32).reshape(BLOCK, BLOCK)
+    block = normals.astype(np.float32).reshape(BLOCK, BLOCK)
+    block.flags.writeable = False  # others get the same
+    return block

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 #: How far known pixels grow into a gap, in pixels. Further in, a gap holds the mean of the whole raster.
 REACH = 16
+#: (rows, columns) to the eight neighbours of a pixel.
+_BESIDE = [(row, col) for row in (-1, 0, 1) for col in (-1, 0, 1) if (row, col) != (0, 0)]
 
 
 def filled(pixels: NDArray[np.float32], valid: NDArray[np.bool_], mean: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -22,16 +24,27 @@ def filled(pixels: NDArray[np.float32], valid: NDArray[np.bool_], mean: NDArray[
         valid: (height, width), True where there is data.
         mean: of each band.
     """
-    known = valid.astype(np.float32)
-    values: NDArray[np.float32] = np.where(valid, pixels, np.float32(0)).astype(np.float32)
+    if valid.all():
+        return pixels.astype(np.float32, copy=False)
+    # A border of unknown pixels, so that each has eight neighbours; only the pixels of the rim are looked at.
+    bands, height, width = pixels.shape
+    known = np.zeros((height + 2, width + 2), np.bool_)
+    values = np.zeros((bands, height + 2, width + 2), np.float32)
+    inner = slice(1, -1)
+    known[inner, inner] = valid
+    values[:, inner, inner] = np.where(valid, pixels, np.float32(0))
+    flat, steps = values.reshape(bands, -1), [r * (width + 2) + c for r, c in _BESIDE]
     for _ in range(REACH):
-        if known.all() or not known.any():
+        rim = np.flatnonzero(_beside_known(known))
+        if not rim.size:
             break
-        count, total = _around(known), _around(values)
-        rim = (known == 0) & (count > 0)
-        values = np.where(rim, total / np.maximum(count, 1), values)
-        known = np.where(rim, np.float32(1), known)
-    return np.where(known > 0, values, mean[:, None, None]).astype(np.float32)
+        count, total = np.zeros(rim.size, np.float32), np.zeros((bands, rim.size), np.float32)
+        for step in steps:  # in one order everywhere
+            count += known.ravel()[rim + step]
+            total += flat[:, rim + step]
+        flat[:, rim] = total / count
+        known.ravel()[rim] = True
+    return np.where(known, values, mean[:, None, None])[:, inner, inner].astype(np.float32)
 
 
 def closed(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -51,14 +64,11 @@ def _over(valid: NDArray[np.bool_], either: Callable[..., Any]) -> NDArray[np.bo
     return valid
 
 
-def _around(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum of the eight neighbours, in one order everywhere; 0 beyond the border."""
-    padded = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(1, 1), (1, 1)])
-    height, width = values.shape[-2:]
-    total = np.zeros_like(values)
-    for row in range(3):
-        for col in range(3):
-            if (row, col) != (1, 1):
-                bottom, right = row + height, col + width
-                total += padded[..., row:bottom, col:right]
-    return total
+def _beside_known(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where a pixel is not known and one of its eight neighbours is; nowhere on the border."""
+    rows = known.copy()
+    rows[1:] |= known[:-1]
+    rows[:-1] |= known[1:]
+    rim = np.zeros_like(known)
+    rim[1:-1, 1:-1] = (rows[1:-1, :-2] | rows[1:-1, 1:-1] | rows[1:-1, 2:]) & ~known[1:-1, 1:-1]
+    return rim

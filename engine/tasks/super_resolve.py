@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -24,15 +26,19 @@ from ..models.base import MultispectralModel, SuperResolveModel
 from ..models.schedulers import check_steps
 from ..radiometry import Radiometry, measure
 from ..raster import Raster, SourceRaster, check_grid
-from . import gaps, multispectral
+from . import multispectral
 from .base import Work
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
 from .denoising import REMEMBERED, denoise
 from .knowledge import unused_notices
+from .underlay import Patch, Underlay
 
 #: Source pixels around a region that its enlargement looks at, with room to spare: bicubic looks at two.
 ENLARGE_HALO = 4
+
+#: How many of the chunks that come next may fill the places that one leaves over in the network's batches.
+AHEAD = 8
 
 #: A window of the residual: sample from 1, group of bands, index in the lattice.
 Key = tuple[int, int, Index]
@@ -119,26 +125,6 @@ class _Scene:
         return torch.from_numpy(low_high[0])[:, None, None], torch.from_numpy(low_high[1])[:, None, None]
 
 
-@dataclass(frozen=True)
-class _Patch:
-    """Source pixels around a chunk.
-
-    Attributes:
-        lr: (bands, h, w) about 0..1, gaps filled.
-        valid: (h, w) bool.
-        window: absolute source pixels.
-    """
-
-    lr: Tensor
-    valid: Tensor
-    window: Window
-
-    def crop(self, window: Window) -> _Patch:
-        """A part of it, in absolute source pixels."""
-        rows, cols = window.relative_to(self.window).slices()
-        return _Patch(self.lr[:, rows, cols], self.valid[rows, cols], window)
-
-
 class _Drawing:
     """The work of one request, and what neighbouring chunks share."""
 
@@ -151,7 +137,7 @@ class _Drawing:
         scene: _Scene,
         origin: tuple[int, int],
     ) -> None:
-        self._source, self._folder, self._model, self._scene = request.source, folder, model, scene
+        self._model, self._scene = model, scene
         self._factor, self._sampling, self._origin = request.factor, request.sampling, origin
         self._grid = source.grid.zoom(request.factor)
         self._bands = len(source.profile.bands)
@@ -159,6 +145,10 @@ class _Drawing:
         self._cache = TileCache(REMEMBERED)
         self._canvas = Canvas(self._grid, self._bands, source.profile.dtype)
         self._low, self._high = scene.limits()
+        below = (origin[0] // request.factor, origin[1] // request.factor)
+        self._underlay = Underlay(folder.path, request.source, scene.radiometry, scene.mean, below)
+        self._groups = range(math.ceil(self._bands / model.bands))
+        self._next = dict(pairwise(chunks(self._grid, origin)))
 
     def draw(self, chunk: Window, sample: int, ctx: JobContext) -> Raster:
         """The pixels of a chunk (bands, height, width) in the source's own type, valid where the source is."""
@@ -167,13 +157,14 @@ class _Drawing:
         # one shape, one rounding.
         square = Window(area.row // CHUNK * CHUNK, area.col // CHUNK * CHUNK, CHUNK, CHUNK)
         region = square.pad(constraints.HALO * factor)
-        patch = self._read(region)
+        around = self._underlay.read(_coarse(region, factor).pad(ENLARGE_HALO))
         rows, cols = area.relative_to(region).slices()
-        inside = patch.crop(_coarse(region, factor))
+        inside = around.crop(_coarse(region, factor))
         valid = constraints.enlarge_nearest(inside.valid, factor)[rows, cols].numpy()
         if valid.any():
-            near = area.pad(constraints.HALO * factor)
-            fine = self._agreeing(inside, self._residual(patch, near, region, sample, ctx), patch)
+            later = self._following(chunk, sample)
+            residual = self._residual(self._touching(area, sample), later, region, ctx)
+            fine = self._agreeing(around, residual, inside)
             pixels = self._scene.radiometry.from_unit(fine[:, rows, cols].numpy())
             pixels[:, ~valid] = 0
         else:
@@ -182,57 +173,66 @@ class _Drawing:
         self._canvas.show(ctx)
         return Raster(pixels, valid, self._grid.crop(chunk))
 
-    def _read(self, region: Window) -> _Patch:
-        """The source under a region and under all windows that touch it."""
-        margin = self._lattice.size // self._factor + ENLARGE_HALO
-        wanted = _coarse(region, self._factor).pad(margin)
-        origin = (self._origin[0] // self._factor, self._origin[1] // self._factor)
-        with SourceRaster(self._folder.path, self._source) as source:
-            raster = source.read(relative(wanted.pad(gaps.REACH), origin))
-        lr = gaps.filled(self._scene.radiometry.to_unit(raster.known), raster.valid, self._scene.mean)
-        whole = _Patch(torch.from_numpy(lr), torch.from_numpy(raster.valid), wanted.pad(gaps.REACH))
-        return whole.crop(wanted)
-
-    def _residual(self, patch: _Patch, near: Window, region: Window, sample: int, ctx: JobContext) -> Tensor:
-        """What the model adds to the enlargement over a region, right at least inside ``near``: (bands, h, w)."""
-        touching = [
-            index
-            for index in self._lattice.touching(near)
-            if patch.crop(_coarse(self._lattice.window(index), self._factor)).valid.any()
+    def _touching(self, area: Window, sample: int) -> list[Key]:
+        """The windows that decide an area of absolute pixels; those without data are left out."""
+        return [
+            (sample, group, index)
+            for index in self._lattice.touching(area.pad(constraints.HALO * self._factor))
+            if self._underlay.holds_data(_coarse(self._lattice.window(index), self._factor))
+            for group in self._groups
         ]
-        groups = range(math.ceil(self._bands / self._model.bands))
-        keys = [(sample, group, index) for index in touching for group in groups]
-        tiles = self._cache.get(keys, lambda missing: self._denoise(missing, patch, ctx))
+
+    def _following(self, chunk: Window, sample: int) -> Iterator[Key]:
+        """The windows that the chunks after one will ask for, in that order."""
+        for _ in range(AHEAD):
+            following = self._next.get(chunk)
+            if following is None:
+                return
+            chunk = following
+            yield from self._touching(absolute(chunk, self._origin), sample)
+
+    def _residual(self, keys: list[Key], later: Iterable[Key], region: Window, ctx: JobContext) -> Tensor:
+        """What the model adds to the enlargement over a region, right where all its windows are: (bands, h, w)."""
+        tiles = self._cache.get(keys, lambda missing: self._denoise(missing, ctx), self._model.batch, later)
         parts = []
-        for group in groups:
+        for group in self._groups:
             ctx.check()
-            found = {index: tiles[(sample, group, index)] for index in touching}
+            found = {index: tile for (_, of, index), tile in tiles.items() if of == group}
             parts.append(blend(self._lattice, found, region, self._model.bands))
         return torch.cat(parts)[: self._bands]
 
-    def _agreeing(self, inside: _Patch, residual: Tensor, patch: _Patch) -> Tensor:
-        """Enlargement plus residual, made to agree with the source: (bands, h, w) about 0..1."""
-        y = self._enlarge(patch, inside.window) + residual
+    def _agreeing(self, around: Patch, residual: Tensor, inside: Patch) -> Tensor:
+        """Enlargement plus residual, made to agree with the source: (bands, h, w) about 0..1.
+
+        Args:
+            around: the source under the region and ``ENLARGE_HALO``.
+            residual: over the region.
+            inside: the source under the region.
+        """
+        y = self._enlarge(around) + residual
         lr = inside.lr[None]
         y = constraints.match_low_resolution(y[None], lr, inside.valid, self._factor)
         return constraints.fit_range(y, lr, self._low, self._high, self._factor)[0]
 
-    def _enlarge(self, patch: _Patch, window: Window) -> Tensor:
-        """The enlargement of all bands over absolute source pixels: (bands, h * factor, w * factor)."""
-        around = patch.crop(window.pad(ENLARGE_HALO)).lr
+    def _enlarge(self, around: Patch) -> Tensor:
+        """The enlargement of all bands over what lies ``ENLARGE_HALO`` inside: (bands, h * factor, w * factor)."""
         halo = ENLARGE_HALO * self._factor
         parts = []
         for first in range(0, self._bands, self._model.bands):
-            group = _triple(around, first, self._model.bands)
+            group = _triple(around.lr, first, self._model.bands)
             enlarged = self._model.enlarge(group[None].to(self._model.device), self._factor)[0].float().cpu()
             parts.append(enlarged[:, halo:-halo, halo:-halo])
         return torch.cat(parts)[: self._bands]
 
-    def _denoise(self, keys: list[Key], patch: _Patch, ctx: JobContext) -> list[Tensor]:
+    def _denoise(self, keys: list[Key], ctx: JobContext) -> list[Tensor]:
         model = self._model
+        conditions: dict[Key, Tensor] = {}
 
         def predict(batch: list[Key]) -> Predict:
-            enlarged = torch.stack([self._condition(patch, group, index) for _, group, index in batch])
+            for key in batch:
+                if key not in conditions:
+                    conditions[key] = self._condition(*key[1:])
+            enlarged = torch.stack([conditions[key] for key in batch])
             seeds = [self._seed(sample) for sample, _, _ in batch]
             turned = in_turn(lambda x, t, told: model.predict(x, t, told, self._factor), seeds)
             return lambda x, t: turned(x, t, enlarged)
@@ -245,21 +245,20 @@ class _Drawing:
             lambda: model.scheduler(self._sampling.scheduler),
             predict,
             self._noise,
-            lambda shown, denoised: self._show(shown, denoised, patch, ctx),
+            lambda shown, denoised: self._show(shown, denoised, conditions, ctx),
         )
-        return [tile * self._scale(patch, group, index) for tile, (_, group, index) in zip(drawn, keys)]
+        return [tile * self._scale(conditions[key]) for tile, key in zip(drawn, keys)]
 
-    def _scale(self, patch: _Patch, group: int, index: Index) -> Tensor:
+    def _scale(self, condition: Tensor) -> Tensor:
         """What a diffused residual of a window is multiplied by: like the window, on the CPU."""
-        return self._model.scale(self._condition(patch, group, index)[None], self._factor)[0].float().cpu()
+        return self._model.scale(condition[None], self._factor)[0].float().cpu()
 
     def _seed(self, sample: int) -> int:
         return self._sampling.seed + sample - 1
 
-    def _condition(self, patch: _Patch, group: int, index: Index) -> Tensor:
+    def _condition(self, group: int, index: Index) -> Tensor:
         """What the network is given for a window: (bands of the model, window, window) in 0..1, on its device."""
-        window = _coarse(self._lattice.window(index), self._factor)
-        around = patch.crop(window.pad(ENLARGE_HALO)).lr
+        around = self._underlay.read(_coarse(self._lattice.window(index), self._factor).pad(ENLARGE_HALO)).lr
         lr = _triple(around, group * self._model.bands, self._model.bands).clamp(0, 1)
         halo = ENLARGE_HALO * self._factor
         enlarged = self._model.enlarge(lr[None].to(self._model.device), self._factor)[0]
@@ -273,15 +272,14 @@ class _Drawing:
         ]
         return torch.stack(fields).to(self._model.device)
 
-    def _show(self, keys: list[Key], denoised: Tensor, patch: _Patch, ctx: JobContext) -> None:
+    def _show(self, keys: list[Key], denoised: Tensor, conditions: Mapping[Key, Tensor], ctx: JobContext) -> None:
         """Paint windows that are still forming, where one window holds all bands."""
         if self._bands > self._model.bands or not self._canvas.is_due():
             return
-        for (_, group, index), residual in zip(keys, denoised):
-            added = residual.float().cpu() * self._scale(patch, group, index)
-            picture = self._condition(patch, group, index).float().cpu() + added
-            window = self._lattice.window(index)
-            valid = patch.crop(_coarse(window, self._factor)).valid
+        for key, residual in zip(keys, denoised):
+            window = self._lattice.window(key[2])
+            picture = conditions[key].float().cpu() + residual.float().cpu() * self._scale(conditions[key])
+            valid = self._underlay.read(_coarse(window, self._factor)).valid
             pixels = self._scene.radiometry.from_unit(picture[: self._bands].clamp(0, 1).numpy())
             shown = constraints.enlarge_nearest(valid, self._factor).numpy()
             self._canvas.paint(pixels, shown, relative(window, self._origin))

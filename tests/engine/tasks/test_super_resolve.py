@@ -1,14 +1,17 @@
 """SuperResolve: own grid, own pixel type, own gaps, agreement with what was given, whatever the order and the size."""
 
 import dataclasses
+import math
 import random
 
 import numpy as np
 import pytest
 import rasterio
 from afterimage.engine.contract import Sampling, Source, SuperResolve
+from afterimage.engine.diffusion.windows import Lattice
 from afterimage.engine.errors import InvalidRequest, SourceEmpty, SourceUnreadable, UnsupportedGrid
 from afterimage.engine.tasks import super_resolve
+from afterimage.engine.tasks.chunks import absolute
 
 TRANSFORM = rasterio.Affine(20.0, 0.0, 500_000.0, 0.0, -20.0, 4_600_020.0)
 
@@ -100,6 +103,16 @@ def test_the_order_of_chunks_and_a_forgetful_cache_change_nothing(bench, super_r
     made, _ = bench.make(super_resolve, request(4, gsd=40.0, scheduler=scheduler), super_resolve_model, order=shuffled)
     assert np.array_equal(made, expected)
     assert np.array_equal(valid, (pixels != 0).any(axis=0).repeat(4, 0).repeat(4, 1))
+
+
+def test_places_that_a_batch_leaves_over_draw_the_windows_that_come_next(bench, super_resolve_model):
+    write(bench.path / "source.tif", scene(3, 150, 150))
+    work = bench.plan(super_resolve, request(4, gsd=40.0), super_resolve_model)
+    bench.draw(work)
+    lattice = Lattice(super_resolve_model.window, super_resolve_model.stride)
+    needed = len(lattice.touching(absolute(work.drawn.window, work.drawn.anchor())))
+    assert len(work.chunks) >= 9
+    assert super_resolve_model.calls == math.ceil(needed / super_resolve_model.batch) * request().sampling.steps
 
 
 def test_a_crop_of_the_source_gives_the_crop_of_the_result_away_from_its_edges(bench, super_resolve_model):
