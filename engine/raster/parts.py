@@ -5,6 +5,7 @@ Nothing here grows with the grid but a few numbers for each block.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import GeoBox, Window
+from ..errors import OutputDamaged
 from .blocks import BLOCK, Packed, pack, unpack
 from .pixels import Profile, Raster
 
@@ -124,7 +126,7 @@ class BlockFile:
 
     def __init__(self, path: Path, shape: tuple[int, int], profile: Profile) -> None:
         self._path, self._shape, self._profile = path, shape, profile
-        self._places: dict[Index, tuple[int, int, int]] = {}
+        self._places: dict[Index, tuple[int, int, int, bytes]] = {}
         self._end = 0
         self._file = open(path, "w+b")
 
@@ -144,10 +146,11 @@ class BlockFile:
     def put(self, index: Index, pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> None:
         """Keep a block, pixels as ``Profile.fill`` makes them. Raises OSError where the disk is full."""
         block = pack(pixels, valid)
-        self._places[index] = (self._end, len(block.pixels), len(block.mask))
+        content = block.pixels + block.mask
+        self._places[index] = (self._end, len(block.pixels), len(block.mask), hashlib.sha256(content).digest())
         self._file.seek(self._end)
-        self._file.write(block.pixels + block.mask)
-        self._end += len(block.pixels) + len(block.mask)
+        self._file.write(content)
+        self._end += len(content)
 
     def pixels(self, index: Index) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """See ``Blocks``."""
@@ -155,8 +158,10 @@ class BlockFile:
         return unpack(self.packed(index), profile.dtype, len(profile.bands), block.height, block.width)
 
     def packed(self, index: Index) -> Packed:
-        """See ``Blocks``."""
-        at, length, mask = self._places[index]
+        """See ``Blocks``. Raises OutputDamaged where the disk gave back something else than was written."""
+        at, length, mask, sha256 = self._places[index]
         self._file.seek(at)
         content = self._file.read(length + mask)
+        if hashlib.sha256(content).digest() != sha256:
+            raise OutputDamaged("The disk gave back other pixels than were put into the scratch folder.")
         return Packed(content[:length], content[length:])

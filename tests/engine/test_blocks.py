@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import rasterio
 from afterimage.engine.contract import GeoBox, Window
+from afterimage.engine.errors import OutputDamaged
 from afterimage.engine.raster import Parts, Profile, Raster, blocks, pack, prepare, tiff, unpack
+from afterimage.engine.raster.blocks import BLOCK
+from afterimage.engine.raster.parts import BlockFile
 from afterimage.engine.raster.pyramid import halved, shapes
 from afterimage.engine.tiles import WAITING, Committer, Tiles
 
@@ -119,6 +122,20 @@ def test_chunks_that_begin_elsewhere_are_composed(tmp_path):
             known[window] = Raster(whole.pixels[:, rows, cols], whole.valid[rows, cols], where.crop(window))
     once = result(tmp_path, {where.window: whole}, where, profile).path.read_bytes()
     assert result(tmp_path, known, where, profile).path.read_bytes() == once, "the same file, however it was cut"
+
+
+def test_a_bit_that_flips_in_the_scratch_folder_is_seen(tmp_path):
+    shape = (BLOCK, BLOCK)
+    with BlockFile(tmp_path / "level", shape, Profile("uint8", ("a",))) as kept:
+        pixels = noise("uint8", (1, *shape))
+        kept.put((0, 0), pixels, np.ones(shape, bool))
+        assert np.array_equal(kept.pixels((0, 0))[0], pixels)
+        kept._file.seek(100)
+        flipped = bytes([kept._file.read(1)[0] ^ 1])
+        kept._file.seek(100)
+        kept._file.write(flipped)
+        with pytest.raises(OutputDamaged, match="scratch"):
+            kept.packed((0, 0))
 
 
 def test_half_the_size_is_the_mean_of_what_is_known():
