@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -81,7 +82,8 @@ def write(target: Path, content: bytes, name: str) -> None:
         name: of the fault points on the way.
     """
     for attempt in (1, 2):
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.{attempt}")
+        # no number of a process: two machines that share the folder may have the same
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
         try:
             with open(temporary, "wb") as file:
                 faults.point(f"{name}.before_write")

@@ -7,6 +7,7 @@ is a torn one. What a tile holds is a block of the result as it will stand in it
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -40,7 +41,9 @@ class Tiles:
         """Make the folder, and drop what a crash left half written."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for leftover in self._folder.glob(".*"):
-            leftover.unlink()
+            # it may be gone by itself, or be open (Windows): a worker of an engine that died may take a while to end
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                leftover.unlink()
 
     def has(self, sample: int, window: Window, frame: int = 0) -> bool:
         """Whether that chunk is finished. Its pixels are hashed when they are read, not here."""
@@ -50,6 +53,12 @@ class Tiles:
                 return os.fstat(file.fileno()).st_size - file.tell() == header["length"]
         except (OSError, ValueError):
             return False
+
+    def drop(self, sample: int, window: Window) -> None:
+        """Have a chunk be drawn again, with all its frames."""
+        where = _key(sample, window, 0).removeprefix(f"s{sample:03d}")
+        for path in self._folder.glob(f"s{sample:03d}*{where}.tile"):
+            path.unlink(missing_ok=True)
 
     def write(self, sample: int, window: Window, raster: Raster, frame: int = 0) -> None:
         """Finish a chunk: after this, no crash makes it be drawn again.
