@@ -11,11 +11,15 @@ import numpy as np
 
 from .context import JobContext
 from .contract import Job, Window, dumps
-from .errors import EngineError, OutputDamaged
+from .errors import EngineError, OutOfMemory, OutputDamaged
 from .journal import JobFolder, key_of
 from .raster import Packed, Parts, Raster
 from .tasks.base import Work
 from .tiles import Committer
+
+
+class NotCommitted(OutOfMemory):
+    """A chunk is drawn, and there is no memory to write it."""
 
 
 class Finished:
@@ -28,6 +32,7 @@ class Finished:
         make_room: takes what went wrong while a chunk was drawn, and makes the model run in a way that it does not come
             from; whether there is one.
         is_owner: whether this process holds the folder's lock, and so may clear up in it.
+        is_here: whether this process draws; one that only plans may have another device.
 
     Attributes:
         key: hash of all that decides the pixels: two processes with the same one draw the same.
@@ -40,9 +45,10 @@ class Finished:
         folder: JobFolder,
         make_room: Callable[[Exception], bool] = lambda error: False,
         is_owner: bool = True,
+        is_here: bool = True,
     ) -> None:
         self.job, self.work, self.pins = job, work, folder.pins()
-        self._make_room = make_room
+        self._make_room, self._is_here = make_room, is_here
         decides = {
             "request": dumps(job.request),
             # tiles that were drawn in another way, to save memory, differ in their last digits: they are kept
@@ -82,6 +88,8 @@ class Finished:
         """A chunk, drawn and committed; None where that failed and may go well now."""
         try:
             return self._draw(sample, chunk, ctx)
+        except NotCommitted:
+            raise  # it is drawn: no other way to draw it helps
         except (EngineError, MemoryError, RuntimeError) as error:
             traceback.clear_frames(error.__traceback__)  # they hold on to the memory that there is too little of
             if not self._make_room(error):
@@ -110,18 +118,27 @@ class Finished:
         if raster.pixels.dtype.kind == "f" and not np.isfinite(raster.pixels[:, raster.valid]).all():
             raise EngineError("The model drew numbers that are not finite.", "Choose other settings or another model.")
         filled = Raster(profile.fill(raster), raster.valid, raster.grid)  # as it will stand in a file
-        self._write(sample, chunk, filled, frame)
+        try:
+            self._write(sample, chunk, filled, frame)
+        except (MemoryError, RuntimeError) as error:
+            raise NotCommitted("A finished tile could not be packed: memory is short.") from error
         return filled
 
     def read(self, sample: int, chunk: Window, ctx: JobContext, frame: int = 0) -> Raster:
         """A finished chunk, or a picture on its way; drawn again where the disk gave back something else.
 
         Raises:
-            OutputDamaged: for a picture on its way that cannot be read even after that.
+            OutputDamaged: for a picture on its way that cannot be read even after that, and where others draw.
         """
         found = self._tiles.read(sample, chunk, self.work.drawn, frame)
         if found is not None:
             return found
+        if not self._is_here:
+            self._tiles.drop(sample, chunk)
+            raise OutputDamaged(
+                "A finished tile cannot be read back, and this machine does not have the device that drew it.",
+                "Resume the job in the same way: that tile is drawn again, and no other.",
+            )
         drawn = self.draw(sample, chunk, ctx)
         if frame == 0:
             return drawn
@@ -138,13 +155,25 @@ class Finished:
         """Note the way in which memory makes those who draw run the model."""
         self._folder.repin("memory", way)
 
+    def drawn(self) -> tuple[int, Window] | None:
+        """A chunk that is finished and was drawn, not left out; None where there is none."""
+        left_out = set(self._folder.left_out(self.key))
+        every = ((s, chunk) for s in self.samples for chunk in self.work.chunks)
+        return next((piece for piece in every if piece not in left_out and self._tiles.has(*piece)), None)
+
+    def gaps(self) -> list[tuple[int, Window]]:
+        """The chunks that were left out, and were not drawn since."""
+        known = ((piece, self.committed(*piece)) for piece in self._folder.left_out(self.key))
+        return [piece for piece, raster in known if raster is not None and not raster.valid.any()]
+
     def leave_out(self, sample: int, chunk: Window) -> None:
         """Give up a chunk that cannot be drawn: it holds no data, and the job folder says so."""
         shape = (len(self.work.profile.bands), chunk.height, chunk.width)
         grid = self.work.drawn.crop(chunk)
         empty = Raster(np.zeros(shape, self.work.profile.dtype), np.zeros(shape[1:], np.bool_), grid)
         empty = Raster(self.work.profile.fill(empty), empty.valid, grid)
-        self._folder.leave_out(sample, chunk)
+        # first: a crash in between leaves a note of a chunk that is still to be drawn, and no gap without a note
+        self._folder.leave_out(sample, chunk, self.key)
         for frame in [*range(1, self.work.frames), 0]:
             self._tiles.write(sample, chunk, empty, frame)
 

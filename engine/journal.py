@@ -8,7 +8,7 @@
     tiles/              one file for each finished chunk of each sample, and of each picture kept on its way
     previews/ scratch/  may be deleted at any time
     outputs/            results that were given no other place
-    left_out.json       the chunks that could not be drawn, if there are any
+    left_out.json       the chunks that could not be drawn, if there are any, and the work that they are of
     result.json         how it ended, once it ended well
 """
 
@@ -139,19 +139,34 @@ class JobFolder:
         for name in ("pins.json", "left_out.json"):
             (self.path / name).unlink(missing_ok=True)
 
-    def left_out(self) -> list[tuple[int, Window]]:
-        """The chunks that could not be drawn, and hold no data: (sample, chunk)."""
+    def left_out(self, work: str) -> list[tuple[int, Window]]:
+        """The chunks of a piece of work, by its hash, that could not be drawn: (sample, chunk)."""
+        return [(sample, chunk) for key, sample, chunk in self._left_out() if key == work]
+
+    def _left_out(self) -> list[tuple[str, int, Window]]:
         try:
             rows = json.loads((self.path / "left_out.json").read_text("utf-8"))
-            return [(int(sample), Window(*map(int, chunk))) for sample, *chunk in rows]
+            return [(str(work), int(sample), Window(*map(int, chunk))) for work, sample, *chunk in rows]
         except (FileNotFoundError, ValueError, TypeError):
             return []
 
-    def leave_out(self, sample: int, chunk: Window) -> None:
-        """Note a chunk that could not be drawn."""
-        known = dict.fromkeys([*self.left_out(), (sample, chunk)])
-        rows = [[number, window.row, window.col, window.height, window.width] for number, window in known]
+    def leave_out(self, sample: int, chunk: Window, work: str) -> None:
+        """Note a chunk of a piece of work that could not be drawn."""
+        known = dict.fromkeys([*self.left_out(work), (sample, chunk)])
+        rows = [[work, number, window.row, window.col, window.height, window.width] for number, window in known]
         durable.write(self.path / "left_out.json", json.dumps(rows).encode(), "left_out")
+
+    def try_again(self) -> bool:
+        """Have the chunks that were left out be drawn after all, in a job that has ended; whether there are any."""
+        rows = self._left_out()
+        if not rows:
+            return False
+        (self.path / "result.json").unlink(missing_ok=True)  # first: it is not the result any more
+        tiles = self.tiles({})
+        for _, sample, chunk in rows:
+            tiles.drop(sample, chunk)
+        (self.path / "left_out.json").unlink(missing_ok=True)
+        return True
 
     def result(self) -> Result | None:
         """How the job ended, if it ended well and its files are still there."""

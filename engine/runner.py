@@ -83,7 +83,8 @@ def _run(
         ctx.tell("checking")
         job = cleaned(folder.job)
         done = folder.result()
-        if done is not None and done.provenance.job == dumps(job):  # else somebody changed the request since
+        # else somebody changed the request since, or wants what was left out tried again
+        if done is not None and done.provenance.job == dumps(job) and not folder.try_again():
             folder.tidy(settings.keep_tiles)
             return done
         outputs = OutputPlan(job, folder)
@@ -120,11 +121,12 @@ def _draw_and_write(
     _draw(crew, finished, ctx)
     finished.pins = folder.pins()
     result = outputs.write(finished, ctx.part(_DRAWN, 1.0), began)
-    notices = [*crew.notices, *_gaps(folder), *filter(None, [opened.memory_notice])]
+    gaps = finished.gaps()
+    notices = [*crew.notices, *_told(len(gaps)), *filter(None, [opened.memory_notice])]
     if notices:
         result = dataclasses.replace(result, notices=(*result.notices, *dict.fromkeys(notices)))
     folder.finish(result)
-    folder.tidy(crew.settings.keep_tiles)
+    folder.tidy(crew.settings.keep_tiles or bool(gaps))  # who runs the job once more gets the gaps drawn, and no more
     return result
 
 
@@ -136,14 +138,14 @@ def _draw(crew: Crew, finished: Finished, ctx: JobContext) -> None:
         log.debug("drawn: sample %d, row %d, column %d", sample, chunk.row, chunk.col)
 
 
-def _gaps(folder: JobFolder) -> list[str]:
-    """What the person should know of squares that could not be drawn."""
-    count = len(folder.left_out())
+def _told(count: int) -> list[str]:
+    """What the person should know of so many squares that could not be drawn."""
     if not count:
         return []
     squares = "One square" if count == 1 else f"{count} squares"
     return [
-        f"{squares} of the picture could not be drawn and holds no data: the processes that drew it ended, three times."
+        f"{squares} of the picture could not be drawn, so no data stands there: three processes that drew it ended. "
+        "Free some memory and run the job's folder again: what is missing is tried again, and nothing else."
     ]
 
 

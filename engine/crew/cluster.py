@@ -16,6 +16,7 @@ import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -112,8 +113,8 @@ class Cluster:
     def call(self) -> None:
         """They are there already."""
 
-    def begin(self, finished: Finished) -> None:
-        """See ``Hands``; each opens the job with its first piece."""
+    def begin(self, finished: Finished, pieces: int) -> None:
+        """See ``Hands``; each opens the job with its first piece, so those that are too many cost nothing."""
         self._key = finished.key
         self._told.extend((hand, Begun()) for hand in sorted(self._hands))
 
@@ -198,7 +199,12 @@ class Cluster:
         if task.status == "finished":
             try:
                 lines = task.result(timeout=_INTERVAL)
-            except TimeoutError:  # its answer was lost with it, which is seen at the next look, or comes late
+            except CancelledError:
+                self._cancelled(hand)
+                return
+            except OSError as error:  # its answer was lost with it, which is seen at the next look, or comes late
+                if not isinstance(error, TimeoutError):
+                    time.sleep(_INTERVAL)
                 self._done.put((hand, task))
                 return
             self._told.extend((hand, loads(Answer, line)) for line in lines)
@@ -208,9 +214,18 @@ class Cluster:
                 self._told.append((hand, Lost("it ended while it drew")))
             else:
                 self._told.append((hand, Broken(failure_of(error))))
+        elif task.status == "cancelled":
+            self._cancelled(hand)
+            return
         else:
-            return  # lost with its worker or with the scheduler: either is seen at the next look
+            return  # lost with its worker, which is seen at the next look
         del self._tasks[hand]
+
+    def _cancelled(self, hand: str) -> None:
+        """The connection to the scheduler broke: Dask forgets all tasks, and may well be there again at the next look."""
+        self._tasks.pop(hand, None)
+        self._hands.discard(hand)
+        self._told.append((hand, Lost("the connection to the scheduler broke", is_end=False)))
 
     def _there(self) -> set[str]:
         """Addresses of the workers that are ours."""

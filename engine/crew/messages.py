@@ -77,9 +77,15 @@ class Broken:
 
 @dataclass(frozen=True)
 class Lost:
-    """Who sent this is gone, whatever it was at; never sent, but noticed."""
+    """Who sent this is gone, whatever it was at; never sent, but noticed.
+
+    Attributes:
+        reason: how, in words.
+        is_end: whether its process was seen to end; else it may only have left, with a connection, say.
+    """
 
     reason: str
+    is_end: bool = True
 
 
 Answer = Union[Begun, Reached, Drawn, Way, Broken]  # noqa: UP007

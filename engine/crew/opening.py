@@ -86,7 +86,7 @@ class Opened:
         self.work = tasks[type(job.request)](job.request, folder, model, ctx)
         if is_owner and is_here:
             folder.pin("backend", _backend(model, settings, job, self.work))
-        self.finished = Finished(job, self.work, folder, self._make_room, is_owner)
+        self.finished = Finished(job, self.work, folder, self._make_room, is_owner, is_here)
 
     @property
     def memory_notice(self) -> str:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 LAUNCH = Path(__file__).resolve().parents[1] / "launch.py"
 #: Seconds that workers have to end by themselves: as a rule a batch of windows takes less.
 GRACE = 2.0
+#: How a system ends a process for want of memory, among others.
+KILLED = "it was ended by SIGKILL"
 #: Workers that may be lost before they drew anything.
 _FALSE_STARTS = 3
 
@@ -55,9 +57,12 @@ class Processes:
         for _ in range(self.count):
             self._start()
 
-    def begin(self, finished: Finished) -> None:
+    def begin(self, finished: Finished, pieces: int) -> None:
         """See ``Hands``."""
         self._key = finished.key
+        for hand in list(self._running)[max(1, pieces) :]:
+            self._running.pop(hand).end(0)
+        self.count = len(self._running)
         for process in list(self._running.values()):
             process.send(Begin(self._key))
 
@@ -67,7 +72,7 @@ class Processes:
         self._running[hand].send(Draw(*piece))
 
     def next(self, seconds: float) -> tuple[str, Answer | Lost] | None:
-        """See ``Hands``; a process that was lost has a successor by then."""
+        """See ``Hands``; a process that was lost has a successor by then, unless its memory may be what others lack."""
         try:
             hand, answer = self._told.get(timeout=seconds)
         except queue.Empty:
@@ -79,7 +84,8 @@ class Processes:
             self._false_starts += 1
             if self._false_starts > _FALSE_STARTS * self.count:
                 raise WorkersLost(f"The processes that draw end as soon as they start: {answer.reason}.")
-            self._start()
+            if answer.reason != KILLED or not self._running:
+                self._start()
         return hand, answer
 
     def dismiss(self, hand: str) -> bool:

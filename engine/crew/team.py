@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Protocol
@@ -22,7 +22,7 @@ from .worker import fingerprint
 
 log = logging.getLogger(__name__)
 
-#: Processes that a piece may take with it before it is left out.
+#: Processes that a piece may take with it before it is left out; the last of them while nobody else draws.
 DEATHS = 3
 #: Seconds between two looks at whether the person stopped the job.
 _INTERVAL = 0.1
@@ -40,8 +40,13 @@ class Hands(Protocol):
     def call(self) -> None:
         """Call them in."""
 
-    def begin(self, finished: Finished) -> None:
-        """Have them open the job, now that it is planned; each tells ``Begun`` when pieces may come."""
+    def begin(self, finished: Finished, pieces: int) -> None:
+        """Have them open the job, now that it is planned; each tells ``Begun`` when pieces may come.
+
+        Args:
+            finished: the work.
+            pieces: to draw; more hands than that are of no use.
+        """
 
     def give(self, hand: str, piece: Piece) -> None:
         """Have one draw a piece; it tells ``Drawn`` or ``Broken``, or is ``Lost``."""
@@ -57,7 +62,7 @@ class Hands(Protocol):
         """Do without one; whether others are left."""
 
     def close(self) -> None:
-        """End them all, in the middle of a piece if need be."""
+        """End them all, in the middle of a piece if need be. A second time does nothing."""
 
 
 class Team:
@@ -75,13 +80,23 @@ class Team:
         self._hands = hands
 
     def draw(self, finished: Finished, missing: Sequence[Piece], ctx: JobContext) -> Iterator[Piece]:
-        """Draw what is missing, each piece told when it lies in the folder as it was drawn."""
-        if missing:
-            yield from _Drawing(self._hands, self.notices, finished, missing, ctx).pieces()
+        """Draw what is missing, each piece told when it lies in the folder as it was drawn.
+
+        At the end the hands are let go: what memory they held is free while the result is written.
+        """
+        try:
+            if missing:
+                yield from _Drawing(self._hands, self.notices, finished, missing, ctx).pieces()
+        finally:
+            self._hands.close()
 
     def __enter__(self) -> Team:
         """Call them in."""
-        self._hands.call()
+        try:
+            self._hands.call()
+        except BaseException:  # there is no end of a block that did not begin
+            self._hands.close()
+            raise
         return self
 
     def __exit__(
@@ -92,7 +107,12 @@ class Team:
 
 
 class _Drawing:
-    """One job on its way through a team."""
+    """One job on its way through a team.
+
+    A piece that has taken all processes but one of ``DEATHS`` with it waits until everything else is drawn, and is then
+    tried by one hand while the others are idle, so that it is not their memory which it lacks. If that one ends too, a
+    piece that is finished is drawn once more: only where that goes well was it the piece, and not the machine.
+    """
 
     def __init__(
         self, hands: Hands, notices: list[str], finished: Finished, missing: Sequence[Piece], ctx: JobContext
@@ -104,13 +124,17 @@ class _Drawing:
         self._reached: dict[str, float] = {}
         self._idle: set[str] = set()
         self._deaths: Counter[Piece] = Counter()
+        self._waiting: deque[Piece] = deque()
+        self._suspect: Piece | None = None
+        self._proving: str | None = None
+        self._known: Piece | None = None
         self._losses = 0
         self._canvas = Canvas(finished.work.drawn, len(finished.work.profile.bands), finished.work.profile.dtype)
 
     def pieces(self) -> Iterator[Piece]:
         """Each piece when it is finished, or left out."""
         self._ctx.tell("drawing")
-        self._hands.begin(self._finished)
+        self._hands.begin(self._finished, self._left)
         while self._left:
             self._ctx.check()
             told = self._hands.next(_INTERVAL)
@@ -121,6 +145,8 @@ class _Drawing:
                     yield done
             for hand in sorted(self._idle):
                 self._give(hand)
+            if self._left and self._idle and not self._at:
+                self._give_last(min(self._idle))
 
     def _take(self, hand: str, answer: Answer | Lost) -> Piece | None:
         """Do what a message asks for; the piece that it ends."""
@@ -138,17 +164,31 @@ class _Drawing:
         elif isinstance(answer, Broken):
             self._broken(hand, answer)
         else:
-            return self._lost(hand, answer.reason)
+            return self._lost(hand, answer)
         return None
 
     def _give(self, hand: str) -> None:
         piece = self._shares.next(hand)
         if piece is not None:
-            self._idle.discard(hand)
-            self._at[hand] = piece
-            self._hands.give(hand, piece)
+            self._have(hand, piece)
 
-    def _drawn(self, hand: str, sha256: str) -> Piece:
+    def _have(self, hand: str, piece: Piece) -> None:
+        self._idle.discard(hand)
+        self._at[hand] = piece
+        self._hands.give(hand, piece)
+
+    def _give_last(self, hand: str) -> None:
+        """Nothing else is left: one of those that wait, or what shows whether it was that one."""
+        if self._suspect is None:
+            self._have(hand, self._waiting[0])
+            return
+        known = self._known or self._finished.drawn()
+        if known is None:
+            raise WorkersLost("The workers ended over and over, and nothing has been drawn yet.")
+        self._proving = hand
+        self._have(hand, known)
+
+    def _drawn(self, hand: str, sha256: str) -> Piece | None:
         """See whether what was drawn lies in the folder here too, and show it."""
         piece = self._at.pop(hand)
         self._reached.pop(hand, None)
@@ -160,7 +200,21 @@ class _Drawing:
                 "A worker says that it drew a tile, and the job folder does not hold it.",
                 "See whether all machines have the job's folder on one disk that they share, then resume the job.",
             )
+        if hand == self._proving:
+            return self._leave_out()
+        if piece in self._waiting:
+            self._waiting.remove(piece)
+        self._known = piece
         self._show(piece, raster)
+        return piece
+
+    def _leave_out(self) -> Piece | None:
+        """The machine draws, so it is the piece that cannot be drawn."""
+        piece, self._suspect, self._proving = self._suspect, None, None
+        if piece is not None:
+            log.error("left out: sample %d, row %d, column %d", piece[0], piece[1].row, piece[1].col)
+            self._finished.leave_out(*piece)
+            self._tell(1)
         return piece
 
     def _show(self, piece: Piece, raster: Raster) -> None:
@@ -169,42 +223,57 @@ class _Drawing:
         self._canvas.show(self._ctx)
 
     def _broken(self, hand: str, answer: Broken) -> None:
-        """A failure is the job's, unless it is memory that fewer processes may have enough of."""
-        if answer.failure.code is not ErrorCode.OUT_OF_MEMORY or not self._hands.dismiss(hand):
+        """A failure is the job's, unless others may draw: with the memory of this one, or with the right models."""
+        code = answer.failure.code
+        if code not in (ErrorCode.OUT_OF_MEMORY, ErrorCode.WORKER_MISMATCH) or not self._hands.dismiss(hand):
             raise FailedElsewhere(answer.failure)
-        log.warning("one process less: its memory was short")
+        log.warning("one process less: %s", answer.failure.message)
+        if code is ErrorCode.WORKER_MISMATCH:
+            self._notices.append(f"Others drew for a worker that could not: {answer.failure.message}")
         self._return(hand)
 
-    def _lost(self, hand: str, reason: str) -> Piece | None:
+    def _lost(self, hand: str, lost: Lost) -> Piece | None:
         """Have what a lost process was at drawn by others, but not without end; unless it lies in the folder."""
-        log.warning("a worker was lost: %s", reason)
-        piece = self._return(hand)
+        log.warning("a worker was lost: %s", lost.reason)
+        piece = self._at.get(hand) if hand != self._proving else None
         if piece is not None and (raster := self._finished.committed(*piece)) is not None:
-            self._shares.take(piece)
+            self._return(hand)
+            self._drop(piece)
             self._show(piece, raster)
             return piece
+        self._return(hand)
         self._losses += 1
         if self._losses > DEATHS * (self._hands.count + 1):
-            raise WorkersLost(f"{self._losses} workers were lost one after the other, the last one because {reason}.")
-        if piece is None:
-            return None
-        self._deaths[piece] += 1
-        if self._deaths[piece] < DEATHS:
-            return None
-        log.error("left out: sample %d, row %d, column %d", piece[0], piece[1].row, piece[1].col)
-        self._shares.take(piece)
-        self._finished.leave_out(*piece)
-        return piece
+            raise WorkersLost(
+                f"{self._losses} workers were lost one after the other, the last one because {lost.reason}."
+            )
+        if piece is not None and lost.is_end:
+            self._deaths[piece] += 1
+            if self._deaths[piece] >= DEATHS - 1:
+                self._drop(piece)
+                self._waiting.append(piece)
+            if self._deaths[piece] >= DEATHS:
+                self._waiting.remove(piece)
+                self._suspect = piece
+        return None
 
-    def _return(self, hand: str) -> Piece | None:
+    def _drop(self, piece: Piece) -> None:
+        """Have nobody draw a piece that was given back."""
+        if piece in self._waiting:
+            self._waiting.remove(piece)
+        else:
+            self._shares.take(piece)
+
+    def _return(self, hand: str) -> None:
         """What a hand was at, given back with the rest of its run."""
         self._idle.discard(hand)
         self._reached.pop(hand, None)
         self._shares.leave(hand)
         piece = self._at.pop(hand, None)
-        if piece is not None:
+        if hand == self._proving:
+            self._proving = None
+        elif piece is not None and piece not in self._waiting:
             self._shares.give_back(piece)
-        return piece
 
     def _tell(self, more: int = 0) -> None:
         done = self._total - self._left + more + sum(self._reached.values())

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,6 +88,40 @@ def test_what_a_crash_left_half_written_goes(folder, tiles):
     tiles.write(1, WINDOW, tile())
     tiles.prepare()
     assert not leftover.exists() and tiles.has(1, WINDOW)
+
+
+def test_what_goes_by_itself_or_stays_open_is_no_error(folder, tiles, monkeypatch):
+    for name in (".gone", ".open"):
+        (folder.path / "tiles" / name).write_bytes(b"half")
+    unlink = Path.unlink
+
+    def racing(path, missing_ok=False):
+        if path.name == ".open":
+            raise PermissionError(13, "another process has it open")
+        if path.name == ".gone":  # its owner, a worker whose engine died, gives it its final name
+            path.rename(path.with_name("final"))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", racing)
+    tiles.prepare()
+    assert (folder.path / "tiles" / "final").exists()
+
+
+def test_two_machines_with_the_same_process_number_write_under_two_names(tmp_path, monkeypatch):
+    names = []
+    monkeypatch.setattr(durable, "replace", lambda source, target: names.append(source.name))
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    for _ in range(2):
+        durable.write(tmp_path / "a.tile", b"x", "tile")
+    assert len(set(names)) == 2 and all(name.startswith(".a.tile.") for name in names)
+
+
+def test_a_dropped_tile_is_drawn_again_with_its_way_and_no_other_goes(tiles):
+    other = Window(WINDOW.row + 256, WINDOW.col, WINDOW.height, WINDOW.width)
+    for sample, window, frame in ((1, WINDOW, 0), (1, WINDOW, 2), (2, WINDOW, 0), (1, other, 0)):
+        tiles.write(sample, window, tile(), frame)
+    tiles.drop(1, WINDOW)
+    assert not tiles.has(1, WINDOW) and not tiles.has(1, WINDOW, 2) and tiles.has(2, WINDOW) and tiles.has(1, other)
 
 
 def test_a_pin_is_set_once(folder):

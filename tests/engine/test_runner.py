@@ -186,6 +186,25 @@ def test_a_torn_tile_is_drawn_again_while_assembling(start, make_job):
     assert len(start.drawn) == 1
 
 
+def test_a_square_that_was_left_out_is_told_and_tried_again_when_the_folder_is_run_again(start, make_job, monkeypatch):
+    class Unlucky(runner.Alone):
+        """Has a chunk that nobody can draw."""
+
+        def draw(self, finished, missing, ctx):
+            finished.leave_out(*missing[3])
+            return super().draw(finished, [*missing[:3], *missing[4:]], ctx)
+
+    whole, folder = pixels(start(make_job("whole"))), make_job("gap")
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "Alone", Unlucky)
+        first = start(folder)
+    assert any("One square" in notice and "again" in notice for notice in first.result.notices)
+    assert not pixels(first)[0][1].all()
+    second = start(folder)
+    assert len(start.drawn) == 1 and not second.result.notices and is_same(pixels(second), whole)
+    assert not (folder / "tiles").exists() and start(folder).result == second.result
+
+
 @pytest.mark.parametrize("stage", ["checking", "loading model", "planning", "denoising", "writing"])
 def test_it_stops_in_every_phase_and_keeps_its_tiles(start, make_job, tmp_path, stage, monkeypatch):
     folder = make_job(output=tmp_path / "out.tif")
