@@ -222,7 +222,7 @@ class Cluster:
         del self._tasks[hand]
 
     def _cancelled(self, hand: str) -> None:
-        """The connection to the scheduler broke: Dask forgets all tasks, and may well be there again at the next look."""
+        """The connection to the scheduler broke: Dask forgets all tasks, and may be there again at the next look."""
         self._tasks.pop(hand, None)
         self._hands.discard(hand)
         self._told.append((hand, Lost("the connection to the scheduler broke", is_end=False)))
