@@ -1,6 +1,6 @@
 """How fast this machine is, learnt from finished jobs."""
 
-from ..engine.contract import Edit, Job, ModelCard, Request, Result, WireError, estimate, loads
+from ..engine.contract import Edit, Generate, Job, ModelCard, Request, Result, WireError, estimate, loads
 
 #: Jobs shorter than this say more about start-up than about speed, in seconds.
 _SHORTEST = 10.0
@@ -13,6 +13,8 @@ def learn(gflops: float, result: Result, card: ModelCard) -> float:
         request: Request = loads(Job, result.provenance.job).request
         if isinstance(request, Edit) and request.mask is not None:
             return gflops  # how much of the raster was drawn stands nowhere
+        if isinstance(request, Generate) and request.regions is not None:
+            return gflops  # nor how many texts met
         source = result.provenance.inputs[0].grid if result.provenance.inputs else None
         first = result.outputs[0]
         whole = estimate(request, card, source, len(first.bands), 1, gflops)

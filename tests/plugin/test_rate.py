@@ -10,11 +10,13 @@ from afterimage.engine.contract import (
     ModelCard,
     Output,
     Provenance,
+    Regions,
     Result,
     Role,
     Source,
     dumps,
     estimate,
+    loads,
 )
 from afterimage.plugin import rate
 
@@ -58,6 +60,14 @@ def test_an_edit_inside_polygons_teaches_nothing(finished, request_):
         result = make(100.0, text=dumps(Job("a", request)))
         record = dataclasses.replace(result.provenance, inputs=(Input("layer", "", grid),))
         result = dataclasses.replace(result, provenance=record)
+        assert (rate.learn(77.0, result, card) != 77.0) is learns
+
+
+def test_a_job_with_regions_teaches_nothing_however_few_texts_met(finished):
+    make, card, _ = finished
+    request = loads(Job, make(1.0).provenance.job).request
+    for regions, learns in ((None, True), (Regions("inputs/regions.geojson", "Zoning", True), False)):
+        result = make(100.0, text=dumps(Job("a", dataclasses.replace(request, regions=regions))))
         assert (rate.learn(77.0, result, card) != 77.0) is learns
 
 
