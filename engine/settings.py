@@ -52,7 +52,7 @@ class Settings:
         device: "auto", "cpu", "cuda", "mps" or "cuda:1".
         threads: of torch; 0 lets the engine choose.
         backend: what runs the networks: "auto" takes the fastest of those that this machine has, as measured once;
-            "eager", "channels_last", "onnxruntime" or "compile" takes that one.
+            "eager", "channels_last" or "onnxruntime" takes that one.
         workers: processes that draw the tiles of a job on a CPU, with one thread each; 0 lets the engine choose.
         scheduler: address of a Dask scheduler whose workers draw the tiles, "tcp://host:port"; "" for this machine.
         tls_ca: certificate of the authority that scheduler and workers are checked by, a PEM file; "" for no TLS.

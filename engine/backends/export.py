@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..device import libraries
+from ..version import engine_version
 from .cache import Cache
 
 #: Version of the operators. 17 has all that our networks need; later ones are written by the other exporter alone.
@@ -57,7 +58,10 @@ def digest(module: nn.Module) -> str:
 
 
 def _key(module: nn.Module, inputs: tuple[Tensor, ...], varies: bool) -> str:
-    """What decides an export: the network, the shapes, and the versions of whoever writes and reads it."""
+    """What decides an export: the network, the shapes, and the versions of whoever writes and reads it.
+
+    The code of our own networks is no weight and no setting of theirs: the engine's version stands for it.
+    """
     versions = libraries()
     parts = [
         digest(module),
@@ -65,6 +69,7 @@ def _key(module: nn.Module, inputs: tuple[Tensor, ...], varies: bool) -> str:
         varies,
         OPSET,
         [versions[name] for name in ("torch", "diffusers", "onnxruntime")],
+        engine_version(),
     ]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 

@@ -6,11 +6,17 @@ from importlib.util import find_spec
 
 from ..errors import InvalidRequest
 
-#: torch as it is; with the channels of a pixel side by side; onnxruntime on a CPU; torch.compile on NVIDIA's GPUs.
-NAMES = ("eager", "channels_last", "onnxruntime", "compile")
+#: torch as it is; with the channels of a pixel side by side; onnxruntime on a CPU.
+NAMES = ("eager", "channels_last", "onnxruntime")
 #: What ``Settings.backend`` may say besides: the fastest, as measured.
 AUTO = "auto"
 HINT = "Set AFTERIMAGE_BACKEND to auto or eager, and run again."
+
+
+class BackendRefused(InvalidRequest):
+    """A backend that this machine has and that cannot run this model, or draws other pictures with it than eager."""
+
+    hint = HINT
 
 
 def available(device: str) -> tuple[str, ...]:
@@ -19,8 +25,6 @@ def available(device: str) -> tuple[str, ...]:
     found = ["eager", "channels_last"]
     if kind == "cpu" and find_spec("onnxruntime") is not None:
         found.append("onnxruntime")
-    if kind == "cuda" and find_spec("triton") is not None:
-        found.append("compile")
     return tuple(found)
 
 
@@ -38,6 +42,19 @@ def check_backend(name: str, device: str) -> None:
     raise InvalidRequest(f"There is no backend {name[:40]!r}.", choices)
 
 
+def check_name(name: str) -> None:
+    """See whether there is such a backend anywhere, for those who draw on other machines.
+
+    Raises:
+        InvalidRequest: where it is unknown.
+    """
+    if name not in (AUTO, *NAMES):
+        raise InvalidRequest(
+            f"There is no backend {name[:40]!r}.",
+            f"Choose one of {', '.join((AUTO, *NAMES))}, in AFTERIMAGE_BACKEND.",
+        )
+
+
 def check_eager(name: str, model: str) -> None:
     """See whether a backend runs a model that can only be run as torch has it.
 
@@ -46,7 +63,7 @@ def check_eager(name: str, model: str) -> None:
         model: name of the model, for people.
 
     Raises:
-        InvalidRequest: where it does not.
+        BackendRefused: where it does not.
     """
     if name not in (AUTO, "eager"):
-        raise InvalidRequest(f"The model {model} cannot be run by {name}.", HINT)
+        raise BackendRefused(f"The model {model} cannot be run by {name}.")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..contract import ModelCard
 from .cache import Cache
 from .export import digest
-from .ways import Way, make_way
+from .ways import OnnxRuntime, Way, make_way
 
 
 class Network:
@@ -30,6 +30,11 @@ class Network:
     def __call__(self, *inputs: Tensor) -> Tensor:
         """What the module returns, but for rounding."""
         return self._way(*inputs)
+
+    def prepare(self, *inputs: Tensor) -> None:
+        """Have ready what calls with inputs of such shapes need, and call nothing. Raises what making it raises."""
+        if isinstance(self._way, OnnxRuntime):
+            self._way.prepare(*inputs)
 
     def take(self, way: Way) -> None:
         """Be run in this way from here on."""
@@ -77,8 +82,15 @@ class Backed(Protocol):
     device: torch.device
     networks: Networks
 
-    def example(self) -> tuple[Tensor, ...]:
-        """What the denoiser is given for one batch of windows: of the shapes that it always has, and seeded."""
+    def example(self, side: int | None = None) -> tuple[Tensor, ...]:
+        """What the denoiser is given for one batch of windows, seeded.
 
-    def picture(self) -> Tensor:
-        """A batch of pictures, about 0..1, of a short seeded run through all of the networks."""
+        Args:
+            side: of a window in output pixels, of ``card.windows``; None for ``card.window``.
+        """
+
+    def picture(self, side: int | None = None) -> Tensor:
+        """A batch of pictures, about 0..1, of a short seeded run through all of the networks; ``side`` likewise."""
+
+    def prepare(self) -> None:
+        """Have all ready that drawing will ask the networks for, whatever way they are run in."""

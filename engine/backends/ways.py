@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,24 +32,6 @@ class ChannelsLast:
         return found.contiguous()
 
 
-class Compiled:
-    """torch.compile over channels_last in float16, for NVIDIA's GPUs. No GPU has run it yet: the guard decides.
-
-    Args:
-        module: copied.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        plain = copy.deepcopy(module).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._module = torch.compile(plain, dynamic=False)
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """See ``Way``."""
-        with torch.autocast("cuda", torch.float16):
-            found: Tensor = self._module(*(_channels_last(each) for each in inputs))
-        return found.float().contiguous()
-
-
 class OnnxRuntime:
     """onnxruntime on the CPU, with as many threads as torch has; one session for each set of shapes.
 
@@ -63,9 +46,23 @@ class OnnxRuntime:
         self._sessions: dict[Any, Any] = {}
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """See ``Way``."""
+        """See ``Way``.
+
+        Raises:
+            RuntimeError: where onnxruntime cannot run the network.
+        """
         feed = {name: each.contiguous().numpy() for name, each in zip(names(len(inputs)), inputs)}
-        return torch.from_numpy(self._session(inputs).run([OUTPUT], feed)[0])
+        session = self._session(inputs)
+        with _plain_errors("run"):
+            return torch.from_numpy(session.run([OUTPUT], feed)[0])
+
+    def prepare(self, *inputs: Tensor) -> None:
+        """Have the session for inputs of such shapes, and call nothing.
+
+        Raises:
+            RuntimeError: where the network cannot be exported, or onnxruntime does not take it.
+        """
+        self._session(inputs)
 
     def _session(self, inputs: tuple[Tensor, ...]) -> Any:
         key = tuple((each.dtype, each.shape[:2] if self._varies else each.shape) for each in inputs)
@@ -75,14 +72,18 @@ class OnnxRuntime:
 
 
 def make_way(name: str, module: nn.Module, varies: bool, cache: Cache) -> Way:
-    """A way by the name of its backend, of ``names.NAMES``."""
+    """A way by the name of its backend.
+
+    Raises:
+        ValueError: where it is none of ``names.NAMES``.
+    """
     if name == "onnxruntime":
         return OnnxRuntime(module, varies, cache)
     if name == "channels_last":
         return ChannelsLast(module)
-    if name == "compile":
-        return Compiled(module)
-    return module
+    if name == "eager":
+        return module
+    raise ValueError(f"there is no backend {name!r}")
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
@@ -93,10 +94,9 @@ def _open(content: bytes) -> Any:
     """A session that gives the same bytes for the same input whenever it is asked.
 
     Raises:
-        RuntimeError: where onnxruntime does not take the file; its own errors share no class with each other.
+        RuntimeError: where onnxruntime does not take the file.
     """
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     onnxruntime.disable_telemetry_events()  # of its builds for Windows
     options = onnxruntime.SessionOptions()
@@ -105,8 +105,24 @@ def _open(content: bytes) -> Any:
     options.use_deterministic_compute = True
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as OMP_WAIT_POLICY: idle threads sleep
+    with _plain_errors("take"):
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def _plain_errors(what: str) -> Iterator[None]:
+    """Around what onnxruntime does: its own errors share no class with each other.
+
+    Args:
+        what: it should do with the network, a verb.
+
+    Raises:
+        RuntimeError: in place of any of them.
+    """
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
     errors = tuple(each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception))
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        yield
     except errors as error:
-        raise RuntimeError(f"onnxruntime does not take the exported network: {error}") from error
+        raise RuntimeError(f"onnxruntime does not {what} the exported network: {error}") from error

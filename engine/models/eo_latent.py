@@ -126,27 +126,36 @@ class LatentModel:
         share = nn.functional.avg_pool2d(known.to(z.dtype), scale)
         return torch.where(share == 1, self.encode(pixels), z + change)
 
-    def example(self) -> tuple[Tensor, ...]:
+    def example(self, side: int | None = None) -> tuple[Tensor, ...]:
         """See ``Backed``."""
         condition, _ = self._first_class()
         middle = torch.tensor(int(self._schedule["num_train_timesteps"]) // 2, device=self.device)
-        return self._seeded(0), middle, condition.expand(self.batch, -1, -1)
+        return self._seeded(0, side), middle, condition.expand(self.batch, -1, -1)
 
     @torch.inference_mode()
-    def picture(self) -> Tensor:
+    def picture(self, side: int | None = None) -> Tensor:
         """See ``Backed``."""
         predict = self.predictor(self._first_class(), self.card.guidance_scale, Given())
-        z = sample(predict, self.scheduler(self.card.schedulers[0]), CHECKED_STEPS, self._seeded)
+        z = sample(
+            predict, self.scheduler(self.card.schedulers[0]), CHECKED_STEPS, lambda stream: self._seeded(stream, side)
+        )
         return torch.cat([self.decode(each[None]) for each in z])  # one by one, as the tasks do
+
+    def prepare(self) -> None:
+        """See ``Backed``."""
+        for side in sorted({side for side, _ in self.card.windows}):
+            self.networks.denoiser.prepare(*self.example(side))
+        self.networks.parts["decoder"].prepare(self._seeded(0)[:1])
 
     def _first_class(self) -> tuple[Tensor, Tensor]:
         """Like ``told``, of the first class that it knows."""
         null = [0.0] * len(self.vocabulary.classes)
         return self._tokens([1.0, *null[1:]], Scene()), self._tokens(null, Scene())
 
-    def _seeded(self, stream: int) -> Tensor:
-        """Noise for a batch of windows."""
-        shape = (self.batch, self.channels, self.window, self.window)
+    def _seeded(self, stream: int, side: int | None = None) -> Tensor:
+        """Noise for a batch of windows of so many output pixels a side; None for the card's ``window``."""
+        latents = self.window if side is None else side // self.scale
+        shape = (self.batch, self.channels, latents, latents)
         return torch.randn(shape, generator=torch.Generator().manual_seed(stream)).to(self.device)
 
     @torch.inference_mode()

@@ -90,31 +90,42 @@ class ResidualModel:
             last = self._last = (enlarged, factor, analyse(enlarged, contrast(enlarged, factor)))
         return last[2]
 
-    def example(self) -> tuple[Tensor, ...]:
+    def example(self, side: int | None = None) -> tuple[Tensor, ...]:
         """See ``Backed``."""
-        enlarged, factor = self._landscape()
+        enlarged, factor = self._landscape(side)
         labels = torch.zeros(self.batch, dtype=torch.long, device=self.device)
         middle = torch.tensor(int(self._schedule["num_train_timesteps"]) // 2, device=self.device)
-        return torch.cat([fold(self._seeded(0)), self._told(enlarged, factor)], dim=1), middle, labels
+        return torch.cat([fold(self._seeded(0, side)), self._told(enlarged, factor)], dim=1), middle, labels
 
     @torch.inference_mode()
-    def picture(self) -> Tensor:
+    def picture(self, side: int | None = None) -> Tensor:
         """See ``Backed``."""
-        enlarged, factor = self._landscape()
+        enlarged, factor = self._landscape(side)
         scheduler = self.scheduler(self.card.schedulers[0])
-        drawn = sample(lambda x, t: self.predict(x, t, enlarged, factor), scheduler, CHECKED_STEPS, self._seeded)
+        drawn = sample(
+            lambda x, t: self.predict(x, t, enlarged, factor),
+            scheduler,
+            CHECKED_STEPS,
+            lambda stream: self._seeded(stream, side),
+        )
         return enlarged + drawn * self.scale(enlarged, factor)
 
-    def _landscape(self) -> tuple[Tensor, int]:
+    def prepare(self) -> None:
+        """See ``Backed``."""
+        for side in sorted({side for side, _ in self.card.windows}):
+            self.networks.denoiser.prepare(*self.example(side))
+
+    def _landscape(self, side: int | None) -> tuple[Tensor, int]:
         """A batch of enlarged rasters with as strong contrasts as there are, and the factor."""
-        factor = self.card.factors[0]
-        shape = (self.batch, self.bands, self.window // factor, self.window // factor)
+        factor, pixels = self.card.factors[0], side or self.window
+        shape = (self.batch, self.bands, pixels // factor, pixels // factor)
         lr = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         return enlarge(lr, factor).clamp(0, 1), factor
 
-    def _seeded(self, stream: int) -> Tensor:
-        """Noise for a batch of windows."""
-        shape = (self.batch, self.bands, self.window, self.window)
+    def _seeded(self, stream: int, side: int | None) -> Tensor:
+        """Noise for a batch of windows of so many pixels a side; None for the card's ``window``."""
+        pixels = side or self.window
+        shape = (self.batch, self.bands, pixels, pixels)
         return torch.randn(shape, generator=torch.Generator().manual_seed(stream)).to(self.device)
 
 

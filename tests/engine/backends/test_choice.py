@@ -11,10 +11,10 @@ import pytest
 import torch
 from afterimage.engine import runner
 from afterimage.engine.backends import cache, choice, export, ways
-from afterimage.engine.backends.names import available
-from afterimage.engine.contract import ErrorCode, Failed, Generate, GeoBox, Job, Sampling, Succeeded, dumps
+from afterimage.engine.backends.names import BackendRefused, available
+from afterimage.engine.contract import Cancelled, ErrorCode, Failed, Generate, GeoBox, Job, Sampling, Succeeded, dumps
 from afterimage.engine.doctor import examine
-from afterimage.engine.errors import InvalidRequest
+from afterimage.engine.errors import InvalidRequest, JobCancelled
 from afterimage.engine.journal import JobFolder
 from afterimage.engine.models import catalog
 from afterimage.engine.settings import Settings
@@ -170,7 +170,7 @@ def test_an_export_is_made_once_and_again_where_the_file_is_damaged(settings, mo
     first = catalog.load("tiny-superresolve", asked).picture()
     assert len(made) == 1
     assert torch.equal(first, catalog.load("tiny-superresolve", asked).picture()) and len(made) == 1
-    file = next(settings.cache.glob("*.onnx"))
+    file = next(settings.cache.rglob("*.onnx"))
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -198,17 +198,207 @@ def test_a_decoder_takes_squares_of_any_size(settings):
         z = torch.randn(1, 4, side, side)
         with torch.inference_mode():
             assert (eager.decode(z) - other.decode(z)).abs().max() < 1e-5
-    assert len(list(settings.cache.glob("*.onnx"))) <= 3  # the denoiser and the decoder, not one for each size
+    assert len(list(settings.cache.rglob("*.onnx"))) <= 3  # the denoiser and the decoder, not one for each size
 
 
-def test_the_oldest_files_of_the_cache_go_first(tmp_path):
-    kept = cache.Cache(tmp_path)
-    for number in range(cache.KEPT + 3):
-        kept.write(f"{number}", b"x")
-        os.utime(tmp_path / f"{number}", (number, number))
-    kept.write("last", b"y")
-    assert len(list(tmp_path.iterdir())) == cache.KEPT
-    assert kept.read("last") == b"y" and kept.read("0") is None
+def test_the_exports_that_were_not_used_for_long_go_first_and_nothing_else_goes(tmp_path):
+    kept, own = cache.Cache(tmp_path), tmp_path / cache.OWN
+    names = [f"{number:064x}.onnx" for number in range(cache.KEPT + 3)]
+    foreign = [tmp_path / "thesis.odt", own / "notes.onnx", own / f"{7:064x}.json"]
+    own.mkdir()
+    for path in foreign:
+        path.write_bytes(b"mine")
+        os.utime(path, (0, 0))
+    for age, name in enumerate(names):
+        kept.write(name, b"x")
+        os.utime(own / name, (age, age))
+    assert kept.read(names[3]) == b"x", "from now on the one that was used last"
+    left = own / f".{names[0]}.abcd.part"
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    kept.write(f"{99:064x}.onnx", b"y")
+    assert {path.name for path in own.glob("*.onnx")} - {"notes.onnx"} == {
+        names[3],
+        *names[-cache.KEPT + 2 :],
+        f"{99:064x}.onnx",
+    }
+    assert all(path.read_bytes() == b"mine" for path in foreign)
+    assert not list(own.glob(".*")), "what a write left half-way is gone too"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a person's folders by other means")
+def test_the_folder_of_the_cache_is_the_persons_alone(tmp_path):
+    cache.Cache(tmp_path).write("x.json", b"x")
+    assert (tmp_path / cache.OWN).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_that_another_engine_deleted_meanwhile_is_no_error(tmp_path, monkeypatch, caplog):
+    kept, own = cache.Cache(tmp_path), tmp_path / cache.OWN
+    for number in range(cache.KEPT + 1):
+        kept.write(f"{number:064x}.onnx", b"x")
+    used = cache._used
+
+    def gone(path):
+        path.unlink(missing_ok=True)
+        return used(path)
+
+    monkeypatch.setattr(cache, "_used", gone)
+    kept.write(f"{99:064x}.onnx", b"y")
+    assert not caplog.text and not list(own.glob("*.onnx"))
+
+
+@needs_onnxruntime
+def test_another_engine_exports_and_measures_anew(settings, monkeypatch):
+    """The code of our networks changes with it, and neither weights nor settings tell."""
+    model = catalog.load("tiny-superresolve", settings)
+    keys = {export._key(model.networks.denoiser.module, model.example(), False), choice._name(model)}
+    for module in (export, choice):
+        monkeypatch.setattr(module, "engine_version", lambda: "another")
+    again = {export._key(model.networks.denoiser.module, model.example(), False), choice._name(model)}
+    assert not keys & again
+
+
+RECORD = {"backend": "eager", "speeds": {}, "outputs": {}, "pictures": {}, "refused": {}, "seconds": 1.0}
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        {"backend": "eager", "winner": 3},
+        {**RECORD, "backend": "tensorflow"},
+        {**RECORD, "backend": ["eager"]},
+        {**RECORD, "speeds": [1.0]},
+        {**RECORD, "refused": None},
+        {**RECORD, "pictures": {"eager": "near"}},
+        [],
+        None,
+    ],
+    ids=str,
+)
+def test_a_record_of_another_shape_counts_as_none(settings, measured, caplog):
+    model = catalog.load("tiny-superresolve", settings)
+    choice.measure(model, settings)
+    cache.Cache(settings.cache).write(choice._name(model), json.dumps({"measured": measured}).encode())
+    assert choice.remembered(model, settings) is None and "cannot be read" in caplog.text
+    assert choice.choose(model, settings, MUCH) in available("cpu")
+    assert choice.remembered(model, settings) is not None
+
+
+def test_no_way_has_a_name_that_is_unknown(tmp_path):
+    with pytest.raises(ValueError, match="tensorflow"):
+        ways.make_way("tensorflow", torch.nn.Identity(), False, cache.Cache(tmp_path))
+
+
+@pytest.mark.parametrize("error", [AttributeError("private"), MemoryError(), OSError("no disk"), ValueError("shape")])
+def test_whatever_fails_while_measuring_leaves_the_job_eager(settings, monkeypatch, caplog, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(choice, "make_way", fail)
+    model = catalog.load("tiny-generate", settings)
+    assert choice.choose(model, settings, MUCH) == model.networks.backend == "eager"
+    assert type(error).__name__ in caplog.text
+    kept = choice.remembered(model, settings)
+    assert (kept is None) == isinstance(error, (MemoryError, OSError)), "a disk that was full may have room next time"
+    assert kept is None or not kept.refused
+    monkeypatch.undo()
+    choice.take(model, dataclasses.replace(settings, backend="channels_last"))
+    assert model.networks.backend == "channels_last"
+
+
+@needs_onnxruntime
+def test_whatever_fails_with_what_was_chosen_before_leaves_the_job_eager(settings, monkeypatch, caplog):
+    monkeypatch.setattr(choice, "WORTHWHILE", 0.0)
+    monkeypatch.setattr(choice, "available", lambda device: ("eager", "onnxruntime"))
+    model = catalog.load("tiny-superresolve", settings)
+    assert choice.choose(model, settings, MUCH) == "onnxruntime"
+    monkeypatch.setattr(ways, "onnx_of", lambda *_: b"no network")
+    again = catalog.load("tiny-superresolve", settings)
+    assert choice.choose(again, settings, MUCH) == again.networks.backend == "eager"
+    assert "runs eagerly" in caplog.text and again.picture().isfinite().all()
+
+
+@pytest.mark.parametrize(("error", "kind"), [(MemoryError(), MemoryError), (OSError("no disk"), BackendRefused)])
+def test_what_failed_once_may_be_asked_for_again(settings, monkeypatch, error, kind):
+    def fail(*_):
+        raise error
+
+    asked = dataclasses.replace(settings, backend="channels_last")
+    monkeypatch.setattr(choice, "make_way", fail)
+    with pytest.raises(kind):
+        catalog.load("tiny-generate", asked)
+    monkeypatch.undo()
+    assert catalog.load("tiny-generate", asked).networks.backend == "channels_last"
+
+
+@needs_onnxruntime
+def test_errors_of_onnxruntime_on_the_way_are_runtime_errors(settings, monkeypatch):
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
+    class Session:
+        def run(self, *_):
+            raise Fail("an operator")
+
+    assert not issubclass(Fail, RuntimeError)
+    way = ways.OnnxRuntime(torch.nn.Identity(), False, cache.Cache(settings.cache))
+    monkeypatch.setattr(way, "_session", lambda inputs: Session())
+    with pytest.raises(RuntimeError, match=r"does not run the exported network: .*operator"):
+        way(torch.zeros(1))
+
+
+def test_measuring_can_be_cancelled(settings):
+    asked = []
+
+    def tell():
+        asked.append(1)
+        if len(asked) == 3:
+            raise JobCancelled
+
+    model = catalog.load("tiny-generate", settings)
+    with pytest.raises(JobCancelled):
+        choice.choose(model, settings, MUCH, tell)
+    assert model.networks.backend == "eager" and choice.remembered(model, settings) is None
+
+
+class TestPhases:
+    """A card whose phases have windows of their own."""
+
+    @pytest.fixture
+    def phased(self, settings):
+        def load(**changes):
+            model = catalog.load("tiny-generate", dataclasses.replace(settings, **changes))
+            model.card = dataclasses.replace(model.card, phases=((128, 96), (64, 48)))
+            return model
+
+        return load
+
+    def test_each_window_is_looked_at(self, phased, settings, monkeypatch):
+        shapes = []
+
+        class Large(Off):
+            def __call__(self, *inputs):
+                shapes.append(inputs[0].shape[-1])
+                return self._module(*inputs) + (0.1 if inputs[0].shape[-1] == 16 else 0.0)
+
+        monkeypatch.setattr(choice, "make_way", lambda name, module, *_: Large(module, 0))
+        found = choice.measure(phased(), settings)
+        assert set(shapes) == {8, 16} and set(found.refused) == set(available("cpu")) - {"eager"}
+
+    def test_other_windows_are_measured_anew(self, phased, settings):
+        choice.measure(phased(), settings)
+        assert choice.remembered(phased(), settings) is not None
+        assert choice.remembered(catalog.load("tiny-generate", settings), settings) is None
+
+    @needs_onnxruntime
+    def test_each_window_is_exported_before_drawing(self, phased, settings, monkeypatch):
+        monkeypatch.setattr(choice, "WORTHWHILE", 0.0)
+        monkeypatch.setattr(choice, "available", lambda device: ("eager", "onnxruntime"))
+        assert choice.choose(phased(), settings, MUCH) == "onnxruntime"
+        model = phased()
+        assert choice.choose(model, settings, 1.0) == "onnxruntime"
+        monkeypatch.setattr(ways, "onnx_of", None)  # from here on nothing can be exported
+        with torch.inference_mode():
+            assert all(model.picture(side).isfinite().all() for side in (64, 128))
 
 
 class TestJob:
@@ -237,13 +427,52 @@ class TestJob:
         ending = self.run(folder, dataclasses.replace(settings, keep_tiles=True))
         assert ending.result.provenance.pins["backend"] == "channels_last"
 
-    def test_a_job_whose_backend_is_gone_begins_anew(self, folder, settings):
+    @pytest.mark.parametrize("backend", ["compile", "tensorfow", "auto"])
+    def test_a_job_whose_backend_is_gone_begins_anew(self, folder, settings, backend):
         self.run(folder, dataclasses.replace(settings, keep_tiles=True))
         (folder / "result.json").unlink()
         pins = json.loads((folder / "pins.json").read_text())
-        (folder / "pins.json").write_text(json.dumps(pins | {"backend": "compile"}))
+        (folder / "pins.json").write_text(json.dumps(pins | {"backend": backend}))
         ending = self.run(folder, settings)
         assert isinstance(ending, Succeeded) and ending.result.provenance.pins["backend"] == "eager"
+
+    def test_a_job_whose_backend_is_refused_by_now_begins_anew(self, folder, settings, monkeypatch):
+        """A driver or a library may have changed what it draws; nobody can undo a pin."""
+        self.run(folder, dataclasses.replace(settings, backend="channels_last", keep_tiles=True))
+        (folder / "result.json").unlink()
+        for path in settings.cache.rglob("*.json"):
+            path.unlink()
+        kept = choice.make_way
+        monkeypatch.setattr(
+            choice, "make_way", lambda name, *rest: Off(rest[0], 0.1) if name == "channels_last" else kept(name, *rest)
+        )
+        asked = self.run(folder, dataclasses.replace(settings, backend="channels_last"))
+        assert isinstance(asked, Failed) and "delete the folder" in asked.failure.hint
+        ending = self.run(folder, settings)
+        assert isinstance(ending, Succeeded) and ending.result.provenance.pins["backend"] == "eager"
+
+    @pytest.mark.parametrize("backend", ["tensorfow", "compile", ""])
+    def test_a_typo_is_pinned_for_nobody_who_draws_elsewhere(self, folder, settings, backend):
+        with JobFolder(folder) as job:
+            with pytest.raises(InvalidRequest, match="There is no backend"):
+                runner._pin(job, dataclasses.replace(settings, backend=backend), True)
+            assert "backend" not in job.pins()
+            job.pin("backend", "tensorfow")
+            assert runner._pin(job, settings, True).backend == "eager"
+            job.forget_pins()
+            assert runner._pin(job, dataclasses.replace(settings, backend="onnxruntime"), True).backend == "onnxruntime"
+
+    def test_measuring_is_told_and_can_be_cancelled(self, folder, settings, monkeypatch):
+        monkeypatch.setattr(choice, "WORTH_SECONDS", 0.0)
+        told, cancelled = [], threading.Event()
+
+        def emit(event):
+            told.append(getattr(event, "stage", ""))
+            if told[-1] == "measuring":
+                cancelled.set()
+
+        ending = runner.run(folder, "job", emit, cancelled, dataclasses.replace(settings, workers=1))
+        assert isinstance(ending, Cancelled) and "measuring" in told and "denoising" not in told
 
     def test_one_that_is_not_here_fails_before_work(self, folder, settings):
         ending = self.run(folder, dataclasses.replace(settings, backend="nothing"))
