@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 from ..contract import CHUNK, Edit, Forecast, Generate, Job, ModelCard, SuperResolve
 from ..device import cores, free_main_memory, guess
@@ -19,7 +20,9 @@ from .team import Team
 WORTH = 2
 
 
-def muster(job: Job, folder: JobFolder, card: ModelCard, settings: Settings) -> Crew:
+def muster(
+    job: Job, folder: JobFolder, card: ModelCard, settings: Settings, check: Callable[[], None] = lambda: None
+) -> Crew:
     """The crew of a job; it is called in by its ``with`` block.
 
     More than one process draws with one thread each, and so does one that a person asked for, so that their pixels are
@@ -30,6 +33,7 @@ def muster(job: Job, folder: JobFolder, card: ModelCard, settings: Settings) -> 
         folder: where it lies.
         card: of the model that draws.
         settings: how this engine runs.
+        check: called while others are waited for; may raise to stop.
 
     Raises:
         SchedulerUnreachable, WorkerMismatch, WorkersLost: where a cluster was asked for and cannot be had.
@@ -38,16 +42,20 @@ def muster(job: Job, folder: JobFolder, card: ModelCard, settings: Settings) -> 
     if settings.scheduler:
         from .cluster import make_team
 
-        return make_team(folder.path, settings)
+        return make_team(folder.path, settings, check)
     single = dataclasses.replace(settings, threads=1)
     pinned = folder.pins()
     if pinned.get("device", guess(settings)) != "cpu":
         return Alone(settings)
+    begun = int(pinned.get("threads", "1"))
     if settings.workers == 1:
         return Alone(single)
     if settings.workers > 1:
-        return Team(Processes(folder.path, settings.workers, single), single, is_elsewhere=False)
-    if pinned.get("threads", "1") != "1" or settings.threads > 1:
+        # a job that was begun by one process with several threads has as many in each, for the same bits
+        fitting = settings.workers if begun == 1 else max(1, cores() // begun)
+        count = min(settings.workers, fitting, chunk_count(job, folder))
+        return Team(Processes(folder.path, count, single), single, is_elsewhere=False)
+    if begun != 1 or settings.threads > 1:
         return Alone(settings)  # begun by one process with several threads: what is missing has the same bits
     count = worthwhile(chunk_count(job, folder), card)
     if count < 2:

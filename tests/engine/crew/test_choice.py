@@ -67,10 +67,17 @@ def test_processes_fit_into_the_memory_that_is_free(muster):
 
 
 def test_what_a_person_says_counts(muster):
-    assert count(muster(Settings(device="cpu", workers=3), side=100, free=1)) == 3
+    assert count(muster(Settings(device="cpu", workers=3), side=600, free=1)) == 3
     one = muster(Settings(device="cpu", workers=1, threads=2))
     assert isinstance(one, Alone) and one.settings.threads == 1, "so that it draws what several draw"
     assert isinstance(muster(Settings(device="cpu", threads=2)), Alone)
+
+
+def test_never_more_processes_than_chunks_nor_more_threads_than_cores(muster):
+    assert count(muster(Settings(device="cpu", workers=9), side=300)) == 4
+    assert count(muster(Settings(device="cpu", workers=9), side=2048)) == 9, "as one says, where there is work"
+    assert count(muster(Settings(device="cpu", workers=4), pins={"device": "cpu", "threads": "2"})) == 2
+    assert count(muster(Settings(device="cpu", workers=4), pins={"device": "cpu", "threads": "8"})) == 1
 
 
 def test_a_gpu_is_used_by_one(muster):
