@@ -95,7 +95,7 @@ def _run(
             catalog, tasks = catalog or _catalog(), tasks or _tasks()
         card = check_card(job.request, catalog.cards(settings))
         # others know the engine's own models and tasks
-        with muster(job, folder, card, settings) if is_own else Alone(settings) as crew:
+        with muster(job, folder, card, settings, ctx.check) if is_own else Alone(settings) as crew:
             return _draw_and_write(job, folder, crew, outputs, catalog, tasks, ctx, began)
 
 
