@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..context import JobContext
-from ..contract import ONE_TEXTURE, PIXELS_LIMIT, Generate, GeoBox, Input, ModelCard, Window, is_one_texture
+from ..contract import CONTENT, ONE_TEXTURE, PIXELS_LIMIT, Generate, GeoBox, Input, ModelCard, Window, is_one_texture
 from ..diffusion.phases import can_pause
 from ..errors import ExtentTooLarge
 from ..journal import JobFolder
@@ -150,7 +150,8 @@ def _notices(request: Generate, model: GenerateModel, drawn: GeoBox, gsd: float)
         notices.append(
             f"Drawn at {gsd:.4g} m per pixel, the nearest that the model knows, and resampled to {request.gsd:.4g} m."
         )
-    if is_one_texture(request.lattice.shape, card, bool(request.controls or request.regions)):
+    is_guided = request.regions is not None or any(control.kind != CONTENT for control in request.controls)
+    if is_one_texture(request.lattice.shape, card, is_guided):  # content says what, and not where
         notices.append(ONE_TEXTURE)
     if len(card.phases) > 1 and not card.draws_whole(drawn.shape) and not can_pause(model.scheduler(sampler)):
         notices.append(

@@ -235,3 +235,14 @@ def test_a_large_extent_of_one_text_is_said_to_be_one_texture(bench, model):
     write(bench.path, ("a", ALL), box=grid(0, 0, 1, 1))
     assert texture(grid(0, 0, 600, 600), regions=None) and not texture(grid(0, 0, 500, 500), regions=None)
     assert not texture(grid(0, 0, 600, 600))
+
+
+def test_what_a_picture_is_made_of_says_not_what_is_where(model):
+    box = grid(0, 0, 600, 600)
+    content, roads = (Control(kind, Source("inputs/guide.tif")) for kind in ("content", "roads"))
+
+    def texture(*controls):
+        asked = request(box, regions=None, controls=controls)
+        return any("texture" in notice for notice in generate._notices(asked, model, box, asked.gsd))
+
+    assert texture(content) and not texture(roads) and not texture(content, roads)
