@@ -3,7 +3,7 @@
 import os
 from typing import Optional, Tuple
 
-from qgis.PyQt.QtCore import pyqtSignal
+from qgis.PyQt.QtCore import QEvent, pyqtSignal
 from qgis.PyQt.QtWidgets import (
     QComboBox,
     QDialog,
@@ -143,6 +143,13 @@ class ImportDialog(QDialog):
         buttons.rejected.connect(self.reject)
         metrics = self.fontMetrics()
         self.resize(metrics.averageCharWidth() * 72, self.sizeHint().height())
+
+    def event(self, event: QEvent) -> bool:
+        """Grow with what is said below the inputs: the inputs would give up their own height for it."""
+        done = super().event(event)
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.resize(self.width(), max(self.height(), self.layout().totalHeightForWidth(self.width())))
+        return done
 
     @property
     def model_name(self) -> str:

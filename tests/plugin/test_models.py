@@ -301,6 +301,9 @@ def test_what_cannot_be_weights_is_said_before(window, qtbot, tmp_path, name, wo
     (tmp_path / "notes.txt").touch()
     dialog = imported(window, qtbot, tmp_path / name)
     assert word in dialog.problem.text() and not dialog.import_button.isEnabled()
+    assert dialog.form.note_text(dialog.name)
+    for field in (dialog.path, dialog.name, dialog.base, dialog.window_side):  # what is said takes no height of theirs
+        qtbot.waitUntil(lambda field=field: field.height() >= field.minimumSizeHint().height(), timeout=5000)
 
 
 @pytest.mark.parametrize(
