@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if settings.scheduler and options.folder is None:
             from .crew.member import offer
 
-            return offer(settings, options.alone)
+            return offer(settings, options.alone, options.host)
         if options.folder is None:
             _parser().error("work needs --scheduler, or AFTERIMAGE_SCHEDULER")
         from .server import work
@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     work = commands.add_parser("work", help="draw for the engines that use a Dask scheduler")
     work.add_argument("--scheduler", help="its address, tcp://host:port or tls://host:port")
     work.add_argument("--workers", type=int, help="processes to offer; 0: one a core, or one on a GPU")
+    work.add_argument("--host", default="", help="this machine's address; else the one that faces the scheduler")
     for flags in (run, work):
         for name, what in (("ca", "authority's certificate"), ("cert", "own certificate"), ("key", "own key")):
             flags.add_argument(f"--tls-{name}", help=f"{what} for a tls:// scheduler, a PEM file")

@@ -6,17 +6,21 @@ What Dask carries is names and hashes. Pixels go into the job's folder, which li
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..contract import PROTOCOL, Window, dumps
 from ..device import choose, cores, guess, libraries
@@ -43,7 +47,10 @@ class _Member:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.about: dict[str, str] = {
-            **libraries(),
+            **speaks(),
+            **versions(),
+            "name": os.environ.get("AFTERIMAGE_MEMBER", ""),
+            "ended": os.environ.get("AFTERIMAGE_ENDED", ""),
             "engine": engine_version(),
             "protocol": str(PROTOCOL),
             "device": choose(settings),
@@ -107,6 +114,47 @@ def stop(run: str) -> None:
         _member.stopped(run).set()
 
 
+def speaks() -> dict[str, str]:
+    """Versions of what decides whether two processes understand the code that Dask sends."""
+    return {"python": f"{sys.version_info[0]}.{sys.version_info[1]}", "distributed": _version("distributed")}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the pixels."""
+    return {**libraries(), "transformers": _version("transformers")}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def warn_if_open(settings: Settings) -> None:
+    """Say so where a scheduler that others may reach is used without TLS."""
+    host = urlsplit(settings.scheduler).hostname or ""
+    if not settings.tls_ca and host != "localhost" and not host.startswith("127.") and host != "::1":
+        log.warning(
+            "%s has no TLS: whoever reaches the scheduler or a worker can run code there and on the engine's machine",
+            settings.scheduler,
+        )
+
+
+def facing(scheduler: str) -> str:
+    """The address of this machine on the side of a scheduler, so that workers listen nowhere else.
+
+    Raises:
+        OSError: where the scheduler's name is not known, or there is no way to it.
+    """
+    place = urlsplit(scheduler)
+    family, _, _, _, address = socket.getaddrinfo(place.hostname, place.port or 8786, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(address)  # sends nothing
+        found = str(probe.getsockname()[0])
+    return f"[{found}]" if ":" in found else found
+
+
 def processor() -> str:
     """What decides how a CPU rounds: the instructions that torch uses on it."""
     import torch
@@ -125,21 +173,23 @@ def security(settings: Settings) -> Any:
     return Security(tls_ca_file=settings.tls_ca, require_encryption=True, **names)
 
 
-def offer(settings: Settings, is_alone: bool) -> int:
+def offer(settings: Settings, is_alone: bool, host: str = "") -> int:
     """Offer processes to a scheduler until this one is ended; those that are lost are started anew.
 
     Args:
         settings: scheduler, device, number of processes and so on.
         is_alone: to be such a process.
+        host: address of this machine to listen at; "" for the one that faces the scheduler.
     """
     if is_alone:
-        return _be(settings)
+        return _be(settings, host)
+    warn_if_open(settings)
     count = settings.workers or (cores() if guess(settings) == "cpu" else 1)
     ended = threading.Event()
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: ended.set())
-    keepers = [threading.Thread(target=_keep, args=(settings, ended), name=f"keeper-{i}") for i in range(count)]
+    keepers = [threading.Thread(target=_keep, args=(settings, ended, host), name=f"keeper-{i}") for i in range(count)]
     for keeper in keepers:
         keeper.start()
     while not ended.wait(1.0):
@@ -149,10 +199,12 @@ def offer(settings: Settings, is_alone: bool) -> int:
     return 0
 
 
-def _keep(settings: Settings, ended: threading.Event) -> None:
+def _keep(settings: Settings, ended: threading.Event, host: str) -> None:
     """Start a member, and another when it ends, with longer pauses while none lives long."""
     pause = 1.0
     command = [sys.executable, "-I", "-u", str(LAUNCH), "--models", str(settings.models), "work", "--alone"]
+    command += ["--host", host] if host else []
+    last = ""
     threads = 1 if guess(settings) == "cpu" else settings.threads
     environment = {
         **os.environ,
@@ -165,7 +217,9 @@ def _keep(settings: Settings, ended: threading.Event) -> None:
         "OMP_NUM_THREADS": str(threads or 1),
     }
     while not ended.is_set():
-        began = time.monotonic()
+        began, name = time.monotonic(), uuid.uuid4().hex
+        # who comes next tells the engine that this one ended, and did not only leave
+        environment.update(AFTERIMAGE_MEMBER=name, AFTERIMAGE_ENDED=last)
         # this interpreter and a file of ours, without a shell; its log is ours
         process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)  # nosec B603
         while process.poll() is None and not ended.wait(0.2):
@@ -177,32 +231,35 @@ def _keep(settings: Settings, ended: threading.Event) -> None:
             process.stdin.close()
         if ended.is_set():
             return
+        last = name if status else ""
         pause = 1.0 if time.monotonic() - began > _RAN_WELL else min(PAUSE_LIMIT, 2 * pause)
         log.warning("a worker ended with status %d; the next one starts in %.0f s", status, pause)
         ended.wait(pause)
 
 
-def _be(settings: Settings) -> int:
+def _be(settings: Settings, host: str) -> int:
     """Be a member until the scheduler, or the process that watches over this one, is gone; the exit status."""
     global _member
     logging.getLogger("distributed").setLevel("WARNING")
     threading.Thread(target=_end_with_input, name="stdin", daemon=True).start()
     _member = _Member(settings)
     try:
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(settings, host or facing(settings.scheduler)))
     except (OSError, asyncio.TimeoutError) as error:
         log.error("the scheduler %s cannot be reached: %s", settings.scheduler, type(error).__name__)
         return 1
     return 0
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, host: str) -> None:
     from distributed import Worker as DaskWorker
 
     with tempfile.TemporaryDirectory(prefix="afterimage-") as scratch:
         async with DaskWorker(
             settings.scheduler,
             nthreads=1,
+            host=host,
+            dashboard_address="127.0.0.1:0",
             resources={RESOURCE: 1},
             local_directory=scratch,
             security=security(settings),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from concurrent.futures import CancelledError
 from types import SimpleNamespace
 
@@ -9,13 +12,20 @@ import pytest
 from afterimage.engine.contract import PROTOCOL, Window, dumps
 from afterimage.engine.crew import cluster, member
 from afterimage.engine.crew.messages import Begun, Drawn, Lost
-from afterimage.engine.device import libraries
-from afterimage.engine.errors import WorkersLost
+from afterimage.engine.errors import JobCancelled, WorkerMismatch, WorkersLost
 from afterimage.engine.settings import Settings
 from afterimage.engine.version import engine_version
 
 HAND, PIECE = "tcp://10.0.0.2:4000", (1, Window(0, 0, 64, 64))
-ABOUT = {**libraries(), "engine": engine_version(), "protocol": str(PROTOCOL), "device": "cpu", "processor": "any"}
+ABOUT = {
+    **member.versions(),
+    "name": "a",
+    "ended": "",
+    "device": "cpu",
+    "processor": "any",
+    "engine": engine_version(),
+    "protocol": str(PROTOCOL),
+}
 
 
 class Task:
@@ -38,13 +48,25 @@ class Client:
     """A client of Dask with one worker."""
 
     def __init__(self):
-        self.status, self.tasks = "running", []
+        self.status, self.tasks, self.asked = "running", [], []
+        self.abouts, self.dask = {HAND: ABOUT}, {"python": member.speaks()["python"] + ".9.final.0"}
+        self.waits = threading.Event()
 
     def sync(self, *question):
-        return {"workers": {HAND: {"resources": {member.RESOURCE: 1}}}}
+        self.waits.wait()
+        return {"workers": {hand: {"resources": {member.RESOURCE: 1}} for hand in self.abouts}}
+
+    def get_versions(self):
+        told = {"host": self.dask, "packages": {"distributed": member.speaks()["distributed"]}}
+        return {"workers": dict.fromkeys(self.abouts, told)}
 
     def run(self, function, *, workers, on_error):
-        return dict.fromkeys(workers, ABOUT)
+        self.waits.wait()
+        self.asked.extend(workers)
+        return {hand: self.abouts[hand] for hand in workers}
+
+    def close(self, timeout):
+        self.waits.wait()
 
     def submit(self, *call, **how):
         return self.tasks.pop(0)
@@ -53,7 +75,8 @@ class Client:
 @pytest.fixture
 def client(monkeypatch):
     made = Client()
-    monkeypatch.setattr(cluster, "_connect", lambda settings: made)
+    made.waits.set()
+    monkeypatch.setattr(cluster, "_connect", lambda settings, check: made)
     monkeypatch.setattr(cluster, "_INTERVAL", 0.01)
     return made
 
@@ -100,3 +123,92 @@ def test_a_connection_that_comes_back_costs_the_pieces_that_were_drawn_over_it(c
     assert told(hands) == (HAND, Begun())
     hands.give(HAND, PIECE)
     assert told(hands) == (HAND, Drawn("00"))
+
+
+def test_a_task_that_dask_has_forgotten_without_a_word_is_given_back(client, hands):
+    task = Task("pending")
+    task.add_done_callback = lambda told: None
+    client.tasks = [task]
+    hands.give(HAND, PIECE)
+    assert hands.next(0.05) is None
+    task.status = "lost"
+    hand, lost = told(hands)
+    assert hand == HAND and isinstance(lost, Lost) and not lost.is_end
+
+
+def drawing(client, hands):
+    """A worker in the middle of a piece."""
+    task = Task("pending")
+    task.add_done_callback = lambda told: None
+    client.tasks = [task]
+    hands.give(HAND, PIECE)
+
+
+def test_a_worker_that_leaves_has_ended_only_if_its_successor_says_so(client, hands):
+    drawing(client, hands)
+    client.abouts = {"tcp://10.0.0.2:4001": {**ABOUT, "name": "b", "ended": "a"}}
+    hand, lost = told(hands)
+    assert hand == HAND and lost.is_end
+    assert told(hands) == ("tcp://10.0.0.2:4001", Begun())
+
+
+def test_a_worker_without_a_successor_only_left(client, hands, monkeypatch):
+    drawing(client, hands)
+    client.abouts = {"tcp://10.0.0.3:4001": {**ABOUT, "name": "c"}}
+    assert told(hands) == ("tcp://10.0.0.3:4001", Begun())
+    assert hands.next(0.05) is None, "its piece waits for the successor"
+    monkeypatch.setattr(cluster, "SUCCESSOR", 0.05)
+    hand, lost = told(hands)
+    assert hand == HAND and not lost.is_end
+
+
+def test_no_code_is_sent_to_another_python(client, tmp_path):
+    client.dask = {"python": "3.6.1.final.0"}
+    with pytest.raises(WorkerMismatch, match=r"has python 3\.6"):
+        cluster.Cluster(tmp_path, Settings()).muster()
+    assert client.asked == []
+
+
+def test_a_scheduler_that_does_not_answer_keeps_nobody_waiting(client, tmp_path, hands):
+    drawing(client, hands)
+    client.waits.clear()
+    began = time.monotonic()
+    while time.monotonic() < began + 0.3:
+        before = time.monotonic()
+        assert hands.next(0.05) is None
+        assert time.monotonic() - before < 1.0, "the person's stop is looked for between two of these"
+    began = time.monotonic()
+    hands.close()
+    assert time.monotonic() - began < 3.0
+    stopped = threading.Event()
+
+    def check():
+        if stopped.is_set():
+            raise JobCancelled
+
+    threading.Timer(0.2, stopped.set).start()
+    began = time.monotonic()
+    with pytest.raises(JobCancelled):
+        cluster.Cluster(tmp_path, Settings(), check).muster()
+    assert time.monotonic() - began < 2.0
+    client.waits.set()
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "tls", "is_open"),
+    [
+        ("tcp://127.0.0.1:8786", "", False),
+        ("tcp://localhost:8786", "", False),
+        ("tcp://[::1]:8786", "", False),
+        ("tcp://10.0.0.1:8786", "", True),
+        ("tls://10.0.0.1:8786", "ca.pem", False),
+    ],
+)
+def test_a_scheduler_that_others_reach_without_tls_is_warned_of(caplog, scheduler, tls, is_open):
+    with caplog.at_level(logging.WARNING):
+        member.warn_if_open(Settings(scheduler=scheduler, tls_ca=tls))
+    assert bool(caplog.records) == is_open
+
+
+def test_a_member_listens_on_the_side_of_its_scheduler():
+    assert member.facing("tcp://127.0.0.1:8786") == "127.0.0.1"
