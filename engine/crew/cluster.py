@@ -243,8 +243,8 @@ class Cluster:
             except CancelledError:
                 self._cancelled(hand)
                 return
-            except OSError as error:  # its answer was lost with it, which is seen at the next look, or comes late
-                if not isinstance(error, TimeoutError):
+            except OSError as problem:  # its answer was lost with it, which is seen at the next look, or comes late
+                if not isinstance(problem, TimeoutError):
                     time.sleep(_INTERVAL)
                 self._done.put((hand, task))
                 return
