@@ -250,11 +250,11 @@ class Cluster:
                 return
             self._told.extend((hand, loads(Answer, line)) for line in lines)
         elif task.status == "error":
-            error = task.exception(timeout=ANSWER_WITHIN)
-            if type(error).__name__ == "KilledWorker":
+            raised = task.exception(timeout=ANSWER_WITHIN)
+            if type(raised).__name__ == "KilledWorker":
                 self._told.append((hand, Lost("it was lost while it drew", is_end=False)))
             else:
-                self._told.append((hand, Broken(failure_of(error))))
+                self._told.append((hand, Broken(failure_of(raised))))
         elif task.status == "cancelled":
             self._cancelled(hand)
             return
