@@ -69,15 +69,39 @@ def qgis_process(engine_variables, tmp_path_factory):
     return run
 
 
+#: Writes what has no copy in ``../shared``: run by the engine's Python, which has the networks.
+MAKE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import tiny_tower, tiny_xl
+tiny_xl.write_pipeline(Path(sys.argv[3]) / "xl", Path(sys.argv[2]), 4)
+tiny_tower.save(Path(sys.argv[3]) / "tower")
+"""
+
+
 @pytest.fixture(scope="session")
-def published(parity, import_models, engine_variables):
+def made(parity, engine_variables, tmp_path_factory):
+    """A folder with a tiny Stable Diffusion XL, ``xl``, and a tiny image tower, ``tower``, of random weights."""
+    folder = tmp_path_factory.mktemp("made")
+    support, words = ROOT / "tests" / "support", parity / "rsedit" / "tokenizer"
+    command = [ENGINE, "-I", "-c", MAKE, str(support), str(words), str(folder)]
+    subprocess.run(command, check=True, timeout=600, env={**os.environ, **VARIABLES})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def published(parity, made, import_models, engine_variables):
     """Tiny models of the published kinds, imported as a person would: ``published.folder("tiny-series")``."""
     small = ("--window", "64")
+    checkpoint = str(parity / "crsdiff" / "last.ckpt")
     return import_models(
         ENGINE,
         {
             "tiny-diffusionsat": (str(parity / "diffusionsat"), *small),
-            "tiny-crsdiff": (str(parity / "crsdiff" / "last.ckpt"), "--window", "128"),
+            "tiny-crsdiff": (checkpoint, "--window", "128"),
+            "tiny-reader": (checkpoint, "--window", "128", "--tower", str(made / "tower")),
+            "tiny-xl": (str(made / "xl"), *small),
             "tiny-sentinel": (str(parity / "diffusionsat" / "controlnet_sr"), *small),
             "tiny-series": (str(parity / "diffusionsat" / "controlnet3d"), *small),
             "tiny-rsedit": (str(parity / "rsedit"), *small),

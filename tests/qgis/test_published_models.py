@@ -125,6 +125,24 @@ def test_roads_of_a_vector_layer_guide_a_picture(run, tmp_path):
     assert (pixels[:, 38:43] == 255).all() and not pixels[:, :34].any() and not pixels[:, 47:].any()
 
 
+def test_a_picture_of_stable_diffusion_xl(run):
+    told = ("--RESOLUTION=1", "--PROMPT=a harbour", "--NEGATIVE_PROMPT=blurred")
+    file, record, _ = run("generate", "tiny-xl", extent(64), *told)
+    assert file.GetGeoTransform() == (LEFT, 1, 0, TOP, 0, -1) and file.ReadAsArray().shape == (3, 64, 64)
+    assert file.ReadAsArray().std() > 0
+    assert (record["prompt"], record["negative_prompt"]) == ("a harbour", "blurred")
+
+
+def test_the_content_of_a_layer_is_told(run, tmp_path):
+    picture = write(tmp_path / "port.tif", noise(3, 160), 1)
+    told = ("--RESOLUTION=1", "--PROMPT=a harbour", f"--CONTENT={picture}")
+    file, record, _ = run("generate", "tiny-reader", extent(128), *told)
+    assert file.ReadAsArray().shape == (3, 128, 128) and file.ReadAsArray().std() > 0
+    assert [given["name"] for given in record["inputs"]] == ["port"]
+    (control,) = json.loads(record["job"])["request"]["controls"]
+    assert control["kind"] == "content"
+
+
 def test_colour_is_drawn_from_the_bands_of_sentinel_2(run, tmp_path):
     names = SENTINEL2[::-1]  # found by their names, wherever they stand
     source = write(tmp_path / "scene.tif", noise(13, 16, 200, 3000, "uint16"), 10, names)
