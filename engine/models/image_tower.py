@@ -18,7 +18,8 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from ..errors import UnknownModel, WeightsDamaged, WeightsMissing
+from ..device import free_main_memory
+from ..errors import OutOfMemory, UnknownModel, WeightsDamaged, WeightsMissing
 from .filenames import FILES
 from .statedict import check_shapes, component_tensors, described, fill, read_tensors
 from .weights import read_json
@@ -47,6 +48,8 @@ _SIDE_LIMIT = 2048
 #: The rest of a whole CLIP, which reads texts, and the positions that older files carry.
 _OTHERS = ("text_model.", "text_projection.", "logit_scale", "vision_model.embeddings.position_ids")
 _NAME = "image tower"
+#: A weight in float32, and beside it what the file has it in, at most the same.
+_BYTES = 8
 
 
 class ImageTower:
@@ -71,8 +74,7 @@ class ImageTower:
         self._folder, self.width = folder, width
         self._settings = settings_of(folder, width)
         self._processing = _processing(read_json(processing_of(folder)), int(self._settings.image_size))
-        with described(_NAME), torch.device("meta"):
-            network = CLIPVisionModelWithProjection(self._settings)
+        network = self._network()
         check_shapes(network, _own(_shapes(folder)), _NAME)
         self.parameters = sum(p.numel() for p in network.parameters())
         self._read: tuple[Tensor, Tensor] | None = None
@@ -84,12 +86,26 @@ class ImageTower:
         Raises:
             WeightsMissing: the weights are gone.
             WeightsDamaged: they are others by now.
+            OutOfMemory: there is not enough for them beside the model.
         """
         if self._read is None or self._read[0] is not picture:
+            free = free_main_memory()
+            if free is not None and free < _BYTES * self.parameters:
+                raise OutOfMemory(
+                    f"The image tower needs {_BYTES * self.parameters // 10**6} MB of memory beside the model, and "
+                    f"{free // 10**6} MB are free."
+                )
             pixels = _processed(self._processing, picture)
-            network = fill(CLIPVisionModelWithProjection(self._settings), _own(component_tensors(self._folder)), _NAME)
+            network = fill(self._network(), _weights(self._folder), _NAME)
+            places = network.vision_model.embeddings  # the one thing that no file holds
+            places.position_ids = torch.arange(places.num_positions)[None]
             self._read = (picture, network(pixels).image_embeds.float())
         return self._read[1]
+
+    def _network(self) -> CLIPVisionModelWithProjection:
+        """Without memory for its weights."""
+        with described(_NAME), torch.device("meta"):
+            return CLIPVisionModelWithProjection(self._settings)
 
 
 def settings_of(folder: Path, width: int) -> CLIPVisionConfig:
@@ -175,6 +191,18 @@ def _shapes(folder: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, "pt") as file:
             return {key: torch.empty(file.get_slice(key).get_shape(), device="meta") for key in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise WeightsDamaged(f"The file {path.name} cannot be read as weights.", "Get the file again.") from error
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of the image tower alone, as stored: of a whole CLIP, safetensors bring no more than these."""
+    path = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    if path is None or path.suffix != ".safetensors":
+        return _own(component_tensors(folder))
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys() if not key.startswith(_OTHERS)}
     except (SafetensorError, OSError) as error:
         raise WeightsDamaged(f"The file {path.name} cannot be read as weights.", "Get the file again.") from error
 

@@ -349,7 +349,7 @@ def make_sampler(name: str, config: Mapping[str, Any], mended: Mapping[str, Any]
         stochastic.draws_noise(scheduler)
     except ValueError as error:
         raise UnknownScheduler(
-            f"The scheduler {name} draws noise that cannot be repeated.", "Choose another one."
+            f"It is not known here where the scheduler {name} takes its noise from.", "Choose another one."
         ) from error
     return scheduler
 

@@ -28,8 +28,9 @@ HALF, WIDE = torch.float16, torch.bfloat16
 
 
 #: What is set where a schedule is sampled in another way than its own: PNDM without its Runge-Kutta start, which needs
-#: twelve network calls more and cannot begin at a strength below 1.
-PLAIN = {"skip_prk_steps": True}
+#: twelve network calls more and cannot begin at a strength below 1; and no clipping to -1..1, which diffusers does
+#: where the folder's own scheduler has no such option: latents have no bounds.
+PLAIN = {"skip_prk_steps": True, "clip_sample": False}
 
 
 class PictureModel:

@@ -18,6 +18,7 @@ from .latent_diffusion import Branch, Parts, load_parts, two_branches
 from .layout import Layout, index_of
 from .paired_text import PairedText, load_paired_text
 from .stable_diffusion import StockUNet, load_unet
+from .statedict import described
 
 #: Numbers that the network is told of a picture's frame: height and width of what it was cut from, the rows and columns
 #: that were cut off above and left of it, and its own height and width, in pixels (section 2.2 of the paper).
@@ -56,18 +57,17 @@ class StockXLUNet(StockUNet):
         counts = torch.tensor([float(bool(each)) for each in prompts], device=told["text"].device)
         return {"text": told["text"] * counts[:, None, None], "pooled": told["pooled"] * counts[:, None]}
 
-    def added(self, sample: Tensor, pooled: Tensor, frame: Tensor | None) -> dict[str, Tensor]:
+    def added(self, sample: Tensor, pooled: Tensor) -> dict[str, Tensor]:
         """The further conditions of a network, by diffusers' names.
+
+        Its frame is that of the sample, whole: each window of a larger picture is drawn as a picture of its own.
 
         Args:
             sample: (B, channels, h, w) latents.
             pooled: (B, width), one vector for each text.
-            frame: (B, ``FRAME``); None is the picture of the sample itself, whole: each window of a larger picture is
-                drawn as a picture of its own.
         """
-        if frame is None:
-            size = [side * self.codec.scale for side in sample.shape[-2:]]
-            frame = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32).expand(len(sample), -1)
+        size = [side * self.codec.scale for side in sample.shape[-2:]]
+        frame = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32).expand(len(sample), -1)
         return {"text_embeds": pooled.to(sample.device), "time_ids": frame.to(sample.device)}
 
 
@@ -83,10 +83,10 @@ class StableDiffusionXL(StockXLUNet):
             sample: (B, 4, h, w) noisy latents, scaled by the scheduler; or all the input channels in one.
             timestep: a scalar, or one for each item.
             text: states (B, length, width) of both towers.
-            told: ``pooled`` (B, width), the text as one vector; ``frame`` (B, 6), see ``FRAME``, left out for a whole
-                picture of the sample's size; ``context`` (B, 5, h, w), the further input channels of inpainting.
+            told: ``pooled`` (B, width), the text as one vector; ``context`` (B, 5, h, w), the further input channels of
+                inpainting.
         """
-        added = self.added(sample, told["pooled"], told.get("frame"))
+        added = self.added(sample, told["pooled"])
         return self._unet(sample, timestep, text, told.get("context"), added=added)
 
     def branches(
@@ -132,8 +132,10 @@ def check_told(text: PairedText, network: Any, name: str) -> None:
         WeightsDamaged: it is told something else.
     """
     config = network.config
-    told = text.pooled_width + FRAME * int(config.addition_time_embed_dim or 0)
-    if network.add_embedding.linear_1.in_features != told or int(config.cross_attention_dim) != text.width:
+    with described(name):  # either may be a list, one for each block
+        told = text.pooled_width + FRAME * int(config.addition_time_embed_dim or 0)
+        is_told = network.add_embedding.linear_1.in_features == told and int(config.cross_attention_dim) == text.width
+    if not is_told:
         raise WeightsDamaged(
             f"The {name} is not told what the text encoders beside it tell: they belong to different models.",
             "Get the model's folder again, complete.",

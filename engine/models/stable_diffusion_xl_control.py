@@ -58,10 +58,10 @@ class ControlledStableDiffusionXL(StockXLUNet):
             sample: (B, 4, h, w) noisy latents, scaled by the scheduler.
             timestep: a scalar, or one for each item.
             text: states (B, length, width) of both towers.
-            told: ``pooled`` and ``frame`` as in ``StableDiffusionXL``; ``hint`` (B, 3, 8 h, 8 w) in 0..1 and
+            told: ``pooled`` as in ``StableDiffusionXL``; ``hint`` (B, 3, 8 h, 8 w) in 0..1 and
                 ``hint_scale`` (B,), how much it counts.
         """
-        added = self.added(sample, told["pooled"], told.get("frame"))
+        added = self.added(sample, told["pooled"])
         residuals = self.residuals(sample, timestep, text, told["hint"], added)
         scaled = [each * told["hint_scale"][:, None, None, None] for each in residuals]
         return self._unet(sample, timestep, text, residuals=scaled, added=added)

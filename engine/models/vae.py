@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from ..errors import WeightsDamaged
 from .statedict import build, component_tensors, described, fill, new_attention_names
 from .weights import read_json
 
@@ -30,11 +31,20 @@ class PictureCodec:
         self._shift = float(network.config.shift_factor or 0.0)
         means, deviations = network.config.latents_mean, network.config.latents_std
         #: Of each channel (1, channels, 1, 1), where the configuration tells both, as for Playground 2.5.
-        self._spread = None if means is None or deviations is None else (_column(means), _column(deviations))
+        self._spread = None if means is None or deviations is None else (self._column(means), self._column(deviations))
         #: Around each call of the network: whoever places it brings it there.
         self.around: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
         self._is_tiled = False
+
+    def _column(self, values: Sequence[float]) -> Tensor:
+        """A number for each channel. Raises WeightsDamaged where there are more or fewer."""
+        if len(values) != self.channels:
+            raise WeightsDamaged(
+                f"The autoencoder's configuration has {len(values)} means or deviations of latents for "
+                f"{self.channels} channels."
+            )
+        return torch.tensor([float(value) for value in values]).view(1, -1, 1, 1)
 
     def use_tiles(self, side: int | None) -> None:
         """Decode in overlapping tiles of so many latents a side from here on, or, with None, the whole picture.
@@ -85,10 +95,6 @@ class PictureCodec:
             finally:
                 self.network.use_tiling = False
         return (decoded.float() / 2 + 0.5).clamp(0, 1)
-
-
-def _column(values: Sequence[float]) -> Tensor:
-    return torch.tensor([float(value) for value in values]).view(1, -1, 1, 1)
 
 
 def load_codec(folder: Path) -> PictureCodec:

@@ -157,7 +157,9 @@ def _tower(layout: Layout, named: Path | None) -> Iterator[_Move]:
     folder = layout.checkpoint.parent / image_tower.FOLDER if named is None else named
     if named is None and not (folder / "config.json").is_file():
         return
+    _check_small(folder / "config.json", f"{image_tower.FOLDER}/config.json")
     image_tower.settings_of(folder, crs_diff.content_width(layout.checkpoint.parent))
+    _check_small(image_tower.processing_of(folder), f"{image_tower.FOLDER}/{image_tower.PROCESSING}")
     yield _Move(folder / "config.json", f"{image_tower.FOLDER}/config.json")
     yield _Move(image_tower.processing_of(folder), f"{image_tower.FOLDER}/{image_tower.PROCESSING}")
     yield _weights(folder, image_tower.FOLDER, FILES[1])
@@ -166,10 +168,19 @@ def _tower(layout: Layout, named: Path | None) -> Iterator[_Move]:
 def _small(folder: Path, part: str, target: str | None = None) -> Iterator[_Move]:
     for name in SMALL[part]:
         if (folder / name).is_file():
-            if (folder / name).stat().st_size > SMALL_LIMIT:
-                raise InvalidRequest(f"The file {part}/{name} is larger than any of its kind.", "Check the folder.")
+            _check_small(folder / name, f"{part}/{name}")
             below = part if target is None else target
             yield _Move(folder / name, f"{below}/{name}" if below else name)
+
+
+def _check_small(path: Path, name: str) -> None:
+    """See that a configuration or a vocabulary is no larger than such files are, where it is there at all.
+
+    Raises:
+        InvalidRequest: it is.
+    """
+    if path.is_file() and path.stat().st_size > SMALL_LIMIT:
+        raise InvalidRequest(f"The file {name} is larger than any of its kind.", "Check the folder.")
 
 
 def _network(folder: Path, target: str, part: str) -> Iterator[_Move]:

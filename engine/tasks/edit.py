@@ -209,7 +209,8 @@ class _Drawing:
         """Paint windows that are still forming."""
         if not self._canvas.is_due():
             return
-        for (_, index), picture in zip(keys, self._model.decode(denoised)):
+        for (_, index), code in zip(keys, denoised):
+            picture = self._model.decode(code[None])[0]  # one by one: how many count differs from batch to batch
             patch = patches[index]
             drawn = self._ground.radiometry.from_unit(picture.float().cpu().numpy())
             pixels = np.where(patch.repaint, drawn, patch.raster.pixels)

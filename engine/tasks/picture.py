@@ -249,7 +249,8 @@ class Picture:
         """Paint windows that are still forming."""
         if not self._canvas.is_due():
             return
-        for (_, index), picture in zip(keys, self._model.decode(denoised)):
+        for (_, index), code in zip(keys, denoised):
+            picture = self._model.decode(code[None])[0]  # one by one: how many count differs from batch to batch
             place = relative(self._pixels(phase, index), self._origin)
             raster = self._finish(picture.float().cpu(), place)
             self._canvas.paint(raster.pixels, raster.valid, place)

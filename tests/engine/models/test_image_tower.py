@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 import torch
-from afterimage.engine.errors import UnknownModel, WeightsDamaged, WeightsMissing
+from afterimage.engine.errors import OutOfMemory, UnknownModel, WeightsDamaged, WeightsMissing
+from afterimage.engine.models import image_tower
 from afterimage.engine.models.image_tower import PROCESSING, ImageTower
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPVisionModelWithProjection
@@ -63,6 +64,30 @@ def test_the_vector_is_that_of_transformers(saved, picture, theirs):
     assert torch.equal(found, theirs(picture)) and found.abs().max() > 0.1
     assert tower.vector(picture) is found, "read once"
     assert not torch.equal(tower.vector(255 - picture), found)
+
+
+def test_too_little_memory_is_told_before_the_weights_are_read(saved, monkeypatch):
+    monkeypatch.setattr(image_tower, "free_main_memory", lambda: 1000)
+    monkeypatch.setattr(image_tower, "_weights", None)
+    with pytest.raises(OutOfMemory, match="image tower needs"):
+        ImageTower(saved, 16).vector(torch.zeros(3, 32, 32, dtype=torch.uint8))
+
+
+def test_nothing_is_made_in_memory_but_the_weights_of_the_image_part(saved, tmp_path, picture, theirs, monkeypatch):
+    """Of a whole CLIP, the part that reads texts stays on the disk, and no weights are drawn at random first."""
+    shutil.copytree(saved, tmp_path / "tower")
+    tensors = load_file(saved / WEIGHTS)
+    save_file({**tensors, "text_model.large": torch.zeros(4)}, tmp_path / "tower" / WEIGHTS)
+    tower = ImageTower(tmp_path / "tower", 16)
+    assert set(image_tower._weights(tmp_path / "tower")) == set(tensors)
+    devices = []
+    fill = image_tower.fill
+    monkeypatch.setattr(
+        image_tower, "fill", lambda network, *rest: devices.extend(network.parameters()) or fill(network, *rest)
+    )
+    # not in every bit: the weights lie elsewhere in the file, and torch's sums follow how they lie in memory
+    assert torch.allclose(tower.vector(picture), theirs(picture), atol=1e-5)
+    assert devices and all(each.is_meta for each in devices)
 
 
 def test_parameters_are_those_of_the_network(saved):

@@ -7,7 +7,7 @@ import diffusers
 import pytest
 import torch
 from afterimage.engine.diffusion import loop
-from afterimage.engine.errors import UnknownModel, WeightsDamaged, WeightsMissing
+from afterimage.engine.errors import UnknownModel, UnknownScheduler, WeightsDamaged, WeightsMissing
 from afterimage.engine.models.layout import recognise
 from afterimage.engine.models.memory import RUNGS
 from afterimage.engine.models.published import examine, open_model
@@ -92,20 +92,20 @@ def test_what_two_towers_tell(folder):
     assert model.text(["a farm"]) is model.text(["a farm"]), "remembered"
 
 
-@pytest.mark.parametrize("frame", [None, (512.0, 640.0, 16.0, 48.0, 96.0, 64.0)])
-def test_one_forward(folder, frame):
+def test_one_forward(folder, monkeypatch):
     stock, model = pipeline("StableDiffusionXLPipeline", folder), open_model(folder)
     sample, timestep = normal(2, 4, 12, 8), torch.tensor([801.0, 17.0])
     told = {"text": normal(2, 77, 40, seed=2), "pooled": normal(2, 20, seed=3)}
-    ids = torch.tensor([frame or (96.0, 64.0, 0.0, 0.0, 96.0, 64.0)]).expand(2, -1)
+    ids = torch.tensor([(96.0, 64.0, 0.0, 0.0, 96.0, 64.0)]).expand(2, -1)
     with torch.no_grad():
         theirs = stock.unet(
             sample, timestep, told["text"], added_cond_kwargs={"text_embeds": told["pooled"], "time_ids": ids}
         ).sample
-    ours = model.forward(sample, timestep, **told, **({} if frame is None else {"frame": ids}))
-    assert (ours - theirs).abs().max() <= 1e-5
-    apart(model.forward(sample, timestep, **told, frame=ids.flip(1)), theirs)
+    assert (model.forward(sample, timestep, **told) - theirs).abs().max() <= 1e-5
     apart(model.forward(sample, timestep, text=told["text"], pooled=-told["pooled"]), theirs)
+    added = model.added
+    monkeypatch.setattr(model, "added", lambda *given: {**added(*given), "time_ids": ids.flip(1)})
+    apart(model.forward(sample, timestep, **told), theirs)
 
 
 @pytest.mark.parametrize(
@@ -268,13 +268,44 @@ def refused(folder, error, says, open_it=open_model):
         ("unet/config.json", {"time_cond_proj_dim": 8}, WeightsDamaged, "missing|distilled"),
         ("text_encoder_2/config.json", {"projection_dim": 16}, WeightsDamaged, "second text encoder.*shape"),
         ("text_encoder_2/config.json", {"max_position_embeddings": 70}, WeightsDamaged, "second text encoder.*shape"),
-        ("vae/config.json", {"latents_mean": "x", "latents_std": [1.0]}, WeightsDamaged, "does not make a scale"),
+        ("unet/config.json", {"cross_attention_dim": [40, 40, 40]}, WeightsDamaged, "U-Net"),
+        (
+            "vae/config.json",
+            {"latents_mean": "xxxx", "latents_std": [1.0] * 4},
+            WeightsDamaged,
+            "does not make a scale",
+        ),
+        ("vae/config.json", {"latents_mean": [0.0] * 3, "latents_std": [1.0] * 4}, WeightsDamaged, "3 means"),
+        ("vae/config.json", {"latents_mean": [0.0] * 4, "latents_std": [1.0]}, WeightsDamaged, "1 means"),
     ],
 )
 def test_what_does_not_fit_is_told_in_a_sentence(make, file, changed, error, says):
     folder = make()
     change(folder / file, **changed)
     refused(folder, error, says)
+
+
+@pytest.mark.parametrize("name", ["DDIM", "DDPM"])
+def test_another_scheduler_than_the_folders_own_clips_no_latents(folder, name):
+    """The folder's own has no such option, and diffusers' default is to clip to -1..1."""
+    from afterimage.engine.models.latent_diffusion import make_sampler
+    from afterimage.engine.models.picture import PLAIN
+    from afterimage.engine.models.schedulers import CLASSES
+
+    network = open_model(folder)
+    assert "clip_sample" not in network.schedule
+    made = make_sampler(CLASSES[name], network.schedule, {**network.mended, **PLAIN})
+    assert made.config.clip_sample is False
+    made.set_timesteps(4)
+    x, t = torch.full((1, 4, 2, 2), 9.0), made.timesteps[-1]
+    assert made.step(torch.zeros_like(x), t, x).pred_original_sample.abs().min() > 5
+
+
+def test_what_a_scheduler_does_that_is_not_known_here_is_not_guessed(folder):
+    from afterimage.engine.models.latent_diffusion import make_sampler
+
+    with pytest.raises(UnknownScheduler, match="not known here"):
+        make_sampler("LCMScheduler", open_model(folder).schedule)
 
 
 def test_towers_of_another_model(make, folder, parity, tiny_xl, monkeypatch, tmp_path):

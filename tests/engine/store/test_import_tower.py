@@ -122,6 +122,16 @@ def test_another_kind_is_refused(bring, parity, tower, tmp_path):
         bring(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("name", ["config.json", PROCESSING])
+def test_a_configuration_of_any_size_is_not_copied(bring, tower, tmp_path, monkeypatch, name):
+    folder = shutil.copytree(tower, tmp_path / "tower")
+    with open(folder / name, "ab") as file:
+        file.write(b" " * 200_000)
+    monkeypatch.setattr("afterimage.engine.store.install.SMALL_LIMIT", 200_000)
+    with pytest.raises(InvalidRequest, match=f"{FOLDER}/{name} is larger"):
+        bring(folder)
+
+
 def test_only_crs_diff_takes_one(parity, tower, tmp_path):
     with pytest.raises(InvalidRequest, match="Only CRS-Diff"):
         install(parity / "rsedit", None, Wish("x", window=64, tower=tower), tmp_path, lambda notice: None)

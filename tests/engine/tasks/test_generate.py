@@ -193,6 +193,16 @@ def test_progress_rises_and_previews_show_the_extent(bench, generate_model):
     assert any(isinstance(event, Previewed) for event in bench.events)
 
 
+def test_previews_are_decoded_one_by_one(bench, generate_model, monkeypatch):
+    """Batches of every size that happens would each have a decoder exported for it."""
+    decode, sizes = generate_model.decode, []
+    monkeypatch.setattr("afterimage.engine.tasks.canvas.Canvas.is_due", lambda self: True)
+    generate_model.decode = lambda z: sizes.append(len(z)) or decode(z)
+    work = bench.plan(generate, request(grid(0, 0, 256, 256)), generate_model)
+    bench.draw(work)
+    assert len(sizes) > 10 and set(sizes) == {1}
+
+
 def test_chunks_lie_on_the_absolute_lattice():
     box = grid(ROW, COL, 600, 700)
     work = generate.chunks(box, box.anchor())

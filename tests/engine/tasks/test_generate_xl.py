@@ -76,6 +76,6 @@ def test_another_frame_is_another_picture(bench, model, monkeypatch):
     first, _ = bench.make(generate, asked, model)
     added = model.network.added
     frame = torch.tensor([[64.0, 144.0, 0.0, 0.0, 64.0, 144.0]]).expand(2, -1)
-    monkeypatch.setattr(model.network, "added", lambda sample, pooled, _: added(sample, pooled, frame))
+    monkeypatch.setattr(model.network, "added", lambda *given: {**added(*given), "time_ids": frame})
     other, _ = bench.make(generate, asked, model)
     assert (other != first).any(axis=0).mean() > 0.5
