@@ -21,7 +21,8 @@ class Crowd:
     """How many texts meet.
 
     Attributes:
-        mean: texts of a window on average, those in which nothing is drawn counted too.
+        mean: texts of a window on average, those in which nothing is drawn counted too; of windows of several sizes,
+            each counts as much as its pixels.
         most: texts of the window with the most of them.
     """
 
@@ -38,33 +39,50 @@ def crowd(shapes: Sequence[Tuple[str, QgsGeometry]], lattice: GeoBox, card: Mode
         card: of the model.
         only: whether nothing is drawn outside of the polygons; else the ground there has one text more.
     """
-    cells, reach = _cells(lattice, card)
     by_text: Dict[str, List[QgsGeometry]] = {}
     for text, shape in shapes:
         by_text.setdefault(text, []).append(shape)
-    texts = sum(_any(_burnt(grounds, cells, True), reach).astype(np.int32) for grounds in by_text.values())
-    if not only:
-        covered = _burnt([shape for _, shape in shapes], cells.zoom(_PARTS), False)
-        parts = covered.reshape(cells.height, _PARTS, cells.width, _PARTS)
-        texts = texts + _any(~parts.all(axis=(1, 3)), reach)
-    found = np.asarray(texts)
-    return Crowd(float(found.mean()), int(found.max()))
+    work, mean, most, beyond = 0.0, 0.0, 0, card.halo
+    for window, stride in ((card.window, card.window),) if card.draws_whole(lattice.shape) else reversed(card.windows):
+        cells, reach, count = _cells(lattice, card, window, stride, beyond)
+        texts = sum(_any(_burnt(grounds, cells, True), reach).astype(np.int32) for grounds in by_text.values())
+        if not only:
+            covered = _burnt([shape for _, shape in shapes], cells.zoom(_PARTS), False)
+            parts = covered.reshape(cells.height, _PARTS, cells.width, _PARTS)
+            texts = texts + _any(~parts.all(axis=(1, 3)), reach)
+        found = np.asarray(texts)
+        pixels = float(count * window * window)
+        work, mean, most = work + pixels, mean + pixels * float(found.mean()), max(most, int(found.max()))
+        beyond += window  # an earlier phase is drawn wherever a later one looks
+    return Crowd(mean / work, most)
 
 
-def _cells(lattice: GeoBox, card: ModelCard) -> Tuple[GeoBox, int]:
-    """A grid of cells one stride wide, and how many of them a window covers along a side, from its first one on."""
+def _cells(lattice: GeoBox, card: ModelCard, window: int, stride: int, beyond: int) -> Tuple[GeoBox, int, int]:
+    """A grid of cells for the windows of a phase.
+
+    Args:
+        lattice: that the model draws on.
+        card: of the model.
+        window: side of a window in pixels.
+        stride: between two of them.
+        beyond: pixels around the lattice that are drawn too.
+
+    Returns:
+        Cells one stride wide, how many of them a window covers along a side, from its first one on, and how many
+        windows there are.
+    """
     if card.draws_whole(lattice.shape):
-        return _grid(lattice, (0, 0), max(lattice.shape), (1, 1)), 1
+        return _grid(lattice, (0, 0), max(lattice.shape), (1, 1)), 1, 1
     corner, first, counts = lattice.anchor(), [], []
     for start, side in zip(corner, lattice.shape):
-        first.append((start - card.halo - card.window) // card.stride + 1)
-        counts.append(-(-(start + side + card.halo) // card.stride) - first[-1])
+        first.append((start - beyond - window) // stride + 1)
+        counts.append(-(-(start + side + beyond) // stride) - first[-1])
     block = math.ceil(max(counts) / _SIDE)
-    cell = block * card.stride
-    reach = math.ceil(((block - 1) * card.stride + card.window) / cell)
-    row, col = (index * card.stride - start for index, start in zip(first, corner))
+    cell = block * stride
+    reach = math.ceil(((block - 1) * stride + window) / cell)
+    row, col = (index * stride - start for index, start in zip(first, corner))
     shape = tuple(math.ceil(count / block) + reach - 1 for count in counts)
-    return _grid(lattice, (row, col), cell, shape), reach
+    return _grid(lattice, (row, col), cell, shape), reach, math.prod(counts)
 
 
 def _grid(lattice: GeoBox, corner: Tuple[int, int], cell: int, shape: Tuple[int, ...]) -> GeoBox:

@@ -65,7 +65,6 @@ def test_a_text_counts_once_and_one_over_all_is_one():
 def test_a_picture_of_one_window_has_all_texts_at_once():
     card = painter(window=512, stride=384, whole=True)
     shapes = [("forest", box(0, 0, 10, 10)), ("river", box(400, 300, 410, 310))]
-    assert crowd(shapes, LATTICE, card, True) == crowd(shapes, LATTICE, card, True)
     assert (crowd(shapes, LATTICE, card, True).mean, crowd(shapes, LATTICE, card, False).mean) == (2.0, 3.0)
 
 
@@ -73,3 +72,14 @@ def test_many_windows_are_counted_in_blocks():
     lattice = GeoBox(LATTICE.crs, LATTICE.transform, (40000, 60000))
     shapes = [("forest", box(0, 0, 30000, 40000))]
     assert 0.5 <= crowd(shapes, lattice, CARD, True).mean < 0.53
+
+
+def test_phases_count_each_with_its_windows_and_by_its_pixels():
+    """Large windows of an early phase see more texts than small ones of a late phase."""
+    shapes = [("forest", box(-900, -900, 240, 900)), ("river", box(240, -900, 1900, 900))]
+    small, large = (painter(window=side, stride=side // 2, halo=0) for side in (64, 256))
+    both = painter(window=64, stride=32, halo=0, phases=((256, 128), (64, 32)))
+    first, second = crowd(shapes, LATTICE, small, True), crowd(shapes, LATTICE, large, True)
+    found = crowd(shapes, LATTICE, both, True)
+    assert first.mean < found.mean and found.most == 2
+    assert found.mean == pytest.approx(second.mean, abs=0.1)  # most of the work is that of the large ones
