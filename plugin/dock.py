@@ -128,7 +128,7 @@ class Dock(QgsDockWidget):
         self.run_button.setAccessibleDescription(self.run_button.toolTip())
         found, card = self.panel.estimate(self._session.gflops), self.panel.model.card
         room = fit(card, found, *self._session.free_memory) if found is not None and card is not None else None
-        self.estimate.show_estimate(found, room)
+        self.estimate.show_estimate(found, room, found is not None and self.panel.is_least)
 
     def run(self) -> None:
         """Start a job from the form that is shown."""

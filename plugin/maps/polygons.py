@@ -9,6 +9,7 @@ from qgis.core import (
     QgsCoordinateTransformContext,
     QgsFeature,
     QgsFeatureRequest,
+    QgsFeatureSource,
     QgsGeometry,
     QgsPointXY,
     QgsProcessingFeatureSource,
@@ -31,6 +32,8 @@ _TOLERANCE = 0.05
 _HALVINGS = 10
 #: Metres from one side to the other, and corners, of a polygon that may be kept whole.
 _USUAL, _CORNERS = 300_000.0, 20_000
+#: Most selected polygons that are asked for by their ids, wherever they lie.
+_FEW = 1000
 _POLYGON = QgsWkbTypes.GeometryType.PolygonGeometry
 Ring = List[QgsPointXY]
 
@@ -40,11 +43,13 @@ class Polygons:
     """Where something is to happen, as a person pointed it out.
 
     Attributes:
-        features: request -> features; may be asked on any one thread.
+        features: request -> features; may be asked on any one thread. One without a geometry is none.
         crs: of their coordinates.
         extent: around all of them, null where there are none.
         context: how QGIS goes from one CRS to another in this project.
         name: of their layer, "" for a drawn polygon.
+        is_scanned: whether all are read, slowly, to find those in a rectangle: QGIS cannot be stopped on its way to the
+            first of them.
     """
 
     features: Callable[[QgsFeatureRequest], Iterable[QgsFeature]]
@@ -52,28 +57,47 @@ class Polygons:
     extent: QgsRectangle
     context: QgsCoordinateTransformContext
     name: str = ""
+    is_scanned: bool = False
 
 
-def layer_polygons(layer: QgsVectorLayer, selected_only: bool = False) -> Polygons:
+def layer_polygons(layer: QgsVectorLayer, selected_only: bool = False, tight: bool = True) -> Polygons:
     """The polygons of a layer as it is now; call it on the main thread.
+
+    Args:
+        layer: of polygons.
+        selected_only: whether only selected ones count.
+        tight: whether the extent is that of the selected ones; else, at once, that of the layer.
 
     Raises:
         Problem: MASK_EMPTY where only selected ones are asked for and none is selected.
     """
     source = QgsVectorLayerFeatureSource(layer)
-    chosen = set(layer.selectedFeatureIds())
+    chosen = set(layer.selectedFeatureIds()) if selected_only else set()
     if selected_only and not chosen:
         raise Problem(
             ErrorCode.MASK_EMPTY,
             tr("No polygon of the layer '{}' is selected.").format(layer.name()),
             tr("Select some on the map, or use all of them."),
         )
+    is_scanned = _is_scanned(layer)
+    is_few = 0 < len(chosen) <= _FEW and not is_scanned
 
     def features(request: QgsFeatureRequest) -> Iterator[QgsFeature]:
-        return (found for found in source.getFeatures(request) if not selected_only or found.id() in chosen)
+        asked = QgsFeatureRequest(request).setFilterFids(list(chosen)) if is_few else request
+        # one that is not selected comes out without a place, so that who asks can stop on the way to the next
+        return (
+            found if not selected_only or found.id() in chosen else QgsFeature() for found in source.getFeatures(asked)
+        )
 
-    extent = layer.boundingBoxOfSelected() if selected_only else layer.extent()
-    return Polygons(features, layer.crs(), extent, QgsProject.instance().transformContext(), layer.name())
+    extent = layer.boundingBoxOfSelected() if selected_only and tight else layer.extent()
+    context = QgsProject.instance().transformContext()
+    return Polygons(features, layer.crs(), extent, context, layer.name(), is_scanned)
+
+
+def _is_scanned(layer: QgsVectorLayer) -> bool:
+    """Whether a layer has no index of places, and is slow without one."""
+    is_quick = layer.providerType() == "memory" or layer.storageType() == "ESRI Shapefile"
+    return not is_quick and layer.hasSpatialIndex() == QgsFeatureSource.SpatialIndexPresence.SpatialIndexNotPresent
 
 
 def source_polygons(
@@ -81,6 +105,7 @@ def source_polygons(
     context: QgsCoordinateTransformContext,
     grid: GeoBox,
     request: Optional[QgsFeatureRequest] = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Polygons:
     """The polygons that a parameter of an algorithm names, the selected ones alone if it says so.
 
@@ -91,6 +116,7 @@ def source_polygons(
         context: as in ``Polygons``.
         grid: of what is drawn.
         request: as in ``placed``.
+        cancelled: whether to stop; what was read until then is of no use.
     """
     skip = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # invalid ones are made valid
     named = Polygons(
@@ -100,11 +126,13 @@ def source_polygons(
         context,
         source.sourceName(),
     )
-    around = reaches(grid, named.crs, named.context) if named.crs.isValid() else []
     asked = QgsFeatureRequest().setNoAttributes() if request is None else request
-    requests = (QgsFeatureRequest(asked).setFilterRect(reach) for reach in around)
-    found = [[QgsFeature(feature) for feature in named.features(each)] for each in requests]
-    near = {feature.id(): feature for features in found for feature in features}
+    near = {}
+    for reach in around(named, grid) if named.crs.isValid() else []:
+        for feature in named.features(QgsFeatureRequest(asked).setFilterRect(reach)):
+            if cancelled():
+                break
+            near[feature.id()] = QgsFeature(feature)
     return replace(named, features=lambda _: near.values())
 
 
@@ -152,7 +180,7 @@ def placed(
     """
     way = _Way(polygons, grid)
     asked = QgsFeatureRequest().setNoAttributes() if request is None else request
-    for reach in reaches(grid, polygons.crs, polygons.context):
+    for reach in around(polygons, grid):
         for feature in polygons.features(QgsFeatureRequest(asked).setFilterRect(reach)):
             found: List[List[Ring]] = []
             near = cut(feature.geometry(), reach)
@@ -166,6 +194,12 @@ def placed(
                 yield feature, {"type": "Polygon", "coordinates": rings[0]}
             elif rings:
                 yield feature, {"type": "MultiPolygon", "coordinates": rings}
+
+
+def around(polygons: Polygons, grid: GeoBox) -> List[QgsRectangle]:
+    """The reaches of a grid in which polygons can be: those a turn of the earth away only where the layer reaches."""
+    found = reaches(grid, polygons.crs, polygons.context)
+    return found[:1] + [reach for reach in found[1:] if reach.intersects(polygons.extent)]
 
 
 def turn(x: float, middle: Optional[float]) -> float:
@@ -183,6 +217,9 @@ def cut(geometry: QgsGeometry, reach: QgsRectangle) -> QgsGeometry:
     """The part of a geometry that matters: straight, valid, and not much larger than the grid."""
     if geometry.isNull() or not geometry.boundingBoxIntersects(reach):
         return QgsGeometry()
+    if not reach.contains(geometry.boundingBox()) and geometry.constGet().nCoordinates() > _CORNERS:
+        clipped = geometry.clipped(reach)  # before it is looked at whether all of it is valid, which takes long
+        geometry = geometry if clipped.isNull() else clipped
     shape = straight(geometry)
     return shape if reach.contains(shape.boundingBox()) else shape.intersection(QgsGeometry.fromRect(reach))
 

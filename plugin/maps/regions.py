@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, List, Tuple
+from typing import Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from qgis.core import (
     NULL,
@@ -14,19 +14,21 @@ from qgis.core import (
     QgsExpressionContextUtils,
     QgsFeature,
     QgsFeatureRequest,
+    QgsFieldModel,
+    QgsFieldProxyModel,
     QgsFields,
     QgsGeometry,
     QgsProcessingFeatureSource,
     QgsRectangle,
     QgsVectorLayer,
 )
+from qgis.PyQt.QtCore import QDate, QDateTime, Qt, QTime
 
-from ...engine.contract import PROMPT_LIMIT, TEXTS_LIMIT, ErrorCode, GeoBox, ModelCard, Regions, clean_prompt
+from ...engine.contract import PROMPT_LIMIT, TEXTS_LIMIT, ErrorCode, GeoBox, ModelCard, Regions, Window, clean_prompt
 from ..report import Problem, tr
 from .collection import write_collection
 from .crs import crs_of
-from .polygons import Polygons, cut, layer_polygons, placed, require_polygons
-from .reach import reaches
+from .polygons import Polygons, around, cut, layer_polygons, placed, require_polygons
 
 #: Where the engine finds the polygons, relative to the job folder.
 REGIONS_PATH = "inputs/regions.geojson"
@@ -34,8 +36,10 @@ REGIONS_PATH = "inputs/regions.geojson"
 TEXT = "prompt"
 #: Most polygons that are looked at before a job starts: the job looks at all of them.
 FIRST = 5000
-#: Seconds after which that stops: of work, and of waiting for a layer that comes over a network.
-_WORK, _WAIT = 0.1, 2.0
+#: Seconds after which that stops: of work, of work where all of a layer is read, and of waiting for a network.
+_WORK, _SCAN, _WAIT = 0.1, 0.4, 1.0
+#: Pixels around a picture of one window that its soft borders may look at.
+_SOFT = 64
 #: Parts of the extent's longer side into which long edges are cut before they are bent into another CRS.
 _PIECES = 32
 
@@ -63,21 +67,32 @@ class Plan:
             Problem: INVALID_REQUEST for what is no expression, or names a field that is not there.
         """
         expression, scope = QgsExpression(self.expression), QgsExpressionContext(self.scope)
-        if expression.hasParserError() or not expression.prepare(scope):
-            said = (expression.parserErrorString() or expression.evalErrorString()).strip().rstrip(".")
-            names = ", ".join(self.scope.fields().names()[:12])
+        if not self.expression.strip():
             raise Problem(
                 ErrorCode.INVALID_REQUEST,
-                tr("The texts of the layer '{layer}' cannot be worked out: {error}.").format(
-                    layer=self.polygons.name, error=said[:200]
-                ),
-                tr("Choose one of its fields: {}.").format(names) if names else tr("Choose a layer with such a field."),
+                tr("No field of the layer '{}' is chosen for the texts of its polygons.").format(self.polygons.name),
+                self._choose(),
             )
+        if expression.hasParserError():
+            raise self._wrong(expression.parserErrorString())
+        beyond = sorted(name for name in expression.referencedFunctions() if _looks_beyond(name))
+        if beyond:
+            raise Problem(
+                ErrorCode.INVALID_REQUEST,
+                tr("The texts of the layer '{layer}' depend on other features or layers ('{function}').").format(
+                    layer=self.polygons.name, function=beyond[0]
+                ),
+                tr("Work them out into a field first, with the field calculator, and choose that field."),
+            )
+        if not expression.prepare(scope):
+            raise self._wrong(expression.evalErrorString())
 
         def text(feature: QgsFeature) -> str:
             scope.setFeature(feature)
             value = expression.evaluate(scope)
-            found = "" if value is None or value == NULL else str(value)
+            if expression.hasEvalError():
+                raise self._wrong(expression.evalErrorString())
+            found = self._written(value)
             if len(found) > PROMPT_LIMIT:
                 raise Problem(
                     ErrorCode.PROMPT_TOO_LONG,
@@ -90,6 +105,37 @@ class Plan:
 
         return text
 
+    def _written(self, value: object) -> str:
+        """A value as text, "" for none.
+
+        Raises:
+            Problem: INVALID_REQUEST for one that nobody would write as text: a geometry, a list.
+        """
+        if isinstance(value, (str, bool, int)):
+            return str(value)
+        if isinstance(value, float):
+            return f"{value:.15g}"
+        if isinstance(value, (QDate, QTime, QDateTime)):
+            return str(value.toString(Qt.DateFormat.ISODate))
+        if value is None or value == NULL:
+            return ""
+        raise self._wrong(tr("what they are is neither text, nor a number, nor a date"))
+
+    def _wrong(self, said: str) -> Problem:
+        return Problem(
+            ErrorCode.INVALID_REQUEST,
+            tr("The texts of the layer '{layer}' cannot be worked out: {error}.").format(
+                layer=self.polygons.name, error=said.strip().rstrip(".")[:200]
+            ),
+            self._choose(),
+        )
+
+    def _choose(self) -> str:
+        names = ", ".join(text_fields(self.scope.fields())[:12])
+        return (
+            tr("Choose one of its fields: {}.").format(names) if names else tr("Choose a layer with a field of text.")
+        )
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -101,6 +147,7 @@ class Survey:
         empty: how many polygons have no text; they are left out.
         looked: how many polygons around the extent were looked at.
         is_part: whether there may be more.
+        beyond: texts that lie outside of the extent alone, where the model looks too.
     """
 
     shapes: Tuple[Tuple[str, QgsGeometry], ...]
@@ -108,13 +155,24 @@ class Survey:
     empty: int = 0
     looked: int = 0
     is_part: bool = False
+    beyond: FrozenSet[str] = frozenset()
+
+
+def text_fields(fields: QgsFields) -> List[str]:
+    """The fields that hold texts."""
+    kinds = QgsFieldModel()
+    kinds.setFields(fields)
+    offered = QgsFieldProxyModel()
+    offered.setSourceModel(kinds)
+    offered.setFilters(QgsFieldProxyModel.Filter.String)
+    rows = (offered.mapToSource(offered.index(row, 0)).row() for row in range(offered.rowCount()))
+    return [fields[row].name() for row in rows]
 
 
 def usual_field(fields: QgsFields) -> str:
     """The field that most likely holds the texts: ``TEXT``, else the first of text, "" where there is none."""
-    named = [name for name in fields.names() if name.lower() == TEXT]
-    written = [field.name() for field in fields if not (field.isNumeric() or field.isDateOrTime())]
-    return next(iter([*named, *written]), "")
+    written = text_fields(fields)
+    return next(iter([*(name for name in written if name.lower() == TEXT), *written]), "")
 
 
 def field_expression(field: str) -> str:
@@ -136,7 +194,7 @@ def layer_plan(layer: QgsVectorLayer, expression: str, selected_only: bool = Fal
     """
     scope = QgsExpressionContext(QgsExpressionContextUtils.globalProjectLayerScopes(layer))
     scope.setFields(layer.fields())
-    return Plan(layer_polygons(layer, selected_only), expression, scope, only)
+    return Plan(layer_polygons(layer, selected_only, tight=False), expression, scope, only)
 
 
 def source_plan(source: QgsProcessingFeatureSource, polygons: Polygons, field: str, only: bool) -> Plan:
@@ -153,25 +211,31 @@ def source_plan(source: QgsProcessingFeatureSource, polygons: Polygons, field: s
     return Plan(polygons, field_expression(field), scope, only)
 
 
-def survey(plan: Plan, lattice: GeoBox) -> Survey:
+def survey(plan: Plan, lattice: GeoBox, card: Optional[ModelCard] = None) -> Survey:
     """What of a plan lies in an extent; looks at the first polygons only, so it is cheap enough for the main thread.
 
     Args:
         plan: the polygons and their texts.
         lattice: that the model draws on.
+        card: of the model, for what lies just outside, too.
 
     Raises:
         Problem: as ``Plan.reader`` and ``require_polygons``.
     """
     require_polygons(plan.polygons)
-    text, empty, looked, is_part = plan.reader(), set(), 0, False
+    text, empty, beyond, looked, is_part = plan.reader(), set(), set(), 0, False
     found: List[Tuple[Tuple[bool, int], str, QgsGeometry]] = []
-    worked, waited = time.thread_time() + _WORK, time.monotonic() + _WAIT
-    for looked, (feature, shape) in enumerate(_near(plan.polygons, lattice), 1):
+    seen = lattice if card is None else seen_from(lattice, card)
+    worked = time.thread_time() + (_SCAN if plan.polygons.is_scanned else _WORK)
+    waited = time.monotonic() + _WAIT
+    for feature, shape, is_inside in _near(plan.polygons, lattice, seen):
+        looked += not shape.isNull()
         words = "" if shape.isEmpty() else text(feature)
-        if words:
+        if words and is_inside:
             found.append((_height(feature), words, shape))
-        elif not shape.isEmpty():
+        elif words:
+            beyond.add(words)
+        elif is_inside:
             empty.add(feature.id())
         if looked >= FIRST or time.thread_time() > worked or time.monotonic() > waited:
             is_part = True
@@ -179,14 +243,14 @@ def survey(plan: Plan, lattice: GeoBox) -> Survey:
     found.sort(key=lambda each: each[0])
     named = Counter(words for words, _ in {(words, height) for height, words, _ in found})
     shapes = tuple((words, shape) for _, words, shape in found)
-    return Survey(shapes, dict(named.most_common()), len(empty), looked, is_part)
+    return Survey(shapes, dict(named.most_common()), len(empty), looked, is_part, frozenset(beyond - set(named)))
 
 
-def require_regions(plan: Plan, found: Survey, card: ModelCard) -> None:
+def require_regions(name: str, found: Survey, card: ModelCard) -> None:
     """Refuse polygons that nothing can be drawn from.
 
     Args:
-        plan: the polygons and their texts.
+        name: of the layer.
         found: what of it lies in the extent.
         card: of the model that is to draw.
 
@@ -200,10 +264,10 @@ def require_regions(plan: Plan, found: Survey, card: ModelCard) -> None:
             tr("The model '{}' reads no text, so polygons cannot tell it what is where.").format(card.name),
             tr("Leave the regions out, or choose a model that reads a prompt."),
         )
-    _require_few(plan.polygons, len(found.texts))
+    _require_few(name, len(found.texts), len(found.beyond))
     if found.texts or found.is_part:
         return
-    raise _wordless(plan.polygons) if found.empty else _apart(plan.polygons)
+    raise _wordless(name) if found.empty else _apart(name)
 
 
 def prepare_regions(plan: Plan, card: ModelCard, lattice: GeoBox) -> "RegionsExport":
@@ -217,7 +281,7 @@ def prepare_regions(plan: Plan, card: ModelCard, lattice: GeoBox) -> "RegionsExp
     Raises:
         Problem: as ``survey`` and ``require_regions``.
     """
-    require_regions(plan, survey(plan, lattice), card)
+    require_regions(plan.polygons.name, survey(plan, lattice, card), card)
     return RegionsExport(plan, seen_from(lattice, card))
 
 
@@ -226,7 +290,11 @@ def seen_from(lattice: GeoBox, card: ModelCard) -> GeoBox:
 
     Overlapping extents then are told the same of all that their common ground depends on.
     """
-    return lattice.pad(card.reach)
+    if not card.draws_whole(lattice.shape):
+        return lattice.pad(card.reach)
+    side = card.window  # it lies in the middle of its window, and no other one looks anywhere
+    row, col = ((length - side) // 2 for length in lattice.shape)
+    return lattice.crop(Window(row, col, side, side)).pad(_SOFT)
 
 
 class RegionsExport:
@@ -270,33 +338,50 @@ class RegionsExport:
             if words:
                 found.append((_height(feature), words, geometry))
         if not found:
-            raise _wordless(polygons) if is_near else _apart(polygons)
-        _require_few(polygons, len({words for _, words, _ in found}))
+            raise _wordless(polygons.name) if is_near else _apart(polygons.name)
+        _require_few(polygons.name, len({words for _, words, _ in found}), 0)
         found.sort(key=lambda each: each[0])
         shapes = (({TEXT: words}, geometry) for _, words, geometry in found)
         write_collection(folder, REGIONS_PATH, self._seen.crs, shapes, cancelled)
 
 
-def _near(polygons: Polygons, lattice: GeoBox) -> Iterator[Tuple[QgsFeature, QgsGeometry]]:
-    """Each polygon near the lattice, and its ground in the lattice's CRS; empty where none of it is on the lattice."""
+def _near(polygons: Polygons, lattice: GeoBox, seen: GeoBox) -> Iterator[Tuple[QgsFeature, QgsGeometry, bool]]:
+    """Each polygon near what the model sees, its ground in the lattice's CRS, and whether any of it is on the lattice.
+
+    The ground is empty where none of it is seen, and null where it is far away: a layer that is scanned comes whole.
+    """
     target = crs_of(lattice.crs)
     is_same = polygons.crs == target
     way = QgsCoordinateTransform(polygons.crs, target, polygons.context)
     frame = QgsGeometry.fromRect(QgsRectangle(*lattice.bounds))
     ground = QgsGeometry.createGeometryEngine(frame.constGet())  # it looks at the frame as long as it is asked
     ground.prepareGeometry()
-    for reach in reaches(lattice, polygons.crs, polygons.context):
-        for feature in polygons.features(QgsFeatureRequest().setFilterRect(reach)):
-            shape = cut(feature.geometry(), reach)
-            if not (is_same or shape.isNull() or shape.isEmpty()):
-                shape = shape.densifyByDistance(max(reach.width(), reach.height()) / _PIECES)
-                try:
-                    shape.transform(way)
-                except QgsCsException:  # beyond the edge of the other map: not on the lattice
-                    shape = QgsGeometry()
-            part = shape.constGet()
-            is_there = part is not None and ground.intersects(part) and not ground.touches(part)
-            yield feature, shape if is_there else QgsGeometry()
+    for feature, reach in _asked(polygons, seen):
+        if not feature.geometry().boundingBoxIntersects(reach):
+            yield feature, QgsGeometry(), False
+            continue
+        shape = cut(feature.geometry(), reach)
+        if not (is_same or shape.isNull() or shape.isEmpty()):
+            shape = shape.densifyByDistance(max(reach.width(), reach.height()) / _PIECES)
+            try:
+                shape.transform(way)
+            except QgsCsException:  # beyond the edge of the other map: not on the lattice
+                shape = QgsGeometry()
+        part = shape.constGet()
+        if part is None or shape.isEmpty():
+            yield feature, QgsGeometry.fromWkt("Polygon EMPTY"), False
+        else:
+            yield feature, shape, ground.intersects(part) and not ground.touches(part)
+
+
+def _asked(polygons: Polygons, seen: GeoBox) -> Iterator[Tuple[QgsFeature, QgsRectangle]]:
+    """Each polygon that may be seen, with the reach that it may be in; of a layer that is scanned, each at once."""
+    found = around(polygons, seen)
+    if polygons.is_scanned:
+        yield from ((feature, reach) for feature in polygons.features(QgsFeatureRequest()) for reach in found)
+        return
+    for reach in found:
+        yield from ((feature, reach) for feature in polygons.features(QgsFeatureRequest().setFilterRect(reach)))
 
 
 def _height(feature: QgsFeature) -> Tuple[bool, int]:
@@ -304,28 +389,43 @@ def _height(feature: QgsFeature) -> Tuple[bool, int]:
     return feature.id() < 0, abs(feature.id())
 
 
-def _require_few(polygons: Polygons, texts: int) -> None:
-    if texts > TEXTS_LIMIT:
-        raise Problem(
-            ErrorCode.INVALID_REQUEST,
-            tr("The polygons of the layer '{layer}' have {count} different texts, at most {limit} are read.").format(
-                layer=polygons.name, count=texts, limit=TEXTS_LIMIT
-            ),
-            tr("Give polygons of one kind the same text, or choose a smaller extent."),
-        )
+#: Functions that read other features, layers or files, which no other thread may do, or hide which they read.
+_BEYOND = frozenset(
+    "display_expression eval get_feature get_feature_by_id layer_property load_layer maptip raster_statistic "
+    "raster_value represent_attributes represent_value sqlite_fetch_and_increment is_selected num_selected".split()
+)
 
 
-def _apart(polygons: Polygons) -> Problem:
+def _looks_beyond(function: str) -> bool:
+    """Whether a function of an expression needs more than the feature that it is asked about."""
+    if function in _BEYOND or function.startswith("overlay_"):
+        return True
+    return any(each.name() == function and "Aggregates" in each.groups() for each in QgsExpression.Functions())
+
+
+def _require_few(name: str, texts: int, beyond: int) -> None:
+    """Refuse too many texts, of which some lie just outside of the extent."""
+    if texts + beyond <= TEXTS_LIMIT:
+        return
+    message = tr("The polygons of the layer '{layer}' have {count} different texts, at most {limit} are read.")
+    message = message.format(layer=name, count=texts + beyond, limit=TEXTS_LIMIT)
+    if beyond:
+        message += " " + tr("{} of them lie just outside the extent, where the model looks too.").format(beyond)
+    hint = tr("Give polygons of one kind the same text, or choose a smaller extent.")
+    raise Problem(ErrorCode.INVALID_REQUEST, message, hint)
+
+
+def _apart(name: str) -> Problem:
     return Problem(
         ErrorCode.MASK_EMPTY,
-        tr("No polygon of the layer '{}' lies in the extent.").format(polygons.name),
+        tr("No polygon of the layer '{}' lies in the extent.").format(name),
         tr("Choose another layer or another extent, and check the layer's coordinate reference system."),
     )
 
 
-def _wordless(polygons: Polygons) -> Problem:
+def _wordless(name: str) -> Problem:
     return Problem(
         ErrorCode.PROMPT_NOT_UNDERSTOOD,
-        tr("No polygon of the layer '{}' in the extent has a text.").format(polygons.name),
+        tr("No polygon of the layer '{}' in the extent has a text.").format(name),
         tr("Choose the field that says what is there, or fill it in."),
     )

@@ -127,6 +127,11 @@ class Panel(QWidget):
         """What the job would take at a rate of so many GFLOP/s; None while the form has problems."""
         raise NotImplementedError
 
+    @property
+    def is_least(self) -> bool:
+        """Whether the job may take longer than estimated, because not all that it draws was looked at."""
+        return False
+
     def held(self) -> Dict[str, object]:
         """What is worth keeping from one session of QGIS to the next."""
         return {

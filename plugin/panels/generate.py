@@ -7,9 +7,9 @@ from qgis.gui import QgsDoubleSpinBox, QgsMapCanvas
 from qgis.PyQt.QtWidgets import QWidget
 
 from ...engine.contract import (
+    CONTENT,
     DEFAULT_GFLOPS,
     FRAMES_LIMIT,
-    ONE_TEXTURE,
     Control,
     ErrorCode,
     Estimate,
@@ -59,7 +59,7 @@ class GeneratePanel(Panel):
         self._placed: Tuple[object, object] = (None, None)
         self.extent = ExtentInput(canvas)
         self.shrink = ShrinkInput()
-        self._shrunk: Optional[Tuple[QgsRectangle, Place]] = None
+        self._shrunk: Optional[Tuple[QgsRectangle, QgsCoordinateReferenceSystem, Place]] = None
         self.date = DateInput()
         self.prompt = PromptInput()
         self.negative = PromptInput(lines=2, use="negative_prompt")
@@ -125,7 +125,9 @@ class GeneratePanel(Panel):
         return [*ground, *wording, *guided, *self.output.problems()]
 
     def _prompt_problems(self) -> List[Failure]:
-        found = self.prompt.problems(may_be_empty=self.regions.is_alone)
+        if self.regions.is_alone:  # then it is not used
+            return []
+        found = self.prompt.problems()
         if found and self.regions.is_given and found[0].code is ErrorCode.PROMPT_NOT_UNDERSTOOD:
             message = tr("Say what lies outside the polygons.")
             hint = tr("Write it into the prompt, or check Draw only inside.")
@@ -169,6 +171,11 @@ class GeneratePanel(Panel):
         meeting = self.regions.crowd(self._place())
         texts = 1.0 if meeting is None else meeting.mean
         return estimate(request, card, bands=len(card.bands), gflops=gflops, texts=texts)
+
+    @property
+    def is_least(self) -> bool:
+        """Whether more texts may meet than were found in time."""
+        return not self._lacks_place() and self.regions.is_part(self._place())
 
     def held(self) -> Dict[str, object]:
         """What is worth keeping from one session of QGIS to the next."""
@@ -311,7 +318,13 @@ class GeneratePanel(Panel):
         if "place" not in card.uses:
             text += ". " + tr("The place itself is not used by this model.")
         if self._is_one_texture(where):
-            text = text.rstrip(".") + ". " + tr(ONE_TEXTURE)
+            text = (
+                text.rstrip(".")
+                + ". "
+                + tr(
+                    "One text over so large an extent gives one texture; give regions or guiding layers for structure."
+                )
+            )
         self.fields.note(self.extent, text)
         grid_crs = crs_of(where.grid.crs)
         is_project = grid_crs == QgsProject.instance().crs()
@@ -326,7 +339,7 @@ class GeneratePanel(Panel):
 
     def _is_one_texture(self, where: Place) -> bool:
         """Whether one text is all that says what is where, over far more ground than the model sees at once."""
-        is_guided = self.regions.is_given or bool(self.controls.guides())
+        is_guided = self.regions.is_given or any(guide.kind != CONTENT for guide in self.controls.guides())
         return is_one_texture(where.lattice.shape, self.model.card, is_guided)
 
     def _offer_less(self, where: Optional[Place]) -> None:
@@ -336,9 +349,9 @@ class GeneratePanel(Panel):
         self._shrunk = shrunk(where, card, self._target()) if is_near else None
         self.fields.set_shown(self.shrink, self._shrunk is not None)
         if self._shrunk is not None:
-            self.shrink.offer(self._shrunk[1].lattice.shape, windows_over(where.lattice.shape, card))
+            self.shrink.offer(self._shrunk[2].lattice.shape, windows_over(where.lattice.shape, card))
 
     def _shrink(self) -> None:
         if self._shrunk is not None:
-            extent, where = self._shrunk
-            self.extent.set_extent(extent, crs_of(where.lattice.crs))
+            extent, crs, _ = self._shrunk
+            self.extent.set_extent(extent, crs)

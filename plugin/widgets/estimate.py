@@ -12,15 +12,16 @@ from .numbers import count, duration, megabytes
 _SEPARATOR = "\u00a0\u00b7 "
 
 
-def sentence(estimate: Estimate) -> str:
-    """The estimate as a line: size, tiles, time, memory, disk."""
+def sentence(estimate: Estimate, is_least: bool = False) -> str:
+    """The estimate as a line: size, tiles, time, memory, disk; the time may be a least one."""
     height, width = estimate.shape
     parts: List[str] = [tr("{width} \u00d7 {height} px").format(width=count(width), height=count(height))]
     if estimate.tiles == 1:
         parts.append(tr("1 tile"))
     else:
         parts.append(tr("{tiles} tiles").format(tiles=count(estimate.tiles)))
-    parts.append(tr("about {time}").format(time=duration(estimate.seconds)))
+    said = tr("at least {time}") if is_least else tr("about {time}")
+    parts.append(said.format(time=duration(estimate.seconds)))
     if estimate.memory_mb:
         parts.append(tr("{size} memory").format(size=megabytes(estimate.memory_mb)))
     parts.append(tr("{size} disk").format(size=megabytes(estimate.disk_mb)))
@@ -56,8 +57,14 @@ class EstimateLine(QLabel):
             tr("What this run will take on this machine. The time learns from the jobs that you have finished.")
         )
 
-    def show_estimate(self, estimate: Optional[Estimate], fit: Optional[Fit] = None) -> None:
-        """Show an estimate, or nothing; with how the model fits the memory, where the engine has told that."""
-        lines = [] if estimate is None else [sentence(estimate), *([room(fit)] if fit is not None else [])]
+    def show_estimate(self, estimate: Optional[Estimate], fit: Optional[Fit] = None, is_least: bool = False) -> None:
+        """Show an estimate, or nothing; with how the model fits the memory, where the engine has told that.
+
+        Args:
+            estimate: None for nothing.
+            fit: how the model will run.
+            is_least: whether the job may take longer, because not all that it draws was looked at.
+        """
+        lines = [] if estimate is None else [sentence(estimate, is_least), *([room(fit)] if fit is not None else [])]
         self.setText("\n".join(lines))
         self.setVisible(estimate is not None)

@@ -126,16 +126,12 @@ class PromptInput(QWidget):
         text = self.edit.toPlainText()
         return not text.strip() or names_any(text, words)
 
-    def problems(self, may_be_empty: bool = False) -> List[Failure]:
-        """Why no job can start with this: too long, or empty where the model must be told what to draw.
-
-        Args:
-            may_be_empty: whether something else says what to draw.
-        """
+    def problems(self) -> List[Failure]:
+        """Why no job can start with this: too long, or empty where the model must be told what to draw."""
         length = self._length()
         if not self.is_used:
             return []
-        if self._words() and not may_be_empty and not self.edit.toPlainText()[:_TAKEN].strip():
+        if self._words() and not self.edit.toPlainText()[:_TAKEN].strip():
             message = tr("Say what the picture should show.")
             hint = tr("Click a word below the prompt, or write some.")
             return [Failure(ErrorCode.PROMPT_NOT_UNDERSTOOD, message, hint)]

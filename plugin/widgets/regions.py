@@ -1,13 +1,13 @@
 """Polygons with texts of their own: a layer, the field with the texts, and what of it lies in the extent."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 from qgis.core import QgsFieldProxyModel, QgsMapLayerProxyModel, QgsProject, QgsVectorLayer
 from qgis.gui import QgsCollapsibleGroupBoxBasic, QgsFieldExpressionWidget, QgsMapLayerComboBox
 from qgis.PyQt.QtCore import QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QToolButton, QVBoxLayout, QWidget
 
-from ...engine.contract import Failure, ModelCard
+from ...engine.contract import TEXTS_LIMIT, Failure, ModelCard
 from ..maps.crowd import Crowd, crowd
 from ..maps.grid import Place
 from ..maps.regions import (
@@ -60,6 +60,7 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
         self._card: Optional[ModelCard] = None
         self._followed: Optional[QgsVectorLayer] = None
         self._edition = 0
+        self._unmet: Dict[str, object] = {}
         self._surveyed: Tuple[object, object] = (None, None)
         self._crowded: Tuple[object, Optional[Crowd]] = (None, None)
         self._rest = QTimer(self)
@@ -72,6 +73,7 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
         self.text.fieldChanged.connect(self._announce)
         self.selected_only.toggled.connect(self._announce)
         self.only.toggled.connect(self._announce)
+        QgsProject.instance().readProject.connect(self._meet)
         self._follow_layer()
         self.setCollapsed(True)
 
@@ -144,9 +146,9 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
     def problems(self, where: Place) -> List[Failure]:
         """Why no job can start with these polygons there."""
         try:
-            plan, found = self.plan(), self._survey(where)
-            if plan is not None and found is not None:
-                require_regions(plan, found, self._card)
+            found, layer = self._survey(where), self._layer()
+            if found is not None and layer is not None:
+                require_regions(layer.name(), found, self._card)
         except Problem as problem:
             return [problem.failure]
         return []
@@ -161,18 +163,27 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
         return None if plan is None else prepare_regions(plan, self._card, where.lattice)
 
     def crowd(self, where: Place) -> Optional[Crowd]:
-        """How many texts meet in the windows of the model; None without any polygon there."""
+        """How many texts meet in the windows of the model; None without any polygon there, or with too many texts."""
         try:
             found = self._survey(where)
         except Problem:
             return None
         if found is None or not found.texts:
             return None
-        card = self._card
-        asked = (self._surveyed[0], self.only.isChecked(), card.window, card.stride, card.halo, card.whole)
+        if len(found.texts) > TEXTS_LIMIT:  # refused, and long to count
+            return None
+        asked = (self._surveyed[0], self.only.isChecked())
         if self._crowded[0] != asked:
-            self._crowded = (asked, crowd(found.shapes, where.lattice, card, self.only.isChecked()))
+            self._crowded = (asked, crowd(found.shapes, where.lattice, self._card, self.only.isChecked()))
         return self._crowded[1]
+
+    def is_part(self, where: Place) -> bool:
+        """Whether only some of the polygons there were looked at, so that more texts may meet."""
+        try:
+            found = self._survey(where)
+        except Problem:
+            return False
+        return found is not None and found.is_part
 
     def show_summary(self, where: Optional[Place]) -> None:
         """Say what of the layer lies there; nothing, where that cannot be told."""
@@ -188,6 +199,8 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
     def held(self) -> Dict[str, object]:
         """What is worth keeping from one session of QGIS to the next."""
         layer = self.layer.currentLayer()
+        if layer is None and self._unmet:
+            return dict(self._unmet)
         return {
             "layer": "" if layer is None else layer.id(),
             "text": self.text.asExpression(),
@@ -199,10 +212,13 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
         """Show what an earlier session kept; takes no offence at what is missing or of another type."""
         if not isinstance(values, dict):
             return
+        self._unmet = {}
         layer = QgsProject.instance().mapLayer(str(values.get("layer", "")))
         self.layer.setLayer(layer)
         if layer is None or self.layer.currentLayer() is not layer:  # not one of polygons
             self.layer.setCurrentIndex(0)  # QGIS shows an empty line; it has announced it
+            if layer is None and isinstance(values.get("layer"), str) and values["layer"]:
+                self._unmet = dict(values)  # its project may be opened later
             return
         if isinstance(values.get("text"), str) and values["text"]:
             self.text.setExpression(values["text"])
@@ -213,20 +229,26 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
         reads_text = self._card is not None and "prompt" in self._card.uses
         return self.layer.currentLayer() if reads_text else None
 
+    def _meet(self, *_: object) -> None:
+        """A project was opened: maybe that of the layer that was kept."""
+        if self._unmet and self.layer.currentLayer() is None:
+            self.hold(self._unmet)
+
     def _survey(self, where: Place) -> Optional[Survey]:
         """What of the layer lies there, looked at once for each state of it.
 
         Raises:
-            Problem: as ``survey``.
+            Problem: as ``plan`` and ``survey``.
         """
-        plan = self.plan()
-        if plan is None:
+        layer = self._layer()
+        if layer is None:
             return None
-        asked = (self._edition, self.layer.currentLayer().id(), plan.expression, where.lattice)
-        asked = (*asked, self.selected_only.isChecked())
+        asked = (self._edition, layer.id(), self.text.asExpression(), self.selected_only.isChecked(), where.lattice)
+        asked = (*asked, self._card.windows, self._card.window, self._card.halo, self._card.whole)
         if self._surveyed[0] != asked:
             try:
-                found: object = survey(plan, where.lattice)
+                plan = self.plan()
+                found: object = None if plan is None else survey(plan, where.lattice, self._card)
             except Problem as problem:
                 found = problem
             self._surveyed = (asked, found)
@@ -239,30 +261,36 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
             found = self._survey(where)
         except Problem:  # the form says so
             return ""
-        if found is None or not (found.texts or found.empty):
+        if found is None or not (found.texts or found.empty or found.is_part):
             return ""
         said = [_counted(sum(found.texts.values()), found.texts)] if found.texts else []
         if found.empty == 1:
             said.append(tr("1 polygon has no text and is left out."))
         elif found.empty:
             said.append(tr("{} polygons have no text and are left out.").format(count(found.empty)))
-        strange = [text for text in found.texts if self._card.vocabulary and not names_any(text, self._card.vocabulary)]
+        strange = self._strange(found.texts)
         if strange:
-            said.append(tr("No words of this model, which may refuse them: {}.").format(_quoted(strange)))
+            said.append(tr("The model may not understand: {}.").format(_quoted(strange)))
+        strange = self._strange(sorted(found.beyond))
+        if strange:
+            outside = tr("Just outside the extent, where the model looks too, it may not understand: {}.")
+            said.append(outside.format(_quoted(strange)))
         meeting = self.crowd(where)
         if meeting is not None and meeting.most > 1 and meeting.mean > _CROWDED:
-            said.append(
-                tr("Up to {most} texts meet in a window of the model: about {times} times the work.").format(
-                    most=count(meeting.most), times=decimal(meeting.mean, 2)
-                )
-            )
+            said.append(_meeting(meeting, self.only.isChecked()))
         if found.is_part:
-            looked = tr("Only the first {} polygons were looked at here; the job looks at all.")
-            said.append(looked.format(count(found.looked)))
+            said.append(_looked(found.looked))
         return "\n".join(said)
+
+    def _strange(self, texts: Iterable[str]) -> List[str]:
+        """Texts that name no word of a model with a closed list."""
+        words = self._card.vocabulary
+        return [text for text in texts if words and not names_any(text, words)]
 
     def _follow_layer(self, *_: object) -> None:
         layer = self.layer.currentLayer()
+        if layer is not None:
+            self._unmet = {}
         if self._followed is not None:
             self._followed.willBeDeleted.disconnect(self._forget_layer)
             for signal in _edits(self._followed):
@@ -306,6 +334,23 @@ def _counted(polygons: int, texts: Dict[str, int]) -> str:
     return tr("{count} polygons lie in the extent: {texts}.").format(count=count(polygons), texts=listed)
 
 
+def _meeting(found: Crowd, only: bool) -> str:
+    """How many texts meet, that of the prompt too, unless nothing is drawn from it."""
+    said = tr("Up to {most} texts meet in a window of the model: about {times} times the work.")
+    if not only:
+        said = tr("Up to {most} texts meet in a window, with the prompt: about {times} times the work.")
+    return said.format(most=count(found.most), times=decimal(found.mean, 2))
+
+
+def _looked(polygons: int) -> str:
+    """That not all was looked at."""
+    if polygons == 0:
+        return tr("This layer takes long to search, and no polygon was found in time; the job looks at all.")
+    if polygons == 1:
+        return tr("Only one polygon was looked at here; the job looks at all.")
+    return tr("Only the first {} polygons were looked at here; the job looks at all.").format(count(polygons))
+
+
 def _quoted(texts: List[str]) -> str:
     listed = ", ".join(f"\u201c{_clipped(text)}\u201d" for text in texts[:_NAMED])
     more = len(texts) - _NAMED
@@ -319,4 +364,5 @@ def _clipped(text: str, length: int = _SHOWN) -> str:
 def _edits(layer: QgsVectorLayer) -> tuple:
     """The signals after which polygons or their texts may be others."""
     features = (layer.selectionChanged, layer.geometryChanged, layer.featureAdded, layer.featureDeleted)
-    return (*features, layer.attributeValueChanged, layer.updatedFields, layer.crsChanged, layer.dataSourceChanged)
+    stored = (layer.subsetStringChanged, layer.dataChanged, layer.afterCommitChanges, layer.dataSourceChanged)
+    return (*features, *stored, layer.attributeValueChanged, layer.updatedFields, layer.crsChanged, layer.nameChanged)

@@ -217,10 +217,54 @@ def test_an_expression_says_the_texts(make, tmp_path):
     assert survey(layer_plan(layer, '"code"'), LATTICE).texts == {"0": 1, "1": 1}
 
 
-@pytest.mark.parametrize("expression", ["", "1 +", '"missing"'])
+@pytest.mark.parametrize("expression", ["1 +", '"missing"', 'to_date("prompt")', "$geometry", "array(\"prompt\", 'a')"])
 def test_what_says_no_text_is_refused_with_the_fields_that_there_are(make, expression):
     failure = refusal(prepare_regions, layer_plan(make((LEFT, "forest")), expression), CARD, LATTICE)
     assert failure.code is ErrorCode.INVALID_REQUEST and "prompt" in failure.hint
+
+
+def test_no_field_has_a_sentence_of_its_own(make):
+    failure = refusal(survey, layer_plan(make((LEFT, "forest")), " "), LATTICE)
+    assert failure.code is ErrorCode.INVALID_REQUEST and "No field" in failure.message
+    assert failure.hint == "Choose one of its fields: prompt."  # as the form offers them
+
+
+def test_numbers_and_dates_are_written_as_people_write_them(make):
+    for expression, text in (("1.5", "1.5"), ("30.0", "30"), ("to_date('2027-03-01')", "2027-03-01"), ("NULL", None)):
+        found = survey(layer_plan(make((LEFT, "forest")), expression), LATTICE)
+        assert found.texts == ({} if text is None else {text: 1})
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["aggregate('Zoning', 'count', $id)", "count($id)", "array_to_string(overlay_within('Zoning', $id))", "eval('1')"],
+)
+def test_what_looks_at_other_features_is_refused_before_a_thread_does(make, expression):
+    failure = refusal(survey, layer_plan(make((LEFT, "forest")), expression), LATTICE)
+    assert failure.code is ErrorCode.INVALID_REQUEST and "other features" in failure.message
+    assert "field calculator" in failure.hint
+
+
+def test_layers_without_an_index_are_looked_at_for_a_while_only(make, tmp_path, monkeypatch):
+    """QGIS cannot be stopped on its way to the first polygon in a rectangle; here each comes out."""
+    path = tmp_path / "zoning.csv"
+    near = "".join(f'"POLYGON((14 10,14.0001 10,14 10.0001,14 10))",far {n}\n' for n in range(3000))
+    ground = QgsGeometry.fromWkt(LEFT)
+    ground.transform(
+        QgsCoordinateTransform(
+            QgsCoordinateReferenceSystem("EPSG:32633"), QgsCoordinateReferenceSystem("EPSG:4326"), QgsProject.instance()
+        )
+    )
+    path.write_text(f'WKT,prompt\n{near}"{ground.asWkt(12)}",forest\n')
+    layer = QgsVectorLayer(str(path), "Zoning", "ogr")
+    layer.setCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
+    plan = plan_of(layer)
+    assert plan.polygons.is_scanned
+    found = survey(plan, LATTICE)
+    assert (found.texts, found.looked, found.is_part) == ({"forest": 1}, 1, False)
+    monkeypatch.setattr("afterimage.plugin.maps.regions._SCAN", 0.0)
+    found = survey(plan, LATTICE)
+    assert (found.texts, found.looked, found.is_part) == ({}, 0, True)
 
 
 def test_a_text_that_is_too_long_is_refused(make):
@@ -228,13 +272,24 @@ def test_a_text_that_is_too_long_is_refused(make):
     assert refusal(survey, plan, LATTICE).code is ErrorCode.PROMPT_TOO_LONG
 
 
-def test_too_many_different_texts_are_refused_those_beyond_the_extent_counted_by_the_job(make, tmp_path):
+def test_too_many_different_texts_are_refused_those_just_outside_the_extent_counted(make, tmp_path):
     many = [(LEFT, f"text {number}") for number in range(TEXTS_LIMIT)]
     assert len(written(plan_of(make(*many)), tmp_path)) == TEXTS_LIMIT
     failure = refusal(prepare_regions, plan_of(make(*many, (RIGHT, "one more"))), CARD, LATTICE)
     assert failure.code is ErrorCode.INVALID_REQUEST and str(TEXTS_LIMIT + 1) in failure.message
-    export = prepare_regions(plan_of(make(*many, (BESIDE, "one more"))), CARD, LATTICE)
-    assert refusal(export.write, str(tmp_path), lambda: False).code is ErrorCode.INVALID_REQUEST
+    outside = plan_of(make(*many, (BESIDE, "one more")))
+    failure = refusal(prepare_regions, outside, CARD, LATTICE)
+    assert failure.code is ErrorCode.INVALID_REQUEST and "1 of them lie just outside" in failure.message
+
+
+def test_one_picture_is_told_of_what_its_window_sees_and_of_nothing_further(make, tmp_path):
+    card = painter(window=200, stride=150, whole=True)
+    beyond = "Polygon((502900 5000000, 503000 5000000, 503000 4999000, 502900 5000000))"  # 900 m from the extent
+    plan = plan_of(make((LEFT, "forest"), (BESIDE, "sea"), (beyond, "moon")))
+    found = survey(plan, LATTICE, card)
+    assert (dict(found.texts), found.beyond) == ({"forest": 1}, {"sea"})
+    assert [text for text, _ in written(plan, tmp_path, card=card)] == ["forest", "sea"]
+    assert survey(plan, LATTICE, painter(window=200, stride=150)).beyond == {"sea", "moon"}
 
 
 def test_only_selected_polygons_count_if_that_is_asked(make, tmp_path):
@@ -273,6 +328,15 @@ def test_what_a_parameter_names_outlives_the_run_s_context(make, tmp_path):
     QgsProject.instance().removeAllMapLayers()
     del source, context
     assert [text for text, _ in written(plan, tmp_path)] == ["forest", "river"]
+
+
+def test_a_parameter_s_polygons_are_read_until_the_run_is_cancelled(make):
+    context = QgsProcessingContext()
+    context.setProject(QgsProject.instance())
+    source = QgsProcessingFeatureSource(make((LEFT, "forest"), (RIGHT, "river")), context)
+    request, asked = QgsFeatureRequest().setSubsetOfAttributes(["prompt"], source.fields()), []
+    found = source_polygons(source, context.transformContext(), LATTICE, request, lambda: asked or asked.append(1))
+    assert [feature["prompt"] for feature in found.features(QgsFeatureRequest())] == ["forest"]
 
 
 def test_the_file_is_read_by_qgis_at_its_place_with_its_texts(make, tmp_path):

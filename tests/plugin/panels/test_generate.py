@@ -1,16 +1,22 @@
 import json
+import math
 import time
 
 import pytest
 from afterimage.engine.contract import FRAMES_LIMIT, ONE_TEXTURE, SAMPLES_LIMIT, ErrorCode, Generate, Regions
+from afterimage.plugin.maps.guide import Guide
 from afterimage.plugin.panels import GeneratePanel
 from afterimage.plugin.report import Problem
+from afterimage.plugin.widgets import regions
+from afterimage.plugin.widgets.estimate import EstimateLine
 from qgis.core import (
     QgsCoordinateReferenceSystem,
+    QgsCoordinateTransformContext,
     QgsFeature,
     QgsGeometry,
     QgsProject,
     QgsRectangle,
+    QgsVectorFileWriter,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QMimeData, QPoint, Qt
@@ -432,6 +438,8 @@ def test_outside_the_polygons_the_prompt_says_what_is_there_or_nothing_is_drawn(
     request = placed.draft().request
     assert (request.prompt, request.regions.only, placed.draft().title) == ("", True, "Zoning")
     assert placed.estimate().gflop < 0.7 * whole.gflop
+    placed.prompt.set_text("x" * 5000)  # of no use, so no hindrance
+    assert placed.problems() == []
     placed.prompt.set_text("river")
     assert placed.draft().request.prompt == "" and "Not used" in placed.fields.note_text(placed.prompt)
 
@@ -455,7 +463,7 @@ def test_what_is_edited_or_selected_counts_at_once(placed, zoning, qtbot):
         layer.dataProvider().changeAttributeValues({1: {1: "castle"}})
         layer.startEditing()
         layer.changeAttributeValue(1, 1, "castle")
-    assert "No words of this model, which may refuse them: \u201ccastle\u201d" in placed.regions.summary
+    assert "The model may not understand: \u201ccastle\u201d" in placed.regions.summary
     layer.rollBack()
     placed.regions.selected_only.setChecked(True)
     assert codes(placed) == [ErrorCode.MASK_EMPTY]
@@ -464,10 +472,19 @@ def test_what_is_edited_or_selected_counts_at_once(placed, zoning, qtbot):
     assert placed.problems() == [] and "castle" not in placed.regions.summary
 
 
-def test_a_form_that_looked_at_some_polygons_only_says_so(placed, zoning, monkeypatch):
+def test_a_form_that_looked_at_some_polygons_only_says_so(placed, zoning, monkeypatch, qtbot):
     monkeypatch.setattr("afterimage.plugin.maps.regions.FIRST", 1)
     placed.regions.layer.setLayer(zoning())
-    assert "first 1 polygons" in placed.regions.summary and placed.problems() == []
+    assert "Only one polygon was looked at" in placed.regions.summary and placed.problems() == []
+    line = EstimateLine()
+    qtbot.addWidget(line)
+    for first, is_least in ((1, True), (5000, False)):
+        monkeypatch.setattr("afterimage.plugin.maps.regions.FIRST", first)
+        placed.regions.layer.currentLayer().dataChanged.emit()
+        qtbot.waitSignal(placed.changed).wait()
+        assert placed.is_least is is_least
+        line.show_estimate(placed.estimate(), is_least=placed.is_least)
+        assert ("at least" in line.text().replace("\u00a0", " ")) is is_least
 
 
 def test_a_field_or_an_expression_says_the_texts(placed, zoning):
@@ -495,6 +512,60 @@ def test_regions_come_back_as_they_were_left(placed, zoning, qtbot, canvas, card
     assert not other.regions.is_given
 
 
+@pytest.fixture
+def stored(zoning, tmp_path):
+    """The same as a file."""
+    path = str(tmp_path / "zoning.gpkg")
+    options = QgsVectorFileWriter.SaveVectorOptions()
+    QgsVectorFileWriter.writeAsVectorFormatV3(zoning(), path, QgsCoordinateTransformContext(), options)
+    layer = QgsVectorLayer(path, "Stored")
+    QgsProject.instance().addMapLayer(layer)
+    return layer
+
+
+def test_regions_come_back_when_their_project_is_opened_after_the_dock(placed, stored, tmp_path):
+    placed.regions.layer.setLayer(stored)
+    placed.regions.text.setExpression('upper("prompt")')
+    placed.regions.only.setChecked(True)
+    kept = placed.regions.held()
+    assert QgsProject.instance().write(str(tmp_path / "plan.qgs"))
+    QgsProject.instance().clear()
+    placed.regions.hold(kept)
+    assert not placed.regions.is_given and placed.regions.held() == kept
+    assert QgsProject.instance().read(str(tmp_path / "plan.qgs"))
+    assert placed.regions.is_alone and placed.regions.held() == kept
+
+
+def test_a_layer_is_read_once_for_each_state(placed, zoning, monkeypatch):
+    plans, plan = [], regions.layer_plan
+    monkeypatch.setattr(regions, "layer_plan", lambda *asked: plans.append(asked) or plan(*asked))
+    placed.regions.layer.setLayer(zoning())
+    for _ in range(3):
+        assert placed.problems() == [] and placed.estimate() is not None and placed.regions.summary
+    assert len(plans) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.setSubsetString("\"prompt\" = 'river'"),
+        lambda layer: layer.setName("Plan"),
+        lambda layer: layer.dataProvider().dataChanged.emit(),
+    ],
+)
+def test_what_becomes_of_a_layer_elsewhere_is_followed(placed, stored, qtbot, change):
+    placed.regions.layer.setLayer(stored)
+    with qtbot.waitSignal(placed.changed):
+        change(stored)
+
+
+def test_words_just_outside_the_extent_are_named_too(placed, zoning):
+    edge = placed.extent.extent().xMaximum() + 100
+    beside = f"Polygon(({edge} 5300000, {edge + 900} 5300000, {edge + 900} 5305000, {edge} 5300000))"
+    placed.regions.layer.setLayer(zoning((WEST, "forest"), (beside, "castle")))
+    assert "Just outside the extent" in placed.regions.summary and "\u201ccastle\u201d" in placed.regions.summary
+
+
 def test_a_layer_that_leaves_the_project_is_no_region_any_more(placed, zoning):
     layer = zoning()
     placed.regions.layer.setLayer(layer)
@@ -510,7 +581,7 @@ def test_a_model_that_reads_no_text_takes_no_regions(placed, zoning):
     assert not placed.regions.isVisible() and placed.draft().request.regions is None
 
 
-def test_one_text_over_many_windows_is_said_to_be_one_texture(placed, zoning, road):
+def test_one_text_over_many_windows_is_said_to_be_one_texture(placed, zoning, road, monkeypatch):
     assert ONE_TEXTURE in placed.fields.note_text(placed.extent)  # 800 x 500 pixels, of a window of 64
     placed.regions.layer.setLayer(zoning())
     assert ONE_TEXTURE not in placed.fields.note_text(placed.extent)
@@ -520,6 +591,10 @@ def test_one_text_over_many_windows_is_said_to_be_one_texture(placed, zoning, ro
     placed.controls.rows["roads"].layer.setLayer(road)
     assert ONE_TEXTURE not in placed.fields.note_text(placed.extent)
     placed.controls.rows["roads"].layer.choose(None)
+    monkeypatch.setattr(placed.controls, "guides", lambda: [Guide("content", road)])
+    placed.samples.setValue(2)
+    assert ONE_TEXTURE in placed.fields.note_text(placed.extent)  # content says what, and not where
+    monkeypatch.undo()
     placed.extent.set_extent(QgsRectangle(300000, 5300000, 302560, 5302560), QgsCoordinateReferenceSystem("EPSG:32633"))
     assert ONE_TEXTURE not in placed.fields.note_text(placed.extent)
 
@@ -541,6 +616,21 @@ def test_an_extent_slightly_larger_than_a_window_can_be_made_one(placed, qtbot, 
         assert placed.extent.extent().center().distance(centre) < 20 and placed.extent.crs() == crs
     if target is None:
         assert lattice.shape == (301, 512)
+
+
+@pytest.mark.parametrize("north", [48.0, 48.3, -33.0])
+@pytest.mark.parametrize("shift", [-1e-9, 0.0, 1e-9, 2e-4])
+def test_what_is_shrunk_at_the_border_of_utm_zones_stays_where_it_is(placed, qtbot, north, shift):
+    placed.set_cards((painter(id="whole", window=512, stride=384, whole=True),))
+    degrees = QgsCoordinateReferenceSystem("EPSG:4326")
+    half = 2700 / 111320 / math.cos(math.radians(north))  # 540 pixels wide
+    asked = QgsRectangle(12 + shift - half, north, 12 + shift + half, north + 0.02)
+    placed.extent.set_extent(asked, degrees)
+    assert placed.shrink.button.isVisible()
+    qtbot.mouseClick(placed.shrink.button, LEFT)
+    request = placed.draft().request
+    assert placed.model.card.draws_whole(request.lattice.shape)
+    assert abs(request.longitude - 12) < 0.005 and asked.yMinimum() < request.latitude < asked.yMaximum()
 
 
 @pytest.mark.parametrize("side, is_offered", [(5120, False), (5130, True), (6400, True), (6410, False)])
