@@ -3,7 +3,7 @@
 import os
 import weakref
 from dataclasses import replace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from qgis.core import (
     QgsMapLayer,
@@ -52,6 +52,11 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
 
     #: Name of the request's type.
     task = ""
+
+    def __init__(self) -> None:
+        """One that nobody has cancelled."""
+        super().__init__()
+        self._cancelled: Callable[[], bool] = lambda: False
 
     def draft(self, parameters: Parameters, context: QgsProcessingContext) -> jobs.Draft:
         """What the parameters ask for, without destinations.
@@ -205,12 +210,17 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> bool:
         """Read everything that lives on the main thread."""
+        self._cancelled = feedback.isCanceled
         try:
             self._draft: Optional[jobs.Draft] = self._checked_draft(parameters, context)
             _PREPARED.add(self)
         except Problem as problem:
+            if feedback.isCanceled():  # not all was read
+                return False
             raise QgsProcessingException(_text(problem.failure)) from None
-        return True
+        finally:
+            self._cancelled = lambda: False
+        return not feedback.isCanceled()
 
     def processAlgorithm(  # noqa: N802
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback

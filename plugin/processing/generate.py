@@ -120,7 +120,7 @@ class GenerateAlgorithm(AfterimageAlgorithm):
         """What the parameters ask for."""
         card = self.read_model(parameters, context)
         where = self._place(parameters, context, card)
-        regions = read_regions(self, parameters, context, card, where)
+        regions = read_regions(self, parameters, context, card, where, self._cancelled)
         is_alone = regions is not None and regions.regions.only
         text = "" if is_alone else self.read_prompt(parameters, context, card)
         guides = read_guides(self, parameters, context, card, where)

@@ -1,6 +1,6 @@
 """Polygons with texts of their own, as parameters of an algorithm."""
 
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from qgis.core import (
     QgsFeatureRequest,
@@ -40,8 +40,17 @@ def read_regions(
     context: QgsProcessingContext,
     card: ModelCard,
     where: Place,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Optional[RegionsExport]:
     """The polygons that were given, ready to be written; None for none.
+
+    Args:
+        algorithm: with the parameters.
+        parameters: of the run.
+        context: of the run.
+        card: of the model.
+        where: something is drawn.
+        cancelled: whether the run was, so that reading stops, and the answer is of no use.
 
     Raises:
         Problem: INVALID_REQUEST without a field of texts, MASK_UNREADABLE for no polygon layer, or as
@@ -60,7 +69,8 @@ def read_regions(
     field = _field(source, named[0] if named else "")
     only = algorithm.parameterAsBool(parameters, "REGIONS_ONLY", context)
     seen = seen_from(where.lattice, card)
-    polygons = source_polygons(source, context.transformContext(), seen, QgsFeatureRequest())
+    request = QgsFeatureRequest().setSubsetOfAttributes([field], source.fields())
+    polygons = source_polygons(source, context.transformContext(), seen, request, cancelled)
     return prepare_regions(source_plan(source, polygons, field, only), card, where.lattice)
 
 

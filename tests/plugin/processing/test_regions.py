@@ -17,6 +17,7 @@ from qgis.core import (
     QgsGeometry,
     QgsProcessingContext,
     QgsProcessingFeatureSourceDefinition,
+    QgsProcessingFeedback,
     QgsProject,
     QgsRectangle,
     QgsVectorLayer,
@@ -106,6 +107,16 @@ def test_selected_features_alone(zoning, tmp_path):
 def test_what_cannot_be_drawn_is_refused_with_what_to_do(zoning, parameters, code, word):
     failure = refused(**{"PROMPT": "forest", "REGIONS": zoning, **parameters})
     assert failure.code is code and word in failure.message and failure.hint
+
+
+def test_a_run_that_is_cancelled_while_its_regions_are_read_begins_nothing(zoning):
+    feedback = QgsProcessingFeedback()
+    feedback.cancel()
+    algorithm = GenerateAlgorithm().create()
+    context = QgsProcessingContext()
+    context.setProject(QgsProject.instance())
+    given = {"EXTENT": EXTENT, "RESOLUTION": 10, "MODEL": "painter", "PROMPT": "forest", "REGIONS": zoning}
+    assert not algorithm.prepare(given, context, feedback)
 
 
 def test_a_layer_without_the_usual_field_is_told_which_it_has(zoning):
