@@ -2,15 +2,15 @@
 
 import math
 import os
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRectangle
 
-from ...engine.contract import Edit, Forecast, Generate, GeoBox, Job, Regions, Sampling, Source, SuperResolve
+from ...engine.contract import Edit, Forecast, Generate, GeoBox, Job, Regions, Request, Sampling, Source, SuperResolve
 from ..jobs import read_job
 from ..maps.grid import crs_of, place
 from ..maps.regions import TEXT
-from ..report import Problem
+from ..report import Problem, tr
 from .guides import guide_values
 
 
@@ -49,7 +49,8 @@ def command_of(job: Job, folder: str = "") -> str:
         values = _edit(request, folder)
     values["OUTPUT"] = "TEMPORARY_OUTPUT"
     lines = [f"    {name!r}: {value!r}," for name, value in values.items() if value is not None]
-    return "\n".join([f"processing.run({_ID[type(request)]!r}, {{", *lines, "})"])
+    said = _said(request, folder)
+    return "\n".join([*said, f"processing.run({_ID[type(request)]!r}, {{", *lines, "})"])
 
 
 _ID = {
@@ -101,6 +102,18 @@ def _regions(regions: Optional[Regions], folder: str) -> Dict[str, Any]:
         "REGIONS_FIELD": TEXT if is_there else None,
         "REGIONS_ONLY": regions.only or None,
     }
+
+
+def _said(request: Request, folder: str) -> List[str]:
+    """What the command cannot say of a job, as comments."""
+    regions = request.regions if isinstance(request, Generate) else None
+    if regions is None or os.path.exists(os.path.join(folder, *regions.path.split("/"))):
+        return []
+    said = tr(
+        "The regions were not written yet: all polygons of the layer count, with their field 'prompt'. Name another "
+        "with REGIONS_FIELD, or copy the command again once the job has begun."
+    )
+    return [f"# {said}"]
 
 
 def _super_resolve(request: SuperResolve, folder: str) -> Dict[str, Any]:

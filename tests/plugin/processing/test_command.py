@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
 
-from afterimage.engine.contract import Generate, Job, Sampling, Source, SuperResolve
+from afterimage.engine.contract import Generate, Job, Regions, Sampling, Source, SuperResolve
 from afterimage.plugin.jobs import Draft, create_folder
 from afterimage.plugin.maps.grid import place
 from afterimage.plugin.processing.command import command, command_of
@@ -87,3 +87,17 @@ def test_a_finer_layer_is_asked_for_again(qgis_app, tmp_path):
     (tmp_path / folder / "inputs").mkdir()
     (tmp_path / folder / "inputs" / "source.tif").write_bytes(b"")
     assert asked(command(folder))[1]["INPUT"].endswith("source.tif")
+
+
+def test_a_job_whose_regions_are_not_written_yet_says_what_the_command_leaves_out(qgis_app, tmp_path):
+    where = place(QgsRectangle(300000, 5300000, 302000, 5301500), QgsCoordinateReferenceSystem("EPSG:32633"), 10)
+    regions = Regions("inputs/regions.geojson", "Zoning", True)
+    sampling = Sampling(1, 2, "DDIM")
+    request = Generate("tiny-generate", where.grid, where.lattice, 10.0, "", sampling, regions=regions)
+    _, folder = create_folder(str(tmp_path), Draft(request, "t"))
+    text = command(folder)
+    assert text.startswith("# ") and "REGIONS_FIELD" in text.splitlines()[0] and "not written" in text
+    assert asked(text)[1]["REGIONS"] == "Zoning"
+    (tmp_path / folder / "inputs").mkdir()
+    (tmp_path / folder / "inputs" / "regions.geojson").write_text("{}")
+    assert command(folder).startswith("processing.run(") and asked(command(folder))[1]["REGIONS_FIELD"] == "prompt"
