@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from .backends.names import AUTO, available, check_backend
+from .backends.names import AUTO, NAMES, BackendRefused, available, check_backend, check_name
 from .context import Emit, JobContext
 from .contract import Cancelled, Failed, Job, ModelCard, Request, Result, Started, Succeeded, dumps
 from .crew.alone import Alone
@@ -109,13 +109,23 @@ def _draw_and_write(
     ctx: JobContext,
     began: float,
 ) -> Result:
-    pinned = _pin(folder, crew.settings, crew.is_elsewhere)
-    is_here = is_available(pinned.device)
-    planned = pinned if is_here else dataclasses.replace(pinned, device="cpu", backend="eager")
     loading = ctx.part(0.0, _LOADED)
-    opened = Opened(
-        job, folder, planned, catalog, tasks, loading, lambda way: folder.repin("memory", way), is_here=is_here
-    )
+
+    def open_job() -> Opened:
+        pinned = _pin(folder, crew.settings, crew.is_elsewhere)
+        is_here = is_available(pinned.device)
+        planned = pinned if is_here else dataclasses.replace(pinned, device="cpu", backend="eager")
+        return Opened(
+            job, folder, planned, catalog, tasks, loading, lambda way: folder.repin("memory", way), is_here=is_here
+        )
+
+    try:
+        opened = open_job()
+    except BackendRefused:
+        if folder.pins().get("backend", crew.settings.backend) == crew.settings.backend:
+            raise  # the person's own, of now
+        folder.forget_pins()  # nobody can undo a pin that an earlier run made: the job begins anew
+        opened = open_job()
     finished = opened.finished
     outputs.check_work(opened.work, finished)
     _draw(crew, finished, ctx)
@@ -175,20 +185,28 @@ def _pin(folder: JobFolder, settings: Settings, is_elsewhere: bool) -> Settings:
 
     Where the device or the backend is gone, or the engine or a library is another one now, the job begins anew. So it
     does where those who draw elsewhere have another device than the one that is pinned.
+
+    Raises:
+        InvalidRequest: where a device or a backend was asked for that is not there; nothing of it is pinned.
     """
     versions = {**libraries(), "engine": engine_version()}
     pins = folder.pins()
     is_updated = any(pins.get(name, version) != version for name, version in versions.items())
     device = pins.get("device", settings.device if is_elsewhere else "cpu")
-    is_gone = not is_elsewhere and pins.get("backend", "eager") not in available(device)
+    is_gone = pins.get("backend", "eager") not in (NAMES if is_elsewhere else available(device))
     if is_updated or is_gone or (device != settings.device if is_elsewhere else not is_available(device)):
         folder.forget_pins()
-    device = folder.pins().get("device") or folder.pin("device", settings.device if is_elsewhere else choose(settings))
-    backend = folder.pins().get("backend", settings.backend)
-    if is_elsewhere:  # nothing is measured here for those who draw there
-        backend = folder.pin("backend", "eager" if backend == AUTO else backend)
+    pins = folder.pins()
+    device = pins.get("device") or (settings.device if is_elsewhere else choose(settings))
+    backend = pins.get("backend", settings.backend)
+    if is_elsewhere:  # what they have they see by themselves, and nothing is measured here for those who draw there
+        check_name(backend)
+        backend = "eager" if backend == AUTO else backend
     else:
         check_backend(backend, device)
+    folder.pin("device", device)
+    if is_elsewhere:
+        folder.pin("backend", backend)
     count = int(folder.pin("threads", str(threads(settings))))
     for name, version in versions.items():
         folder.pin(name, version)

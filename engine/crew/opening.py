@@ -85,7 +85,7 @@ class Opened:
         ctx.tell("planning")
         self.work = tasks[type(job.request)](job.request, folder, model, ctx)
         if is_owner and is_here:
-            folder.pin("backend", _backend(model, settings, job, self.work))
+            folder.pin("backend", _backend(model, settings, job, self.work, ctx))
         self.finished = Finished(job, self.work, folder, self._make_room, is_owner, is_here)
 
     @property
@@ -107,7 +107,7 @@ class Opened:
         return True
 
 
-def _backend(model: Any, settings: Settings, job: Job, work: Work) -> str:
+def _backend(model: Any, settings: Settings, job: Job, work: Work, ctx: JobContext) -> str:
     """Have the networks of a model run by what is the fastest for this work; its name."""
     if not hasattr(model, "networks"):
         return "eager"
@@ -115,7 +115,8 @@ def _backend(model: Any, settings: Settings, job: Job, work: Work) -> str:
 
     sampling = job.request.sampling
     windows = len(work.chunks) * CHUNK**2 / work.card.stride**2 * sampling.samples
-    return choose(model, settings, windows * sampling.steps * work.card.gflop_per_window_step)
+    gflop = windows * sampling.steps * work.card.gflop_per_window_step
+    return choose(model, settings, gflop, lambda: ctx.tell("measuring"))
 
 
 def cleaned(job: Job) -> Job:
