@@ -82,11 +82,25 @@ def test_any_number_of_workers_and_one_that_is_killed_leave_the_same_pixels(run)
 
 
 def test_a_square_that_takes_three_workers_with_it_is_left_out_and_told(run):
-    engine, _ = run("poison", 2, SETUP + POISON)
+    engine, folder = run("poison", 2, SETUP + POISON)
     ending = engine.until("Succeeded", "Failed")
     _, valid = pixels(ending)
     assert not valid[64:128, 64:128].any() and valid.sum() == valid.size - 64 * 64
     assert any("One square" in notice for notice in ending.result.notices)
+    kept = tiles(folder)
+    again, _ = run("poison", 1, folder=folder, AFTERIMAGE_KEEP_TILES="1")
+    assert pixels(again.until("Succeeded", "Failed"))[1].all()
+    changed = {name for name, when in tiles(folder).items() if kept.get(name) != when}
+    assert len(changed) == 1, "what was missing is drawn, and nothing else"
+
+
+def test_a_machine_that_ends_every_worker_leaves_no_gap(run):
+    ending = "import os, signal\nnull.hashed = lambda *given: os.kill(os.getpid(), signal.SIGKILL)\n"
+    engine, folder = run("doomed", 2, SETUP + ending)
+    failure = engine.until("Succeeded", "Failed").failure
+    assert failure.code is ErrorCode.WORKERS_LOST and failure.resumable and not tiles(folder)
+    again, _ = run("doomed", 2, folder=folder)
+    assert pixels(again.until("Succeeded", "Failed"))[1].all()
 
 
 def test_an_engine_that_is_killed_takes_its_workers_along_and_loses_no_tile(run):
