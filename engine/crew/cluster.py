@@ -83,7 +83,7 @@ class Cluster:
     """The workers of a scheduler: see ``Hands``. A hand's name is its address."""
 
     def __init__(self, path: Path, settings: Settings, check: Callable[[], None] = lambda: None) -> None:
-        self.count, self._check = 0, check
+        self.count, self._check, self._is_left = 0, check, False
         self.notices: list[str] = []
         self._path, self._run = str(path), uuid.uuid4().hex
         self._key: str | None = None
@@ -161,8 +161,9 @@ class Cluster:
 
     def close(self) -> None:
         """Have all stop after the batch that they are at, and leave the scheduler. Takes 3 s at most."""
-        if self._client.status == "closed":
+        if self._is_left:
             return
+        self._is_left = True
         if self._tasks and self._hands and self._client.status == "running":
             try:
                 hands = sorted(self._hands)

@@ -179,6 +179,7 @@ def test_a_scheduler_that_does_not_answer_keeps_nobody_waiting(client, tmp_path,
         assert time.monotonic() - before < 1.0, "the person's stop is looked for between two of these"
     began = time.monotonic()
     hands.close()
+    hands.close()
     assert time.monotonic() - began < 3.0
     stopped = threading.Event()
 
