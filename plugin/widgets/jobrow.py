@@ -25,6 +25,7 @@ def stage_name(stage: str) -> str:
     """The engine's word for what it does, in the person's language where that is known."""
     known = {
         "loading model": tr("Loading the model"),
+        "measuring": tr("Measuring what is fastest here"),
         "tiles": tr("Drawing tiles"),
         "drawing": tr("Drawing"),
         "denoising": tr("Denoising"),
