@@ -71,7 +71,7 @@ def reserve(folder: Path, size: int) -> None:
             os.posix_fallocate(file.fileno(), 0, max(1, size))
 
 
-def write(target: Path, content: bytes, name: str) -> None:
+def write(target: Path, content: bytes, name: str, mark: str = "") -> None:
     """Write a small file so that its name only ever shows the old content or all of the new.
 
     A failed fsync is final: the kernel may have dropped the pages, so the content is written anew to another file.
@@ -80,10 +80,11 @@ def write(target: Path, content: bytes, name: str) -> None:
         target: the file.
         content: all of it.
         name: of the fault points on the way.
+        mark: of the file on its way, of whoever alone writes this target: what a killed run left there is overwritten.
     """
     for attempt in (1, 2):
         # no number of a process: two machines that share the folder may have the same
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+        temporary = target.with_name(f".{target.name}.{mark or secrets.token_hex(6)}")
         try:
             with open(temporary, "wb") as file:
                 faults.point(f"{name}.before_write")

@@ -120,7 +120,7 @@ class Finished:
         filled = Raster(profile.fill(raster), raster.valid, raster.grid)  # as it will stand in a file
         try:
             self._write(sample, chunk, filled, frame)
-        except (MemoryError, RuntimeError) as error:
+        except MemoryError as error:
             raise NotCommitted("A finished tile could not be packed: memory is short.") from error
         return filled
 

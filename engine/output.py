@@ -140,7 +140,7 @@ class OutputPlan:
                 )
                 outputs.append(output)
             for one, output in zip(pending, outputs):
-                durable.write(one.target.with_suffix(".stac.json"), stac_item(output, provenance), "stac")
+                durable.write(one.target.with_suffix(".stac.json"), stac_item(output, provenance), "stac", one.mark)
                 publish(one)
         except BaseException:
             for one in pending:

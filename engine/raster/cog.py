@@ -57,10 +57,17 @@ Tell = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Pending:
-    """A verified file that waits beside its target."""
+    """A verified file that waits beside its target.
+
+    Attributes:
+        path: of the file.
+        target: whose place it will take.
+        mark: of its job, in the names of all that is on its way beside the target.
+    """
 
     path: Path
     target: Path
+    mark: str
 
     def discard(self) -> None:
         """Remove it."""
@@ -101,7 +108,7 @@ def prepare(
         leftover.unlink()
     # named after the job, so that what a killed run left there is overwritten by the next
     mark = hashlib.sha256(os.fsencode(scratch.resolve())).hexdigest()[:8]
-    pending = Pending(target.with_name(f".{target.name}.{mark}.part.tif"), target)
+    pending = Pending(target.with_name(f".{target.name}.{mark}.part.tif"), target, mark)
     try:
         with ExitStack() as stack:
             base: Blocks = Composed(parts, drawn, profile)
