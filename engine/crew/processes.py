@@ -60,7 +60,7 @@ class Processes:
     def begin(self, finished: Finished, pieces: int) -> None:
         """See ``Hands``."""
         self._key = finished.key
-        for hand in list(self._running)[max(1, pieces) :]:
+        for hand in list(self._running)[slice(max(1, pieces), None)]:
             self._running.pop(hand).end(0)
         self.count = len(self._running)
         for process in list(self._running.values()):

@@ -265,7 +265,7 @@ def _verify_bytes(path: Path, digests: list[_Placed], grid: GeoBox, is_masked: b
                 at, length = places[block.level][number]
                 file.seek(at - tiff.LEADER)
                 framed = file.read(length + 2 * tiff.LEADER)
-                if framed != tiff.framed(framed[tiff.LEADER : -tiff.LEADER]):
+                if framed != tiff.framed(framed[slice(tiff.LEADER, -tiff.LEADER)]):
                     raise OutputDamaged("The file on disk has lost a block.")
                 content += framed
             if hashlib.sha256(content).digest() != block.sha256:

@@ -78,7 +78,7 @@ def _directory(file: IO[bytes], at: int, is_big: bool) -> tuple[Directory, int]:
     entries = _bytes(file, at, count * size)
     directory = {}
     for index in range(count):
-        part = entries[index * size : (index + 1) * size]
+        part = entries[slice(index * size, (index + 1) * size)]
         tag, kind, values = struct.unpack(entry, part[:-inline])
         length = _SIZES.get(kind, 1) * values
         if length > _VALUE_LIMIT:

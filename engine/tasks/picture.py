@@ -79,7 +79,7 @@ class Picture:
         self._finish = finish or self._in_bytes
         self._lattices, self._origin = place_windows(grid, model, can_pause(model.scheduler(sampling.scheduler)))
         self._phases = cut(count(model.scheduler(sampling.scheduler), sampling.steps), len(self._lattices))
-        self._lattices = self._lattices[-len(self._phases) :]  # few steps are fewer phases
+        self._lattices = self._lattices[slice(-len(self._phases), None)]  # few steps are fewer phases
         # windows are larger by the pictures of their way: neighbours still find those that they share
         limit = (FRAMES_MEMORY if trajectory else REMEMBERED) // len(self._phases)
         self._caches = [TileCache(limit) for _ in self._phases]

@@ -231,8 +231,8 @@ def _told(model: GenerateModel, scene: Scene) -> Any:
 def _softened(share: NDArray[np.float64]) -> NDArray[np.float64]:
     """(h + 2 REACH, w + 2 REACH) -> (h, w), spread along both axes."""
     height, width = share.shape[0] - 2 * REACH, share.shape[1] - 2 * REACH
-    rows: NDArray[np.float64] = sum(part * share[k : k + height] for k, part in enumerate(SOFT))
-    cols: NDArray[np.float64] = sum(part * rows[:, k : k + width] for k, part in enumerate(SOFT))
+    rows: NDArray[np.float64] = sum(part * share[slice(k, k + height)] for k, part in enumerate(SOFT))
+    cols: NDArray[np.float64] = sum(part * rows[:, slice(k, k + width)] for k, part in enumerate(SOFT))
     return cols
 
 

@@ -102,4 +102,5 @@ def _burnt(shapes: List[QgsGeometry], grid: GeoBox, touched: bool) -> np.ndarray
 def _any(cells: np.ndarray, reach: int) -> np.ndarray:
     """Whether any of the cells of each window is set."""
     rows, cols = (side - reach + 1 for side in cells.shape)
-    return np.logical_or.reduce([cells[i : i + rows, j : j + cols] for i in range(reach) for j in range(reach)])
+    steps = [(slice(i, i + rows), slice(j, j + cols)) for i in range(reach) for j in range(reach)]
+    return np.logical_or.reduce([cells[step] for step in steps])
