@@ -132,7 +132,7 @@ def match_low_resolution(y: Tensor, lr: Tensor, valid: Tensor, factor: int) -> T
     y = y + smooth
     # What the cut-off of the sharpening and the borders leave, under a thousandth of the error, goes block by block.
     rest = torch.where(valid, lr - down(y, factor), 0.0)
-    return _by_block(y, factor).add(rest[..., :, None, :, None]).view(y.shape)
+    return _by_block(y, factor).add(rest[..., :, None, :, None]).reshape(y.shape)
 
 
 def fit_range(y: Tensor, lr: Tensor, low: Tensor, high: Tensor, factor: int) -> Tensor:
@@ -155,7 +155,7 @@ def fit_range(y: Tensor, lr: Tensor, low: Tensor, high: Tensor, factor: int) -> 
     if not (share < 1.0).any():
         return y
     centre, share = lr[..., :, None, :, None], share[..., :, None, :, None]
-    return torch.where(share < 1.0, centre + share * (blocks - centre), blocks).view(y.shape)
+    return torch.where(share < 1.0, centre + share * (blocks - centre), blocks).reshape(y.shape)
 
 
 def _by_block(y: Tensor, factor: int) -> Tensor:
