@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -25,6 +25,8 @@ class StockUNet(LatentDiffusion):
         unet: with 9 input channels for inpainting.
     """
 
+    #: Guidance of those who name none, as the stock pipeline has it.
+    usual_guidance: ClassVar[float] = 7.5
     #: Whether soft masks are cut at one half before the network sees them, as the stock pipeline does.
     is_repaint_binary = True
 
@@ -34,6 +36,26 @@ class StockUNet(LatentDiffusion):
         self.is_inpainting = int(unet.config.in_channels) == 9
         if self.is_inpainting:
             self.conditioning = (*self.conditioning, "picture", "repaint")
+
+    def told_of_text(self, prompt: str | Sequence[str]) -> dict[str, Tensor]:
+        """What ``forward`` is told of one prompt, or of one for each sample."""
+        return {"text": self.texts(prompt)}
+
+    def told_of_null(self, negative_prompt: str | Sequence[str]) -> dict[str, Tensor]:
+        """The same for the null branch of guidance."""
+        return self.told_of_text(negative_prompt)
+
+    def guided(
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str],
+        guidance_scale: float | None,
+        shared: Mapping[str, Tensor],
+    ) -> list[Branch]:
+        """The negative prompt, then the prompt, both with what they share; None is the usual guidance."""
+        scale = self.usual_guidance if guidance_scale is None else guidance_scale
+        null, cond = self.told_of_null(negative_prompt), self.told_of_text(prompt)
+        return two_branches({**null, **shared}, {**cond, **shared}, scale)
 
     def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
         """See ``LatentDiffusion``: an inpainting network sees the picture and where to repaint it."""
@@ -126,7 +148,7 @@ class StableDiffusion(StockUNet):
         *,
         prompt: str | Sequence[str] = "",
         negative_prompt: str | Sequence[str] = "",
-        guidance_scale: float = 7.5,
+        guidance_scale: float | None = None,
         picture: Tensor | None = None,
         repaint: Tensor | None = None,
         **more: Any,
@@ -137,7 +159,7 @@ class StableDiffusion(StockUNet):
             batch: samples in each call.
             prompt: one for all samples, or one for each.
             negative_prompt: in the null branch.
-            guidance_scale: up to 1 there is no null branch.
+            guidance_scale: up to 1 there is no null branch; None is ``usual_guidance``.
             picture: (B or 1, 3, H, W) in 0..1, for inpainting.
             repaint: (B or 1, 1, H, W) in 0..1, 1 where the picture is drawn anew.
             more: refused.
@@ -146,9 +168,7 @@ class StableDiffusion(StockUNet):
             InvalidRequest: a picture is missing or is not used by this model.
         """
         self.refuse(more)
-        shared = self.repainting(picture, repaint)
-        null, cond = self.texts(negative_prompt), self.texts(prompt)
-        return two_branches({"text": null, **shared}, {"text": cond, **shared}, guidance_scale)
+        return self.guided(prompt, negative_prompt, guidance_scale, self.repainting(picture, repaint))
 
 
 def load_unet(layout: Layout, **changed: Any) -> UNet2DConditionModel:

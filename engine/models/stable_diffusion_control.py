@@ -11,14 +11,96 @@ from torch import Tensor
 
 from ..errors import InvalidRequest
 from .base import Given, Scene
-from .latent_diffusion import Branch, Parts, load_parts, two_branches
+from .latent_diffusion import Branch, Parts, load_parts
 from .layout import Layout, found
 from .stable_diffusion import StockUNet, load_unet
 from .statedict import build, component_tensors, fill
 from .weights import read_json
 
 
-class ControlledStableDiffusion(StockUNet):
+class Steered(StockUNet):
+    """What a hint adds to a network: residuals of a ControlNet, for text towers and U-Nets of any kind.
+
+    Attributes:
+        control: makes residuals for the U-Net's skips.
+    """
+
+    control: ControlNetModel
+
+    def asked(self, scene: Scene) -> dict[str, Any]:
+        """See ``LatentDiffusion``: the strength is that of the one control."""
+        strengths = list(scene.control_strengths.values())
+        return {**super().asked(scene), "hint_scale": strengths[0] if strengths else 1.0}
+
+    def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
+        """See ``LatentDiffusion``: the one control."""
+        return {"hint": next(iter(given.controls.values()), None)}
+
+    @torch.inference_mode()
+    def residuals(
+        self, sample: Tensor, timestep: Tensor, text: Tensor, hint: Tensor, added: Mapping[str, Tensor] | None = None
+    ) -> list[Tensor]:
+        """What is added to the U-Net's skips, in order, and last to its middle block.
+
+        Args:
+            sample: as in ``forward``.
+            timestep: as in ``forward``.
+            text: as in ``forward``.
+            hint: as in ``forward``.
+            added: goes to ``added_cond_kwargs``.
+        """
+        check_hint(self.control, sample, hint)
+        more: dict[str, Any] = {} if added is None else {"added_cond_kwargs": dict(added)}
+        skips, middle = self.control(sample, timestep, text, hint, return_dict=False, **more)
+        return [*skips, middle]
+
+    def _steered(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        hint: Tensor,
+        scale: Tensor,
+        added: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """One call of both networks; ``scale`` (B,) is how much the hint counts."""
+        residuals = self.residuals(sample, timestep, text, hint, added)
+        scaled = [each * scale[:, None, None, None] for each in residuals]
+        return self._unet(sample, timestep, text, residuals=scaled, added=added)
+
+    def branches(
+        self,
+        batch: int,
+        *,
+        prompt: str | Sequence[str] = "",
+        negative_prompt: str | Sequence[str] = "",
+        guidance_scale: float | None = None,
+        hint: Tensor | None = None,
+        hint_scale: float = 1.0,
+        **more: Any,
+    ) -> list[Branch]:
+        """What guidance asks: the negative prompt, then the prompt, both with the hint.
+
+        Args:
+            batch: samples in each call.
+            prompt: one for all samples, or one for each.
+            negative_prompt: in the null branch.
+            guidance_scale: up to 1 there is no null branch; None is ``usual_guidance``.
+            hint: (B or 1, 3, H, W) in 0..1.
+            hint_scale: how much it counts.
+            more: refused.
+
+        Raises:
+            InvalidRequest: the hint is missing, or something is asked that this model is not told.
+        """
+        self.refuse(more)
+        if hint is None:
+            raise InvalidRequest(f"{self.title} needs a hint.")
+        shared = {"hint": hint.float(), "hint_scale": torch.tensor([float(hint_scale)])}
+        return self.guided(prompt, negative_prompt, guidance_scale, shared)
+
+
+class ControlledStableDiffusion(Steered):
     """Text and a hint to image.
 
     Args:
@@ -36,15 +118,6 @@ class ControlledStableDiffusion(StockUNet):
         self.control = control
         self.networks = (*self.networks, control)
 
-    def asked(self, scene: Scene) -> dict[str, Any]:
-        """See ``LatentDiffusion``: the strength is that of the one control."""
-        strengths = list(scene.control_strengths.values())
-        return {**super().asked(scene), "hint_scale": strengths[0] if strengths else 1.0}
-
-    def shown(self, given: Given, size: tuple[int, int]) -> dict[str, Any]:
-        """See ``LatentDiffusion``: the one control."""
-        return {"hint": next(iter(given.controls.values()), None)}
-
     def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, **told: Tensor) -> Tensor:
         """One call of the networks: raw output (B, 4, h, w) float32.
 
@@ -54,48 +127,7 @@ class ControlledStableDiffusion(StockUNet):
             text: states (B, length, width).
             told: ``hint`` (B, 3, 8 h, 8 w) in 0..1 and ``hint_scale`` (B,), how much it counts.
         """
-        residuals = self.residuals(sample, timestep, text, told["hint"])
-        scaled = [each * told["hint_scale"][:, None, None, None] for each in residuals]
-        return self._unet(sample, timestep, text, residuals=scaled)
-
-    @torch.inference_mode()
-    def residuals(self, sample: Tensor, timestep: Tensor, text: Tensor, hint: Tensor) -> list[Tensor]:
-        """What is added to the U-Net's skips, in order, and last to its middle block; arguments as in ``forward``."""
-        check_hint(self.control, sample, hint)
-        skips, middle = self.control(sample, timestep, text, hint, return_dict=False)
-        return [*skips, middle]
-
-    def branches(
-        self,
-        batch: int,
-        *,
-        prompt: str | Sequence[str] = "",
-        negative_prompt: str | Sequence[str] = "",
-        guidance_scale: float = 7.5,
-        hint: Tensor | None = None,
-        hint_scale: float = 1.0,
-        **more: Any,
-    ) -> list[Branch]:
-        """What guidance asks: the negative prompt, then the prompt, both with the hint.
-
-        Args:
-            batch: samples in each call.
-            prompt: one for all samples, or one for each.
-            negative_prompt: in the null branch.
-            guidance_scale: up to 1 there is no null branch.
-            hint: (B or 1, 3, H, W) in 0..1.
-            hint_scale: how much it counts.
-            more: refused.
-
-        Raises:
-            InvalidRequest: the hint is missing, or something is asked that this model is not told.
-        """
-        self.refuse(more)
-        if hint is None:
-            raise InvalidRequest(f"{self.title} needs a hint.")
-        shared = {"hint": hint.float(), "hint_scale": torch.tensor([float(hint_scale)])}
-        null, cond = self.texts(negative_prompt), self.texts(prompt)
-        return two_branches({"text": null, **shared}, {"text": cond, **shared}, guidance_scale)
+        return self._steered(sample, timestep, text, told["hint"], told["hint_scale"])
 
 
 def check_hint(control: ControlNetModel, sample: Tensor, hint: Tensor) -> None:

@@ -14,10 +14,10 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ..errors import WeightsDamaged
-from .latent_diffusion import Branch, Parts, load_parts, two_branches
+from .latent_diffusion import Parts, load_parts
 from .layout import Layout, index_of
 from .paired_text import PairedText, load_paired_text
-from .stable_diffusion import StockUNet, load_unet
+from .stable_diffusion import StableDiffusion, StockUNet, load_unet
 from .statedict import described
 
 #: Numbers that the network is told of a picture's frame: height and width of what it was cut from, the rows and columns
@@ -35,6 +35,7 @@ class StockXLUNet(StockUNet):
             ``force_zeros_for_empty_prompt`` of ``model_index.json``.
     """
 
+    usual_guidance: ClassVar[float] = 5.0
     mended: ClassVar[Mapping[str, Any]] = {}
     text: PairedText
 
@@ -71,7 +72,7 @@ class StockXLUNet(StockUNet):
         return {"text_embeds": pooled.to(sample.device), "time_ids": frame.to(sample.device)}
 
 
-class StableDiffusionXL(StockXLUNet):
+class StableDiffusionXL(StockXLUNet, StableDiffusion):
     """Text to image; with nine input channels, also what to repaint and what is around it."""
 
     title = "Stable Diffusion XL"
@@ -88,36 +89,6 @@ class StableDiffusionXL(StockXLUNet):
         """
         added = self.added(sample, told["pooled"])
         return self._unet(sample, timestep, text, told.get("context"), added=added)
-
-    def branches(
-        self,
-        batch: int,
-        *,
-        prompt: str | Sequence[str] = "",
-        negative_prompt: str | Sequence[str] = "",
-        guidance_scale: float = 5.0,
-        picture: Tensor | None = None,
-        repaint: Tensor | None = None,
-        **more: Any,
-    ) -> list[Branch]:
-        """What guidance asks: the negative prompt, then the prompt.
-
-        Args:
-            batch: samples in each call.
-            prompt: one for all samples, or one for each; both towers read it.
-            negative_prompt: in the null branch; where it is empty, what the folder says that empty means.
-            guidance_scale: up to 1 there is no null branch.
-            picture: (B or 1, 3, H, W) in 0..1, for inpainting.
-            repaint: (B or 1, 1, H, W) in 0..1, 1 where the picture is drawn anew.
-            more: refused.
-
-        Raises:
-            InvalidRequest: a picture is missing or is not used by this model.
-        """
-        self.refuse(more)
-        shared = self.repainting(picture, repaint)
-        null, cond = self.told_of_null(negative_prompt), self.told_of_text(prompt)
-        return two_branches({**null, **shared}, {**cond, **shared}, guidance_scale)
 
 
 def check_told(text: PairedText, network: Any, name: str) -> None:
