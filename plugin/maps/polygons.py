@@ -45,7 +45,7 @@ class Polygons:
     Attributes:
         features: request -> features; may be asked on any one thread. One without a geometry is none.
         crs: of their coordinates.
-        extent: around all of them, null where there are none.
+        extent: around all of them, null where there are none; None where it would take long to find.
         context: how QGIS goes from one CRS to another in this project.
         name: of their layer, "" for a drawn polygon.
         is_scanned: whether all are read, slowly, to find those in a rectangle: QGIS cannot be stopped on its way to the
@@ -54,7 +54,7 @@ class Polygons:
 
     features: Callable[[QgsFeatureRequest], Iterable[QgsFeature]]
     crs: QgsCoordinateReferenceSystem
-    extent: QgsRectangle
+    extent: Optional[QgsRectangle]
     context: QgsCoordinateTransformContext
     name: str = ""
     is_scanned: bool = False
@@ -66,7 +66,7 @@ def layer_polygons(layer: QgsVectorLayer, selected_only: bool = False, tight: bo
     Args:
         layer: of polygons.
         selected_only: whether only selected ones count.
-        tight: whether the extent is that of the selected ones; else, at once, that of the layer.
+        tight: whether to find the extent of those that count, which may take seconds; else it stays unknown.
 
     Raises:
         Problem: MASK_EMPTY where only selected ones are asked for and none is selected.
@@ -89,7 +89,7 @@ def layer_polygons(layer: QgsVectorLayer, selected_only: bool = False, tight: bo
             found if not selected_only or found.id() in chosen else QgsFeature() for found in source.getFeatures(asked)
         )
 
-    extent = layer.boundingBoxOfSelected() if selected_only and tight else layer.extent()
+    extent = (layer.boundingBoxOfSelected() if selected_only else layer.extent()) if tight else None
     context = QgsProject.instance().transformContext()
     return Polygons(features, layer.crs(), extent, context, layer.name(), is_scanned)
 
@@ -155,12 +155,26 @@ def require_polygons(polygons: Polygons) -> None:
             tr("The layer '{}' has no coordinate reference system.").format(polygons.name),
             tr("Assign one in the layer's properties."),
         )
-    if polygons.extent.isNull():
-        raise Problem(
-            ErrorCode.MASK_EMPTY,
-            tr("The layer '{}' has no polygons.").format(polygons.name),
-            tr("Draw some in it, or choose another layer."),
-        )
+    if polygons.extent is not None and polygons.extent.isNull():
+        raise _none(polygons.name)
+
+
+def require_any(polygons: Polygons) -> None:
+    """Refuse a layer without polygons by asking for the first, which may take seconds, on any one thread.
+
+    Raises:
+        Problem: MASK_EMPTY.
+    """
+    if next(iter(polygons.features(QgsFeatureRequest().setLimit(1))), None) is None:
+        raise _none(polygons.name)
+
+
+def _none(name: str) -> Problem:
+    return Problem(
+        ErrorCode.MASK_EMPTY,
+        tr("The layer '{}' has no polygons.").format(name),
+        tr("Draw some in it, or choose another layer."),
+    )
 
 
 def placed(
@@ -197,9 +211,10 @@ def placed(
 
 
 def around(polygons: Polygons, grid: GeoBox) -> List[QgsRectangle]:
-    """The reaches of a grid in which polygons can be: those a turn of the earth away only where the layer reaches."""
+    """The reaches of a grid in which polygons can be: those a turn of the earth away only where the layer may reach."""
     found = reaches(grid, polygons.crs, polygons.context)
-    return found[:1] + [reach for reach in found[1:] if reach.intersects(polygons.extent)]
+    extent = polygons.extent
+    return found if extent is None else found[:1] + [reach for reach in found[1:] if reach.intersects(extent)]
 
 
 def turn(x: float, middle: Optional[float]) -> float:

@@ -9,7 +9,7 @@ from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRectangle
 from ...engine.contract import Edit, Forecast, Generate, GeoBox, Job, Regions, Request, Sampling, Source, SuperResolve
 from ..jobs import read_job
 from ..maps.grid import crs_of, place
-from ..maps.regions import TEXT
+from ..maps.plan import TEXT
 from ..report import Problem, tr
 from .guides import guide_values
 

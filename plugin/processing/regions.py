@@ -15,8 +15,10 @@ from qgis.core import (
 
 from ...engine.contract import ErrorCode, ModelCard
 from ..maps.grid import Place
+from ..maps.plan import TEXT, source_plan
 from ..maps.polygons import source_polygons
-from ..maps.regions import TEXT, RegionsExport, prepare_regions, seen_from, source_plan
+from ..maps.regions import RegionsExport, prepare_regions
+from ..maps.survey import seen_from
 from ..report import Problem, tr
 from . import values
 

@@ -10,16 +10,9 @@ from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QToolButton, QVBoxLayout, 
 from ...engine.contract import TEXTS_LIMIT, Failure, ModelCard
 from ..maps.crowd import Crowd, crowd
 from ..maps.grid import Place
-from ..maps.regions import (
-    Plan,
-    RegionsExport,
-    Survey,
-    layer_plan,
-    prepare_regions,
-    require_regions,
-    survey,
-    usual_field,
-)
+from ..maps.plan import Plan, layer_plan, usual_field
+from ..maps.regions import RegionsExport, prepare_regions
+from ..maps.survey import Survey, require_regions, survey
 from ..report import Problem, tr
 from .fields import Fields
 from .numbers import count, decimal

@@ -6,8 +6,9 @@ from afterimage.engine.contract import Edit, Generate, GeoBox, Job, Mask, Sampli
 from afterimage.plugin import cards
 from afterimage.plugin.maps.grid import place
 from afterimage.plugin.maps.mask import MaskExport
+from afterimage.plugin.maps.plan import layer_plan
 from afterimage.plugin.maps.polygons import drawn_polygon
-from afterimage.plugin.maps.regions import layer_plan, prepare_regions
+from afterimage.plugin.maps.regions import prepare_regions
 from afterimage.plugin.processing.command import command_of
 from afterimage.plugin.processing.edit import EditAlgorithm
 from afterimage.plugin.processing.generate import GenerateAlgorithm

@@ -5,15 +5,10 @@ import os
 
 import pytest
 from afterimage.engine.contract import TEXTS_LIMIT, ErrorCode, GeoBox, Window
+from afterimage.plugin.maps.plan import layer_plan, source_plan, usual_field
 from afterimage.plugin.maps.polygons import source_polygons
-from afterimage.plugin.maps.regions import (
-    REGIONS_PATH,
-    layer_plan,
-    prepare_regions,
-    source_plan,
-    survey,
-    usual_field,
-)
+from afterimage.plugin.maps.regions import REGIONS_PATH, prepare_regions
+from afterimage.plugin.maps.survey import survey
 from afterimage.plugin.report import Problem
 from qgis.core import (
     NULL,
@@ -155,7 +150,7 @@ def test_the_survey_counts_what_lies_in_the_extent_the_most_frequent_first(make)
 
 
 def test_a_survey_stops_and_says_so_and_the_job_looks_at_all(make, tmp_path, monkeypatch):
-    monkeypatch.setattr("afterimage.plugin.maps.regions.FIRST", 1)
+    monkeypatch.setattr("afterimage.plugin.maps.survey.FIRST", 1)
     plan = plan_of(make((LEFT, NULL), (RIGHT, "river")))
     found = survey(plan, LATTICE)
     assert (found.is_part, found.looked, found.texts) == (True, 1, {})
@@ -262,7 +257,7 @@ def test_layers_without_an_index_are_looked_at_for_a_while_only(make, tmp_path, 
     assert plan.polygons.is_scanned
     found = survey(plan, LATTICE)
     assert (found.texts, found.looked, found.is_part) == ({"forest": 1}, 1, False)
-    monkeypatch.setattr("afterimage.plugin.maps.regions._SCAN", 0.0)
+    monkeypatch.setattr("afterimage.plugin.maps.survey._SCAN", 0.0)
     found = survey(plan, LATTICE)
     assert (found.texts, found.looked, found.is_part) == ({}, 0, True)
 

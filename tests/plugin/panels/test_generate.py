@@ -473,13 +473,13 @@ def test_what_is_edited_or_selected_counts_at_once(placed, zoning, qtbot):
 
 
 def test_a_form_that_looked_at_some_polygons_only_says_so(placed, zoning, monkeypatch, qtbot):
-    monkeypatch.setattr("afterimage.plugin.maps.regions.FIRST", 1)
+    monkeypatch.setattr("afterimage.plugin.maps.survey.FIRST", 1)
     placed.regions.layer.setLayer(zoning())
     assert "Only one polygon was looked at" in placed.regions.summary and placed.problems() == []
     line = EstimateLine()
     qtbot.addWidget(line)
     for first, is_least in ((1, True), (5000, False)):
-        monkeypatch.setattr("afterimage.plugin.maps.regions.FIRST", first)
+        monkeypatch.setattr("afterimage.plugin.maps.survey.FIRST", first)
         placed.regions.layer.currentLayer().dataChanged.emit()
         qtbot.waitSignal(placed.changed).wait()
         assert placed.is_least is is_least
