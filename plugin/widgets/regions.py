@@ -1,22 +1,23 @@
 """Polygons with texts of their own: a layer, the field with the texts, and what of it lies in the extent."""
 
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional
 
 from qgis.core import QgsFieldProxyModel, QgsMapLayerProxyModel, QgsProject, QgsVectorLayer
 from qgis.gui import QgsCollapsibleGroupBoxBasic, QgsFieldExpressionWidget, QgsMapLayerComboBox
 from qgis.PyQt.QtCore import QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QToolButton, QVBoxLayout, QWidget
 
-from ...engine.contract import TEXTS_LIMIT, Failure, ModelCard
-from ..maps.crowd import Crowd, crowd
+from ...engine.contract import ErrorCode, Failure, ModelCard
+from ..maps.crowd import Crowd
 from ..maps.grid import Place
 from ..maps.plan import Plan, layer_plan, usual_field
 from ..maps.regions import RegionsExport, prepare_regions
-from ..maps.survey import Survey, require_regions, survey
+from ..maps.survey import require_regions
 from ..report import Problem, tr
 from .fields import Fields
 from .numbers import count, decimal
 from .prompt import names_any
+from .surveyor import Finding, Surveyor
 
 #: Milliseconds for which a layer has to rest before it is looked at again.
 _REST = 300
@@ -54,18 +55,18 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
         self._followed: Optional[QgsVectorLayer] = None
         self._edition = 0
         self._unmet: Dict[str, object] = {}
-        self._surveyed: Tuple[object, object] = (None, None)
-        self._crowded: Tuple[object, Optional[Crowd]] = (None, None)
+        self._surveyor = Surveyor(self)
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST)
         self._rest.timeout.connect(self._announce)
         self._make_inputs()
         self._lay_out()
+        self._surveyor.answered.connect(self.changed)
         self.layer.layerChanged.connect(self._follow_layer)
         self.text.fieldChanged.connect(self._announce)
         self.selected_only.toggled.connect(self._announce)
-        self.only.toggled.connect(self._announce)
+        self.only.toggled.connect(self.changed)  # what lies there stays the same
         QgsProject.instance().readProject.connect(self._meet)
         self._follow_layer()
         self.setCollapsed(True)
@@ -138,10 +139,14 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
 
     def problems(self, where: Place) -> List[Failure]:
         """Why no job can start with these polygons there."""
+        layer = self._layer()
+        if layer is None:
+            return []
+        found = self._find(where)
+        if found.survey is None:
+            return [found.failure or _reading(layer.name())]
         try:
-            found, layer = self._survey(where), self._layer()
-            if found is not None and layer is not None:
-                require_regions(layer.name(), found, self._card)
+            require_regions(layer.name(), found.survey, self._card)
         except Problem as problem:
             return [problem.failure]
         return []
@@ -153,30 +158,21 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
             Problem: where ``problems`` would not be empty.
         """
         plan = self.plan()
-        return None if plan is None else prepare_regions(plan, self._card, where.lattice)
+        if plan is None:
+            return None
+        found = self._find(where)
+        if found.survey is None:
+            raise Problem.of(found.failure or _reading(plan.polygons.name))
+        return prepare_regions(plan, self._card, where.lattice, found.survey)
 
     def crowd(self, where: Place) -> Optional[Crowd]:
-        """How many texts meet in the windows of the model; None without any polygon there, or with too many texts."""
-        try:
-            found = self._survey(where)
-        except Problem:
-            return None
-        if found is None or not found.texts:
-            return None
-        if len(found.texts) > TEXTS_LIMIT:  # refused, and long to count
-            return None
-        asked = (self._surveyed[0], self.only.isChecked())
-        if self._crowded[0] != asked:
-            self._crowded = (asked, crowd(found.shapes, where.lattice, self._card, self.only.isChecked()))
-        return self._crowded[1]
+        """How many texts meet in the windows of the model; None where that cannot be told, or not yet."""
+        return self._find(where).crowd
 
     def is_part(self, where: Place) -> bool:
-        """Whether only some of the polygons there were looked at, so that more texts may meet."""
-        try:
-            found = self._survey(where)
-        except Problem:
-            return False
-        return found is not None and found.is_part
+        """Whether only some of the polygons there were looked at so far, so that more texts may meet."""
+        found = self._find(where)
+        return not found.is_complete or (found.survey is not None and found.survey.is_part)
 
     def show_summary(self, where: Optional[Place]) -> None:
         """Say what of the layer lies there; nothing, where that cannot be told."""
@@ -227,34 +223,21 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
         if self._unmet and self.layer.currentLayer() is None:
             self.hold(self._unmet)
 
-    def _survey(self, where: Place) -> Optional[Survey]:
-        """What of the layer lies there, looked at once for each state of it.
-
-        Raises:
-            Problem: as ``plan`` and ``survey``.
-        """
+    def _find(self, where: Place) -> Finding:
+        """What of the layer lies there, looked at once for each state of it."""
         layer = self._layer()
         if layer is None:
-            return None
+            return Finding()
         asked = (self._edition, layer.id(), self.text.asExpression(), self.selected_only.isChecked(), where.lattice)
         asked = (*asked, self._card.windows, self._card.window, self._card.halo, self._card.whole)
-        if self._surveyed[0] != asked:
-            try:
-                plan = self.plan()
-                found: object = None if plan is None else survey(plan, where.lattice, self._card)
-            except Problem as problem:
-                found = problem
-            self._surveyed = (asked, found)
-        if isinstance(self._surveyed[1], Problem):
-            raise Problem.of(self._surveyed[1].failure)
-        return self._surveyed[1]
+        return self._surveyor.find(asked, self.only.isChecked(), self.plan, where.lattice, self._card)
 
     def _summary(self, where: Place) -> str:
-        try:
-            found = self._survey(where)
-        except Problem:  # the form says so
-            return ""
-        if found is None or not (found.texts or found.empty or found.is_part):
+        finding = self._find(where)
+        if not finding.is_complete:
+            return tr("Reading polygons \u2026")
+        found, meeting = finding.survey, finding.crowd
+        if found is None or not (found.texts or found.empty or found.is_part):  # the form says why
             return ""
         said = [_counted(sum(found.texts.values()), found.texts)] if found.texts else []
         if found.empty == 1:
@@ -268,7 +251,6 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
         if strange:
             outside = tr("Just outside the extent, where the model looks too, it may not understand: {}.")
             said.append(outside.format(_quoted(strange)))
-        meeting = self.crowd(where)
         if meeting is not None and meeting.most > 1 and meeting.mean > _CROWDED:
             said.append(_meeting(meeting, self.only.isChecked()))
         if found.is_part:
@@ -289,6 +271,7 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
             for signal in _edits(self._followed):
                 signal.disconnect(self._rest.start)
         self._followed = layer
+        self._surveyor.stop()
         if layer is not None:
             layer.willBeDeleted.connect(self._forget_layer)
             for signal in _edits(layer):
@@ -312,6 +295,11 @@ class RegionsInput(QgsCollapsibleGroupBoxBasic):
         self._rest.stop()
         self._edition += 1
         self.changed.emit()
+
+
+def _reading(layer: str) -> Failure:
+    message = tr("The polygons of the layer '{}' are being read.").format(layer)
+    return Failure(ErrorCode.MASK_UNREADABLE, message, tr("You can go on when that is done."))
 
 
 def _counted(polygons: int, texts: Dict[str, int]) -> str:

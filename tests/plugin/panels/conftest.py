@@ -90,3 +90,9 @@ def layer(tmp_path, qgis_new_project):
     assert layer.isValid()
     QgsProject.instance().addMapLayer(layer)
     return layer
+
+
+@pytest.fixture(autouse=True)
+def polygons_are_awaited(monkeypatch):
+    """However busy the machine, forms know at once what is in a layer of a few polygons."""
+    monkeypatch.setattr("afterimage.plugin.widgets.surveyor.PATIENCE", 30.0)
