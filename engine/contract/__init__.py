@@ -2,6 +2,7 @@
 
 from .estimate import (
     CHUNK,
+    COARSE_MEMORY,
     DEFAULT_GFLOPS,
     FRAMES_MEMORY,
     PIXELS_LIMIT,
@@ -10,6 +11,7 @@ from .estimate import (
     estimate,
     fit,
     is_one_window,
+    steps_done,
     windows_over,
 )
 from .geobox import Affine, Bounds, GeoBox, Window
@@ -32,6 +34,7 @@ from .modelcard import Measure, ModelCard
 from .offers import Fetching, Files, Installed, Notice, Offer, Offers, Refused, RemoteFile, Removed
 from .outcomes import ErrorCode, Failure, Input, JobState, Output, Provenance, Result, Role
 from .requests import (
+    COARSE_FACTORS,
     CONTENT,
     CONTROLS,
     FACTORS,
@@ -58,12 +61,14 @@ from .requests import (
     clean_prompt,
     is_seen,
 )
-from .structure import ONE_TEXTURE, is_one_texture
+from .structure import ONE_TEXTURE, OR_COARSER, coarse_factors, coarse_refusal, is_one_texture
 from .targets import target_paths
 from .wire import LINE_LIMIT, WireError, dumps, loads
 
 __all__ = [
     "CHUNK",
+    "COARSE_FACTORS",
+    "COARSE_MEMORY",
     "CONTENT",
     "CONTROLS",
     "DEFAULT_GFLOPS",
@@ -74,6 +79,7 @@ __all__ = [
     "LINE_LIMIT",
     "MARGIN_LIMIT",
     "ONE_TEXTURE",
+    "OR_COARSER",
     "PIXELS_LIMIT",
     "PROMPT_LIMIT",
     "PROTOCOL",
@@ -132,6 +138,8 @@ __all__ = [
     "Window",
     "WireError",
     "clean_prompt",
+    "coarse_factors",
+    "coarse_refusal",
     "dumps",
     "estimate",
     "fit",
@@ -139,6 +147,7 @@ __all__ = [
     "is_one_window",
     "is_seen",
     "loads",
+    "steps_done",
     "target_paths",
     "windows_over",
 ]

@@ -12,6 +12,8 @@ from .requests import Edit, Forecast, Generate, Request, SuperResolve
 CHUNK = 256
 #: Most bytes of windows that the engine remembers with their way from noise, where pictures of it are kept.
 FRAMES_MEMORY = 512 * 1024 * 1024
+#: Most bytes of a coarser level that the engine remembers, as windows, as pixels, and while they are decoded.
+COARSE_MEMORY = 256 * 1024 * 1024
 #: Rate of two ordinary CPU cores, GFLOP/s, until a finished job has told the real one.
 DEFAULT_GFLOPS = 60.0
 #: Share of a window that what is drawn may fill for it to be drawn as one window, with the ground around it in sight.
@@ -139,7 +141,17 @@ def estimate(
     windows = groups * samples * count
     pixels = drawn[0] * drawn[1]
     frames = getattr(request, "trajectory", 0)
-    gflop = windows * texts * request.sampling.steps * calls * card.gflop_per_window_step
+    work = windows * texts * request.sampling.steps  # windows, one step each
+    coarse = 0
+    if isinstance(request, Generate) and request.coarse > 1:
+        work *= steps_done(request.sampling.steps, request.coarse_strength) / request.sampling.steps
+        shape = _coarse(drawn, request.coarse, card)
+        coarse = samples * (_phased(shape, card) if card.phases else _touching(shape, card))
+        work += coarse * texts * request.sampling.steps
+    gflop = work * calls * card.gflop_per_window_step
+    if coarse:  # it is decoded, and encoded window by window; encoders take no more than decoders do
+        unit = samples * shape[0] * shape[1] + windows * card.window**2
+        gflop += unit / 1e6 * card.gflop_decode_per_megapixel
     gflop += groups * samples * (1 + frames) * min(1.0, texts) * changed / 1e6 * card.gflop_decode_per_megapixel
     # finished tiles, the results with their smaller versions (a third more), and what is on its way into one of them:
     # these versions, and the pixels before and after warping; all as if they could not be packed
@@ -154,12 +166,26 @@ def estimate(
     return Estimate(
         shape=result,
         tiles=chunks * samples * (1 + frames),
-        windows=windows,
+        windows=windows + coarse,
         seconds=5.0 + gflop / gflops + samples * (1 + frames) * pixels * bands / 2e7,
         gflop=gflop,
-        memory_mb=card.memory_mb + math.ceil(_frames_memory(frames, windows, card) / 1e6),
+        memory_mb=card.memory_mb
+        + math.ceil(_frames_memory(frames, windows, card) / 1e6)
+        + (math.ceil(COARSE_MEMORY / 1e6) if coarse else 0),
         disk_mb=raw / 1e6 + 10.0,
     )
+
+
+def steps_done(steps: int, strength: float) -> int:
+    """How many of the steps a strength above 0 takes: the last so many, at least one."""
+    # 0.7 of 10 steps are 7, though 0.7 * 10 is a little more in floating point
+    return max(1, min(steps, math.ceil(steps * strength - 1e-9 * steps)))
+
+
+def _coarse(drawn: Tuple[int, int], factor: int, card: ModelCard) -> Tuple[int, int]:
+    """(height, width) of the part of a coarser level that a picture of so many pixels starts from."""
+    rows, cols = (math.ceil((side + 2 * card.reach) / factor) for side in drawn)
+    return rows, cols
 
 
 def _frames_memory(frames: int, windows: int, card: ModelCard) -> int:

@@ -138,6 +138,15 @@ class ModelCard:
         """Whether a ground resolution (metres per pixel) is in the trained range or within a factor of 2 of it."""
         return self.gsd[0] / self.GSD_REACH <= gsd * (1 + 1e-9) and gsd <= self.gsd[1] * self.GSD_REACH * (1 + 1e-9)
 
+    def takes_coarse(self, gsd: float, factor: int) -> bool:
+        """Whether a picture at a ground resolution can start from one of pixels ``factor`` times as large.
+
+        The model must be told the resolution of both, it must have been trained on both, and it must be able to start
+        from pixels. Below its finest resolution, that is what it draws.
+        """
+        is_told = "gsd" in self.uses and "strength" in self.uses
+        return factor == 1 or (is_told and max(gsd, self.gsd[0]) * factor <= self.gsd[1] * (1 + 1e-9))
+
     @property
     def windows(self) -> Tuple[Tuple[int, int], ...]:
         """(window, stride) in output pixels of each part of the steps, where an extent is more than one window."""

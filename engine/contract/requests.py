@@ -31,6 +31,8 @@ SOURCES_LIMIT = 16
 MARGIN_LIMIT = 4096
 #: Least and greatest refinement that may be asked for; a model's card says which it knows.
 FACTORS = (2, 16)
+#: How many times coarser the level may be that a Generate draws first.
+COARSE_FACTORS = (2, 4, 8)
 #: A source whose pixels are so many times coarser than a forecast's does not show what it would.
 FINER = 1.5
 #: Layers that can guide a picture, by what they show. A card lists those that its model takes.
@@ -213,6 +215,11 @@ class Generate:
         controls: what guides the picture, at most one of a kind.
         regions: polygons with texts of their own; ``prompt`` is drawn elsewhere, and may be empty with
             ``regions.only``.
+        coarse: how many times coarser the level is that is drawn first and that the picture then starts from, out of
+            ``COARSE_FACTORS``; 1 for none. Not with controls, which would have to be shown to it too, nor with a
+            trajectory, nor with a resolution that the model is not told.
+        coarse_strength: how far to leave that level: the share of the steps that draw the picture from it, enlarged
+            and under as much noise as the schedule holds there (SDEdit, Meng et al. 2022: t0), above 0 and below 1.
     """
 
     model: str
@@ -230,12 +237,15 @@ class Generate:
     told_gsd: Optional[float] = None
     controls: Tuple[Control, ...] = ()
     regions: Optional[Regions] = None
+    coarse: int = 1
+    coarse_strength: float = 0.7
 
     def __post_init__(self) -> None:
         """Check what can be checked without a model."""
         _check_date(self.date)
         _check_cloud_cover(self.cloud_cover)
         _check_told_gsd(self.told_gsd)
+        self._check_coarse()
         if len({control.kind for control in self.controls}) < len(self.controls):
             raise ValueError("there is more than one control of a kind")
         if not 0 < self.gsd < GSD_LIMIT:
@@ -244,6 +254,22 @@ class Generate:
             raise ValueError(f"trajectory must be from 0 to the steps, at most {TRAJECTORY_LIMIT}")
         if self.sampling.samples * self.trajectory > FRAMES_LIMIT:
             raise ValueError(f"trajectory times samples must be at most {FRAMES_LIMIT}: keep fewer pictures of each")
+
+    def _check_coarse(self) -> None:
+        if self.coarse not in (1, *COARSE_FACTORS):
+            raise ValueError(f"coarse must be 1 for no coarser level, or one of {', '.join(map(str, COARSE_FACTORS))}")
+        if not 0 < self.coarse_strength < 1:
+            raise ValueError("coarse_strength must be above 0 and below 1")
+        if self.coarse == 1:
+            return
+        if self.controls:
+            raise ValueError("layers that guide do not go together with a coarser level first: leave one of them out")
+        if self.trajectory:
+            raise ValueError("steps cannot be kept with a coarser level first: set trajectory to 0, or coarse to 1")
+        if self.told_gsd == 0:
+            raise ValueError("a coarser level first needs a model that is told the resolution: told_gsd must not be 0")
+        if self.sampling.steps < 2:
+            raise ValueError("a coarser level first needs at least 2 steps")
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from ..contract import steps_done
 from . import stochastic
 from .guidance import Predict
 
@@ -95,12 +95,6 @@ def walk(
             if on_step is not None:
                 on_step(k, denoised)
     return x
-
-
-def steps_done(steps: int, strength: float) -> int:
-    """How many of the steps a strength above 0 takes: the last so many, at least one."""
-    # 0.7 of 10 steps are 7, though 0.7 * 10 is a little more in floating point
-    return max(1, min(steps, math.ceil(steps * strength - 1e-9 * steps)))
 
 
 def set_timesteps(scheduler: Any, steps: int, device: torch.device | str = "cpu") -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from afterimage.engine.contract import (
     CHUNK,
+    COARSE_MEMORY,
     FRAMES_MEMORY,
     Edit,
     Generate,
@@ -81,6 +82,22 @@ def test_guidance_calls_the_network_twice_and_samples_are_drawn_one_by_one():
     assert guided.gflop == 2 * once.gflop
     assert (three.tiles, three.windows, three.gflop) == (3 * once.tiles, 3 * once.windows, 3 * once.gflop)
     assert three.disk_mb > once.disk_mb
+
+
+def test_a_coarser_level_is_counted_with_the_ground_that_windows_look_at():
+    plain = generate(256, 512)
+    asked = dataclasses.replace(plain, coarse=2, coarse_strength=0.5)
+    found, alone = estimate(asked, CARD), estimate(plain, CARD)
+    # a window and the halo beyond the extent, in pixels twice as large, and the windows that touch those
+    rows, cols = (256 + 2 * 80) // 2, (512 + 2 * 80) // 2
+    level = (rows + 64 + 32 + 31) // 32 * ((cols + 64 + 32 + 31) // 32)
+    assert found.windows == alone.windows + level
+    assert found.gflop == pytest.approx(alone.windows * 5 + level * 10)
+    assert found.memory_mb == alone.memory_mb + math.ceil(COARSE_MEMORY / 1e6)
+    card = dataclasses.replace(CARD, gflop_decode_per_megapixel=1000.0)
+    coded = estimate(asked, card).gflop - found.gflop - (estimate(plain, card).gflop - alone.gflop)
+    assert coded == pytest.approx((rows * cols + alone.windows * 64 * 64) / 1000)
+    assert estimate(dataclasses.replace(asked, coarse=8), CARD).gflop < found.gflop
 
 
 def test_pictures_on_the_way_from_noise_take_memory_and_no_more_than_is_remembered():

@@ -280,6 +280,10 @@ def test_what_is_no_message_is_refused_with_the_place(line, where):
         (("trajectory",), 25, "trajectory must be"),
         (("cloud_cover",), 101, "cloud_cover must be"),
         (("told_gsd",), -1, "told_gsd must be"),
+        (("coarse",), 3, "coarse must be 1 for no coarser level, or one of 2, 4, 8"),
+        (("coarse_strength",), 0, "coarse_strength must be"),
+        (("coarse_strength",), 1, "coarse_strength must be"),
+        (("coarse",), 2, "layers that guide do not go together"),
         (("controls", 0, "kind"), "weather", "a control is one of"),
         (("controls", 0, "strength"), 3, "strength must be"),
         (("controls", 0, "derive"), "dreams", "derive must be"),
@@ -294,6 +298,29 @@ def test_a_request_that_cannot_be_is_refused_with_the_place(path, value, where):
     inner[path[-1]] = value
     with pytest.raises(WireError, match=where):
         loads(Job, json.dumps(data))
+
+
+COARSE = dataclasses.replace(GENERATE, coarse=4, coarse_strength=0.5, controls=(), trajectory=0, told_gsd=None)
+
+
+def test_a_coarser_level_survives_the_wire_and_older_requests_have_none():
+    assert loads(Generate, dumps(COARSE)) == COARSE
+    older = json.loads(dumps(GENERATE))
+    del older["coarse"], older["coarse_strength"]
+    assert loads(Generate, json.dumps(older)) == GENERATE and GENERATE.coarse == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"trajectory": 2}, "steps cannot be kept"),
+        ({"told_gsd": 0.0}, "told the resolution"),
+        ({"sampling": Sampling(1, 1, "DDIM")}, "at least 2 steps"),
+    ],
+)
+def test_what_does_not_go_with_a_coarser_level_is_refused(changes, where):
+    with pytest.raises(ValueError, match=where):
+        dataclasses.replace(COARSE, **changes)
 
 
 @pytest.mark.parametrize(
