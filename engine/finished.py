@@ -59,7 +59,8 @@ class Finished:
             "profile": dataclasses.asdict(work.profile),
         }
         self.key = key_of(decides)
-        self._tiles, self._folder = folder.tiles(decides), folder
+        image = work.drawn.shape if work.drawn == work.result else None
+        self._tiles, self._folder = folder.tiles(decides, image), folder
         self._write = self._tiles.write
         if is_owner:
             self._tiles.prepare()

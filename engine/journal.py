@@ -188,13 +188,14 @@ class JobFolder:
             # a preview may still be open in QGIS (Windows): what stays goes with the job folder
             shutil.rmtree(self.path / name, ignore_errors=True)
 
-    def tiles(self, work: dict[str, Any]) -> Tiles:
+    def tiles(self, work: dict[str, Any], image: tuple[int, int] | None = None) -> Tiles:
         """The finished tiles of one piece of work.
 
         Args:
             work: everything that decides the pixels, as JSON; tiles of other work are not seen.
+            image: see ``Tiles``.
         """
-        return Tiles(self.path / "tiles", key_of(work))
+        return Tiles(self.path / "tiles", key_of(work), image)
 
 
 def key_of(work: dict[str, Any]) -> str:

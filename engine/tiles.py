@@ -2,13 +2,14 @@
 
 A tile is finished when its name is there: it was written under another name, given to the disk, and renamed. Its
 header names the work that it belongs to, so a tile of another request, model or engine version is drawn again, and so
-is a torn one. What a tile holds is a block of the result as it will stand in its file (``raster.blocks``), with a mask.
+is a torn one. Where a chunk is a block of the result, its tile holds that block as it will stand in the file
+(``raster.blocks``). Others will be cut up and put together anew: of these it holds the plain pixels, since packing them
+twice costs more than all the rest of a result. A mask lies with both.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections import deque
@@ -17,11 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import durable
 from .contract import GeoBox, Window
-from .raster import Packed, Raster, pack, unpack
+from .raster import Packed, Raster, checksum, is_block, pack, pack_mask, unpack, unpack_mask
 
-_MAGIC = b"afterimage tile 2\n"
+_MAGIC = b"afterimage tile 3\n"
 #: Longest header of a tile, in bytes.
 _HEADER_LIMIT = 64 * 1024
 
@@ -32,10 +36,12 @@ class Tiles:
     Args:
         folder: where they lie.
         work: hash of the work that they belong to.
+        image: (height, width) of the result, where it has the pixels that are drawn, so that a chunk may be one of its
+            blocks; None where they are warped on the way.
     """
 
-    def __init__(self, folder: Path, work: str) -> None:
-        self._folder, self._work = folder, work
+    def __init__(self, folder: Path, work: str, image: tuple[int, int] | None = None) -> None:
+        self._folder, self._work, self._image = folder, work, image
 
     def prepare(self) -> None:
         """Make the folder, and drop what a crash left half written."""
@@ -46,7 +52,7 @@ class Tiles:
                 leftover.unlink()
 
     def has(self, sample: int, window: Window, frame: int = 0) -> bool:
-        """Whether that chunk is finished. Its pixels are hashed when they are read, not here."""
+        """Whether that chunk is finished. Its bytes are summed when they are read, not here."""
         try:
             with open(self._path(sample, window, frame), "rb") as file:
                 header = self._header(file)
@@ -66,19 +72,20 @@ class Tiles:
         Raises:
             OSError: where the disk is full or fails.
         """
-        block = pack(raster.pixels, raster.valid)
-        payload = block.pixels + block.mask
+        is_packed = self._image is not None and is_block(window, self._image)
+        block = pack(raster.pixels, raster.valid) if is_packed else _plain(raster)
         header = {
             "work": self._work,
             "key": _key(sample, window, frame),
+            "packed": is_packed,
             "dtype": raster.pixels.dtype.name,
             "bands": len(raster.pixels),
-            "length": len(payload),
+            "length": len(block.pixels) + len(block.mask),
             "mask": len(block.mask),
-            "sha256": hashlib.sha256(payload).hexdigest(),
+            "crc32": checksum(block.pixels, block.mask),
         }
         line = json.dumps(header).encode() + b"\n"
-        durable.write(self._path(sample, window, frame), _MAGIC + line + payload, "tile")
+        durable.write(self._path(sample, window, frame), b"".join((_MAGIC, line, block.pixels, block.mask)), "tile")
 
     def read(self, sample: int, window: Window, grid: GeoBox, frame: int = 0) -> Raster | None:
         """The pixels of a finished chunk of a grid; None where it is not there, torn, or of other work."""
@@ -87,23 +94,24 @@ class Tiles:
             return None
         header, block = found
         try:
-            pixels, valid = unpack(block, header["dtype"], header["bands"], window.height, window.width)
+            opened = unpack if header["packed"] else _opened
+            pixels, valid = opened(block, header["dtype"], header["bands"], window.height, window.width)
             return Raster(pixels, valid, grid.crop(window))
         except (ValueError, KeyError, TypeError):
             return None
 
     def packed(self, sample: int, window: Window, frame: int = 0) -> Packed | None:
-        """The same as it was packed."""
+        """The same as it was packed; None where it was not."""
         found = self._load(sample, window, frame)
-        return None if found is None else found[1]
+        return found[1] if found is not None and found[0].get("packed") is True else None
 
     def _load(self, sample: int, window: Window, frame: int) -> tuple[dict[str, Any], Packed] | None:
         try:
             with open(self._path(sample, window, frame), "rb") as file:
                 header = self._header(file)
                 payload = file.read(header["length"] + 1)
-            whole = len(payload) == header["length"] and hashlib.sha256(payload).hexdigest() == header["sha256"]
-            if not whole or header["key"] != _key(sample, window, frame):
+            is_whole = len(payload) == header["length"] and checksum(payload) == header["crc32"]
+            if not is_whole or header["key"] != _key(sample, window, frame):
                 return None
             at = header["length"] - header["mask"]
             return header, Packed(payload[:at], payload[at:])
@@ -120,6 +128,21 @@ class Tiles:
         if not isinstance(header, dict) or header.get("work") != self._work or not isinstance(header["length"], int):
             raise ValueError("a tile of other work")
         return header
+
+
+def _plain(raster: Raster) -> Packed:
+    """Pixels band by band, little end first, and the mask."""
+    kind = raster.pixels.dtype.newbyteorder("<")
+    return Packed(raster.pixels.astype(kind, copy=False).tobytes(), pack_mask(raster.valid, raster.valid.shape))
+
+
+def _opened(
+    block: Packed, dtype: str, bands: int, height: int, width: int
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """The inverse of ``_plain``. Raises ValueError for bytes that it did not make."""
+    kind = np.dtype(dtype)
+    pixels = np.frombuffer(block.pixels, kind.newbyteorder("<")).reshape(bands, height, width)
+    return pixels.astype(kind, copy=True), unpack_mask(block.mask, (height, width))
 
 
 def _key(sample: int, window: Window, frame: int) -> str:

@@ -4,11 +4,11 @@ The only room that imports rasterio and pyproj; it knows no tensors.
 """
 
 from .aligned import AlignedRaster
-from .blocks import Packed, pack, unpack
+from .blocks import Packed, checksum, pack, pack_mask, unpack, unpack_mask
 from .cog import Pending, prepare, publish
 from .crs import check_grid, footprint, gsd, lonlat, to_pyproj, to_rasterio
 from .mask import NumberedPolygons, Polygons
-from .parts import Parts
+from .parts import Parts, is_block
 from .pixels import Profile, Raster
 from .preview import write_preview
 from .source import SourceRaster
@@ -24,14 +24,18 @@ __all__ = [
     "Raster",
     "SourceRaster",
     "check_grid",
+    "checksum",
     "footprint",
     "gsd",
+    "is_block",
     "lonlat",
     "pack",
+    "pack_mask",
     "prepare",
     "publish",
     "to_pyproj",
     "to_rasterio",
     "unpack",
+    "unpack_mask",
     "write_preview",
 ]

@@ -37,6 +37,17 @@ class Packed:
     mask: bytes
 
 
+def checksum(*parts: bytes) -> int:
+    """CRC-32 of bytes one after the other: tells what a disk or a crash did to them, at a fiftieth of SHA-256's time.
+
+    Nothing here is kept from a person who means to change it: who can write a tile can write its sum.
+    """
+    value = 0
+    for part in parts:
+        value = isal_zlib.crc32(part, value)
+    return value
+
+
 def predictor(dtype: str) -> int:
     """TIFF's number of the way in which neighbours are subtracted: 2 for whole numbers, 3 for others."""
     return 3 if np.dtype(dtype).kind == "f" else 2
@@ -46,7 +57,7 @@ def pack(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> Packed:
     """Pack pixels (bands, h, w) and where they hold data (h, w), filled up to a whole block if they are less."""
     rows, cols = _padded(*valid.shape)
     differences = _float_differences if pixels.dtype.kind == "f" else _differences
-    return Packed(isal_zlib.compress(differences(pixels, rows, cols), _LEVEL), _pack_mask(valid, rows, cols))
+    return Packed(isal_zlib.compress(differences(pixels, rows, cols), _LEVEL), pack_mask(valid, (rows, cols)))
 
 
 def unpack(
@@ -60,29 +71,40 @@ def unpack(
     rows, cols = _padded(height, width)
     try:
         raw = isal_zlib.decompress(packed.pixels)
-        bits = isal_zlib.decompress(packed.mask)
     except _DAMAGED as error:
         raise ValueError("a damaged block") from error
     sums = _float_sums if np.dtype(dtype).kind == "f" else _sums
-    mask = np.unpackbits(np.frombuffer(bits, np.uint8).reshape(rows, -1), axis=1)
-    return sums(raw, dtype, bands, (rows, cols), (height, width)), mask[:height, :width].astype(np.bool_)
+    valid = unpack_mask(packed.mask, (rows, cols))[:height, :width]
+    return sums(raw, dtype, bands, (rows, cols), (height, width)), valid
 
 
 def _padded(height: int, width: int) -> tuple[int, int]:
     return max(height, BLOCK), max(width, BLOCK)
 
 
-def _pack_mask(valid: NDArray[np.bool_], rows: int, cols: int) -> bytes:
-    if valid.all() and valid.shape == (rows, cols):
-        return _full_mask(rows, cols)
-    whole = np.zeros((rows, cols), np.bool_)
+def pack_mask(valid: NDArray[np.bool_], shape: tuple[int, int]) -> bytes:
+    """Pack where pixels hold data (h, w), filled up to so many rows and columns: one bit for each."""
+    if valid.shape == shape and valid.all():
+        return _full_mask(shape)
+    whole = np.zeros(shape, np.bool_)
     whole[: valid.shape[0], : valid.shape[1]] = valid
     return isal_zlib.compress(np.packbits(whole, axis=1), _LEVEL)
 
 
-@functools.lru_cache(maxsize=4)
-def _full_mask(rows: int, cols: int) -> bytes:
-    return isal_zlib.compress(np.packbits(np.ones((rows, cols), np.bool_), axis=1), _LEVEL)
+def unpack_mask(packed: bytes, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The inverse of ``pack_mask``. Raises ValueError for bytes that it did not make."""
+    if packed == _full_mask(shape):
+        return np.ones(shape, np.bool_)
+    try:
+        bits = np.frombuffer(isal_zlib.decompress(packed), np.uint8).reshape(shape[0], -1)
+    except _DAMAGED as error:
+        raise ValueError("a damaged mask") from error
+    return np.unpackbits(bits, axis=1, count=shape[1]).astype(np.bool_)
+
+
+@functools.lru_cache(maxsize=16)
+def _full_mask(shape: tuple[int, int]) -> bytes:
+    return isal_zlib.compress(np.packbits(np.ones(shape, np.bool_), axis=1), _LEVEL)
 
 
 def _differences(pixels: NDArray[np.generic], rows: int, cols: int) -> NDArray[np.generic]:
@@ -97,9 +119,22 @@ def _differences(pixels: NDArray[np.generic], rows: int, cols: int) -> NDArray[n
 
 def _sums(raw: bytes, dtype: str, bands: int, block: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.generic]:
     kind = np.dtype(dtype)
-    differences = np.frombuffer(raw, kind.newbyteorder("<")).reshape(*block, bands)[: shape[0], : shape[1]]
-    planes = np.ascontiguousarray(differences.transpose(2, 0, 1), dtype=kind)
-    return np.cumsum(planes, axis=2, dtype=kind)
+    rows = np.array(np.frombuffer(raw, kind.newbyteorder("<")).reshape(block[0], -1), dtype=kind)
+    _add_up(rows, bands)
+    whole = rows.reshape(*block, bands)[: shape[0], : shape[1]]
+    return np.ascontiguousarray(whole.transpose(2, 0, 1))
+
+
+def _add_up(rows: NDArray[np.generic], step: int) -> None:
+    """To each number of a row add all those ``step``, 2 ``step`` and so on before it, in place.
+
+    In sums of 2, 4, 8, ... of them: a few vector additions take half the time of a running sum.
+    Source: Hillis and Steele 1986, "Data parallel algorithms".
+    """
+    reach = step
+    while reach < rows.shape[1]:
+        rows[:, reach:] += rows[:, :-reach].copy()
+        reach *= 2
 
 
 def _float_differences(pixels: NDArray[np.generic], rows: int, cols: int) -> NDArray[np.generic]:
@@ -120,7 +155,8 @@ def _float_sums(
 ) -> NDArray[np.generic]:
     kind, (rows, cols) = np.dtype(dtype), block
     size = kind.itemsize
-    planes = np.cumsum(np.frombuffer(raw, np.uint8).reshape(rows, size * cols, bands), axis=1, dtype=np.uint8)
+    planes = np.array(np.frombuffer(raw, np.uint8).reshape(rows, -1))
+    _add_up(planes, bands)
     parts = np.ascontiguousarray(planes.reshape(rows, size, cols * bands).transpose(0, 2, 1))
     whole = parts.view(kind.newbyteorder(">")).reshape(rows, cols, bands)[: shape[0], : shape[1]]
     return np.ascontiguousarray(whole.transpose(2, 0, 1), dtype=kind)

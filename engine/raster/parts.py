@@ -5,7 +5,6 @@ Nothing here grows with the grid but a few numbers for each block.
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..contract import GeoBox, Window
 from ..errors import OutputDamaged
-from .blocks import BLOCK, Packed, pack, unpack
+from .blocks import BLOCK, Packed, checksum, pack, unpack
 from .pixels import Profile, Raster
 
 #: Bytes of parts that are remembered for the blocks beside them.
@@ -62,6 +61,11 @@ def window(index: Index, shape: tuple[int, int]) -> Window:
     """The pixels of a block of an image."""
     row, col = index[0] * BLOCK, index[1] * BLOCK
     return Window(row, col, min(BLOCK, shape[0] - row), min(BLOCK, shape[1] - col))
+
+
+def is_block(part: Window, shape: tuple[int, int]) -> bool:
+    """Whether some pixels of an image are one of its blocks."""
+    return part == window((part.row // BLOCK, part.col // BLOCK), shape)
 
 
 class Composed:
@@ -126,7 +130,7 @@ class BlockFile:
 
     def __init__(self, path: Path, shape: tuple[int, int], profile: Profile) -> None:
         self._path, self._shape, self._profile = path, shape, profile
-        self._places: dict[Index, tuple[int, int, int, bytes]] = {}
+        self._places: dict[Index, tuple[int, int, int, int]] = {}
         self._end = 0
         self._file = open(path, "w+b")
 
@@ -146,11 +150,11 @@ class BlockFile:
     def put(self, index: Index, pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> None:
         """Keep a block, pixels as ``Profile.fill`` makes them. Raises OSError where the disk is full."""
         block = pack(pixels, valid)
-        content = block.pixels + block.mask
-        self._places[index] = (self._end, len(block.pixels), len(block.mask), hashlib.sha256(content).digest())
+        self._places[index] = (self._end, len(block.pixels), len(block.mask), checksum(block.pixels, block.mask))
         self._file.seek(self._end)
-        self._file.write(content)
-        self._end += len(content)
+        self._file.write(block.pixels)
+        self._file.write(block.mask)
+        self._end += len(block.pixels) + len(block.mask)
 
     def pixels(self, index: Index) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """See ``Blocks``."""
@@ -159,9 +163,9 @@ class BlockFile:
 
     def packed(self, index: Index) -> Packed:
         """See ``Blocks``. Raises OutputDamaged where the disk gave back something else than was written."""
-        at, length, mask, sha256 = self._places[index]
+        at, length, mask, expected = self._places[index]
         self._file.seek(at)
         content = self._file.read(length + mask)
-        if hashlib.sha256(content).digest() != sha256:
+        if len(content) != length + mask or checksum(content) != expected:
             raise OutputDamaged("The disk gave back other pixels than were put into the scratch folder.")
         return Packed(content[:length], content[length:])

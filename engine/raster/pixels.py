@@ -88,13 +88,13 @@ class Profile:
         """The same for pixels (bands, height, width) and where they hold data (height, width)."""
         dtype = np.dtype(self.dtype)
         pixels = np.array(pixels, dtype=dtype, copy=True)
-        if self.nodata is None:
-            pixels[:, ~valid] = 0
-            return pixels
-        if not np.isnan(self.nodata):
+        if self.nodata is not None and not np.isnan(self.nodata):
             nodata = dtype.type(self.nodata)
-            pixels[(pixels == nodata) & valid] = _neighbour(nodata)
-        pixels[:, ~valid] = dtype.type(self.nodata)
+            is_nodata = pixels == nodata
+            if is_nodata.any():
+                pixels[is_nodata & valid] = _neighbour(nodata)
+        if not valid.all():
+            pixels[:, ~valid] = dtype.type(self.nodata or 0)
         return pixels
 
 

@@ -81,8 +81,7 @@ def lattice(side, origin):
 
 def worked():
     """Seconds of the processor so far, user and system, all threads."""
-    times = os.times()
-    return times.user + times.system
+    return time.process_time()
 
 
 def plain(grid, folder):
@@ -104,7 +103,7 @@ def plain(grid, folder):
 
 def streamed(grid, origin, folder):
     """(seconds of committing, seconds of finishing, bytes of the chunks, bytes of the result)."""
-    windows, tiles = chunks(grid, origin), Tiles(folder / "tiles", "streaming")
+    windows, tiles = chunks(grid, origin), Tiles(folder / "tiles", "streaming", grid.shape)
     tiles.prepare()
     began = worked()
     for chunk in windows:

@@ -15,6 +15,7 @@ from afterimage.engine.raster import Parts, Profile, Raster, blocks, pack, prepa
 from afterimage.engine.raster.blocks import BLOCK
 from afterimage.engine.raster.parts import BlockFile
 from afterimage.engine.raster.pyramid import halved, shapes
+from afterimage.engine.tasks.chunks import chunks
 from afterimage.engine.tiles import WAITING, Committer, Tiles
 
 RNG = np.random.default_rng(3)
@@ -122,6 +123,44 @@ def test_chunks_that_begin_elsewhere_are_composed(tmp_path):
             known[window] = Raster(whole.pixels[:, rows, cols], whole.valid[rows, cols], where.crop(window))
     once = result(tmp_path, {where.window: whole}, where, profile).path.read_bytes()
     assert result(tmp_path, known, where, profile).path.read_bytes() == once, "the same file, however it was cut"
+
+
+@pytest.mark.parametrize("profile", [Profile("uint8", ("a", "b", "c"), 0.0), Profile("float32", ("a",))])
+@pytest.mark.parametrize("origin", [(0, 0), (100, 37), (0, 37)])
+def test_a_result_has_the_same_bytes_wherever_its_chunks_lie(tmp_path, origin, profile):
+    where = grid(600, 530)
+    whole = Raster(noise(profile.dtype, (len(profile.bands), 600, 530)), RNG.random((600, 530)) > 0.1, where)
+    tiles = Tiles(tmp_path / "tiles", "work", where.shape)
+    tiles.prepare()
+    windows = chunks(where, origin)
+    for window in windows:
+        rows, cols = window.slices()
+        part = Raster(whole.pixels[:, rows, cols], whole.valid[rows, cols], where.crop(window))
+        tiles.write(1, window, Raster(profile.fill(part), part.valid, part.grid))
+    packed = [window for window in windows if tiles.packed(1, window) is not None]
+    assert packed == (list(windows) if origin == (0, 0) else []), "blocks of the file are kept as they will stand there"
+    parts = Parts(windows, lambda window: tiles.read(1, window, where), lambda window: tiles.packed(1, window))
+    pending = prepare(tmp_path / "a.tif", parts, where, where, profile, {}, "{}", tmp_path / "s", lambda fraction: None)
+    assert pending.path.read_bytes() == result(tmp_path, {where.window: whole}, where, profile).path.read_bytes()
+
+
+@pytest.mark.parametrize("image", [None, (20, 32)])
+def test_a_tile_of_either_kind_that_is_torn_or_flipped_is_not_believed(tmp_path, image):
+    window, where = Window(0, 0, 20, 32), grid(20, 32)
+    raster = Raster(noise("uint16", (2, 20, 32)), RNG.random((20, 32)) > 0.3, where)
+    tiles = Tiles(tmp_path, "work", image)
+    tiles.write(1, window, raster)
+    assert (tiles.packed(1, window) is None) == (image is None)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 3):
+        path.write_bytes(whole[:at])
+        assert tiles.read(1, window, where) is None and tiles.packed(1, window) is None
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        back = tiles.read(1, window, where)
+        assert back is None or back.pixels.tobytes() == raster.pixels.tobytes(), f"a flipped bit at {at} was believed"
+        assert at < len(whole) - 1000 or back is None, f"a flipped bit at {at} was not seen"
+        tiles.packed(1, window)
 
 
 def test_a_bit_that_flips_in_the_scratch_folder_is_seen(tmp_path):
