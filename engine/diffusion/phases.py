@@ -25,21 +25,48 @@ from .loop import START, OnStep, set_timesteps, walk
 LEAST = 4
 
 
-def cut(steps: int, phases: int) -> tuple[range, ...]:
+def cut(steps: int, phases: int, first: int = 0) -> tuple[range, ...]:
     """The steps of each phase: ranges as long as each other, the earlier ones longer where that does not come out even.
 
     Args:
         steps: of the whole schedule, at least 1.
         phases: how many are wanted; there are fewer where one would have less than ``LEAST`` steps.
+        first: step that is taken first. Phases before it are left out, and so is what a phase has of steps before it;
+            what would have less than ``LEAST`` steps then is done by the next.
     """
     count = max(1, min(phases, steps // LEAST))
     ends = [-(-steps * number // count) for number in range(count + 1)]
-    return tuple(range(first, last) for first, last in itertools.pairwise(ends))
+    left = [range(max(first, begin), end) for begin, end in itertools.pairwise(ends) if end > first]
+    if len(left) > 1 and len(left[0]) < LEAST:
+        left[:2] = [range(left[0].start, left[1].stop)]
+    return tuple(left)
 
 
 def can_pause(scheduler: Any) -> bool:
     """Whether a sampler can begin anew between any two of its steps: one with a Runge-Kutta start cannot."""
     return not isinstance(scheduler, PNDMScheduler) or bool(scheduler.config.skip_prk_steps)
+
+
+def noised(scheduler: Any, steps: int, first: int, clean: Tensor, noise: Tensor) -> Tensor:
+    """The state before a step of a sample that is known: under as much noise as the schedule holds there.
+
+    Args:
+        scheduler: a fresh one of diffusers.
+        steps: of the whole schedule.
+        first: number of the step.
+        clean: the sample (B, C, h, w) float32.
+        noise: standard normal, like it.
+
+    Returns:
+        What ``sample_phase`` takes for a phase that begins with that step.
+
+    Source: Meng et al. 2022, "SDEdit", Algorithm 1.
+    """
+    set_timesteps(scheduler, steps, clean.device)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    state: Tensor = scheduler.add_noise(clean, noise, _levels(scheduler)[first].reshape(1))
+    return state
 
 
 def sample_phase(

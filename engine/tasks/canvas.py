@@ -36,6 +36,7 @@ class Canvas:
         self._whole = grid.window
         self._pixels: NDArray[np.generic] = np.zeros((bands, *shape), dtype)
         self._valid = np.zeros(shape, np.bool_)
+        self._is_fine = np.zeros(shape, np.bool_)
         self._due = time.monotonic()
         self._began = 0.0
 
@@ -44,18 +45,31 @@ class Canvas:
         self._began = time.monotonic()
         return self._began >= self._due
 
-    def paint(self, pixels: NDArray[np.generic], valid: NDArray[np.bool_], window: Window) -> None:
-        """Put pixels (bands, height, width) in their place; what lies outside the grid is left out."""
+    def paint(self, pixels: NDArray[np.generic], valid: NDArray[np.bool_], window: Window, zoom: int = 1) -> None:
+        """Put pixels (bands, height, width) in their place; what lies outside the grid is left out.
+
+        Args:
+            pixels: of a window.
+            valid: (height, width), where they count.
+            window: that they cover, in pixels of the grid.
+            zoom: pixels of the grid that each of them covers along each axis. Above 1, what was painted at 1 stays.
+        """
         if not window.intersects(self._whole):
             return
         inside = window.intersection(self._whole)
         step = self._step
         rows = slice(-(-inside.row // step), -(-inside.row_end // step))
         cols = slice(-(-inside.col // step), -(-inside.col_end // step))
-        from_rows = slice(rows.start * step - window.row, inside.row_end - window.row, step)
-        from_cols = slice(cols.start * step - window.col, inside.col_end - window.col, step)
-        self._pixels[:, rows, cols] = pixels[:, from_rows, from_cols]
-        self._valid[rows, cols] = valid[from_rows, from_cols]
+        from_rows = (np.arange(rows.start, rows.stop) * step - window.row) // zoom
+        from_cols = (np.arange(cols.start, cols.stop) * step - window.col) // zoom
+        place = np.ix_(from_rows, from_cols)
+        if zoom == 1:
+            self._pixels[:, rows, cols], self._valid[rows, cols] = pixels[:, place[0], place[1]], valid[place]
+            self._is_fine[rows, cols] = True
+            return
+        free = ~self._is_fine[rows, cols]
+        self._pixels[:, rows, cols] = np.where(free, pixels[:, place[0], place[1]], self._pixels[:, rows, cols])
+        self._valid[rows, cols] = np.where(free, valid[place], self._valid[rows, cols])
 
     def show(self, ctx: JobContext) -> None:
         """Hand the picture so far to the context, if that shows it to anybody."""

@@ -5,20 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from ..context import JobContext
-from ..contract import CONTENT, ONE_TEXTURE, PIXELS_LIMIT, Generate, GeoBox, Input, ModelCard, Window, is_one_texture
+from ..contract import (
+    CONTENT,
+    ONE_TEXTURE,
+    OR_COARSER,
+    PIXELS_LIMIT,
+    Generate,
+    GeoBox,
+    Input,
+    ModelCard,
+    Window,
+    coarse_factors,
+    coarse_refusal,
+    is_one_texture,
+)
 from ..diffusion.phases import can_pause
-from ..errors import ExtentTooLarge
+from ..errors import ExtentTooLarge, InvalidRequest
 from ..journal import JobFolder
-from ..models.base import GenerateModel, Given, Scene
+from ..models.base import EditModel, GenerateModel, Given, Scene
 from ..models.schedulers import check_steps
 from ..raster import Profile
 from .base import Work
+from .canvas import Canvas
 from .chunks import chunks
+from .coarse import CoarseLevel
 from .controls import Controls
 from .knowledge import told_gsd, trained_gsd, unguided_notices, unused_notices
 from .picture import Picture
@@ -36,11 +52,13 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
         ExtentTooLarge: for more pixels than a job may have.
         PromptNotUnderstood: for a text that names nothing that the model knows.
         UnknownScheduler: for a scheduler that the model does not have.
-        InvalidRequest: for steps that the scheduler cannot do. What ``RegionTexts`` raises, besides.
+        InvalidRequest: for steps that the scheduler cannot do, or a coarser level that the model or the scheduler
+            cannot. What ``RegionTexts`` raises, besides.
     """
     card = model.card
     drawn, gsd = drawn_grid(request, card)
     check_steps(model.scheduler(request.sampling.scheduler), request.sampling.steps, request.sampling.scheduler)
+    _check_coarse(request, drawn, model)
     colors = tuple(name if name in ("red", "green", "blue") else "undefined" for name in card.bands)
     profile = Profile("uint8", card.bands, colors=colors)
     scene = _scene(request, gsd)
@@ -52,6 +70,19 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
     inputs = list(controls.inputs) if controls is not None else []
     if request.regions is not None and regions is not None:
         inputs.append(Input(request.regions.name or request.regions.path, regions.sha256, drawn))
+    canvas = Canvas(drawn, len(card.bands), profile.dtype)
+    start = None
+    if request.coarse > 1:
+        start = CoarseLevel(
+            drawn,
+            cast(EditModel, model),
+            request.sampling,
+            scene,
+            request.coarse,
+            request.coarse_strength,
+            canvas,
+            regions,
+        )
     picture = Picture(
         drawn,
         model,
@@ -60,6 +91,8 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
         lambda windows: Given() if controls is None else Given(controls=_batch(controls, windows)),
         request.trajectory,
         regions=regions,
+        start=start,
+        canvas=canvas,
     )
     said = model.remarks(scene) if regions is None else remarks(regions, model, scene)
     return Work(
@@ -96,6 +129,18 @@ def drawn_grid(request: Generate, card: ModelCard) -> tuple[GeoBox, float]:
     if max(drawn.pixels, request.grid.pixels) > PIXELS_LIMIT:
         raise ExtentTooLarge(f"The extent has {max(drawn.pixels, request.grid.pixels):,} pixels.")
     return drawn, gsd
+
+
+def _check_coarse(request: Generate, drawn: GeoBox, model: GenerateModel) -> None:
+    """Raise InvalidRequest for a coarser level that this model cannot draw first, or this scheduler go on from."""
+    refusal = coarse_refusal(request, drawn.shape, model.card)
+    if refusal is not None:
+        raise InvalidRequest(*refusal)
+    if request.coarse > 1 and not can_pause(model.scheduler(request.sampling.scheduler)):
+        raise InvalidRequest(
+            f"The scheduler {request.sampling.scheduler} cannot start from a coarser level.",
+            "Choose another scheduler, or no coarser level.",
+        )
 
 
 def _scene(request: Generate, gsd: float) -> Scene:
@@ -151,8 +196,9 @@ def _notices(request: Generate, model: GenerateModel, drawn: GeoBox, gsd: float)
             f"Drawn at {gsd:.4g} m per pixel, the nearest that the model knows, and resampled to {request.gsd:.4g} m."
         )
     is_guided = request.regions is not None or any(control.kind != CONTENT for control in request.controls)
-    if is_one_texture(request.lattice.shape, card, is_guided):  # content says what, and not where
-        notices.append(ONE_TEXTURE)
+    if is_one_texture(request.lattice.shape, card, is_guided, request.coarse):  # content says what, and not where
+        further = coarse_factors(request.told_gsd or gsd, drawn.shape, card)
+        notices.append(f"{ONE_TEXTURE} {OR_COARSER}" if further and further[-1] > request.coarse else ONE_TEXTURE)
     if len(card.phases) > 1 and not card.draws_whole(drawn.shape) and not can_pause(model.scheduler(sampler)):
         notices.append(
             f"The scheduler {sampler} cannot pause, so windows are blended only when they are finished: with another "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..context import JobContext
-from ..contract import FRAMES_MEMORY, GeoBox, Sampling, Window
+from ..contract import FRAMES_MEMORY, GeoBox, Sampling, Window, steps_done
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict
-from ..diffusion.phases import can_pause, count, cut
+from ..diffusion.loop import START
+from ..diffusion.phases import can_pause, count, cut, noised
 from ..diffusion.windows import Index, Lattice, blend
 from ..models.base import GenerateModel, Given, Scene
 from ..raster import Raster
@@ -29,12 +30,30 @@ from .trajectory import Recorder, kept_states
 
 #: A window of the latents: sample from 1, index in the lattice.
 Key = tuple[int, Index]
+#: A window of absolute pixels of a sample, from 1.
+Place = tuple[int, Window]
 #: How many of the chunks that come next may fill the places that one leaves over in the network's batches.
 AHEAD = 8
 #: Phase -> its windows that the next chunks will ask for, in that order.
 Later = Callable[[int], Iterator[Key]]
 #: Pixels (bands, h, w) float32 in 0..1 of a window of the grid, which may reach beyond it -> as they are published.
 Finish = Callable[[Tensor, Window], Raster]
+
+
+class Start(Protocol):
+    """What the windows of a picture start from, under noise, where it is not noise alone.
+
+    Attributes:
+        strength: how far the picture leaves it: the share of the steps that it takes, above 0 and below 1.
+    """
+
+    strength: float
+
+    def draw(self, places: Sequence[Place], ctx: JobContext) -> None:
+        """Have all ready that these windows start from."""
+
+    def latents(self, places: Sequence[Place], ctx: JobContext) -> Tensor:
+        """What they start from (B, channels, h, w), without noise, on the model's device."""
 
 
 class Picture:
@@ -57,6 +76,11 @@ class Picture:
         finish: makes what is published of pixels; None for 8 bits a band, all valid.
         dtype: numpy name of the pixel type that ``finish`` makes.
         regions: texts that count in a part of the grid each; the prompt of ``scene`` then counts through them only.
+        start: what it starts from; None for noise. It takes at least one step less then. Not with a trajectory.
+        canvas: where it is shown as it forms; None for one of its own.
+        is_endless: whether it is a part of the endless lattice, however small.
+        stream: where its streams of noise begin.
+        limit: most bytes of windows that are remembered; None for the usual.
 
     Raises:
         PromptNotUnderstood: see ``GenerateModel.told``.
@@ -74,18 +98,28 @@ class Picture:
         finish: Finish | None = None,
         dtype: str = "uint8",
         regions: RegionTexts | None = None,
+        start: Start | None = None,
+        canvas: Canvas | None = None,
+        is_endless: bool = False,
+        stream: int = 0,
+        limit: int | None = None,
     ) -> None:
         self._grid, self._model, self._sampling, self._given = grid, model, sampling, given
         self._finish = finish or self._in_bytes
-        self._lattices, self._origin = place_windows(grid, model, can_pause(model.scheduler(sampling.scheduler)))
-        self._phases = cut(count(model.scheduler(sampling.scheduler), sampling.steps), len(self._lattices))
+        self._start, self._stream = start, stream
+        scheduler = model.scheduler(sampling.scheduler)
+        self._lattices, self._origin = place_windows(grid, model, can_pause(scheduler), is_endless)
+        #: Steps that the sampler takes, and the first of them that is taken here.
+        self._steps = count(scheduler, sampling.steps)
+        first = 0 if start is None else max(1, self._steps - steps_done(self._steps, start.strength))
+        self._phases = cut(self._steps, len(self._lattices), first)
         self._lattices = self._lattices[slice(-len(self._phases), None)]  # few steps are fewer phases
         # windows are larger by the pictures of their way: neighbours still find those that they share
-        limit = (FRAMES_MEMORY if trajectory else REMEMBERED) // len(self._phases)
-        self._caches = [TileCache(limit) for _ in self._phases]
+        limit = limit or (FRAMES_MEMORY if trajectory else REMEMBERED)
+        self._caches = [TileCache(limit // len(self._phases)) for _ in self._phases]
         self._frames = max(1, trajectory)
         self._states = kept_states(sampling.steps, self._frames)
-        self._canvas = Canvas(grid, len(model.card.bands), dtype)
+        self._canvas = canvas or Canvas(grid, len(model.card.bands), dtype)
         self._regions = regions
         self._decodings = [make_decoding(model, lattice, self._is_drawn) for lattice in self._lattices]
         self._told: Any = None if regions else model.told(scene)
@@ -121,6 +155,14 @@ class Picture:
                 self._canvas.paint(raster.pixels, raster.valid, chunk)
                 self._canvas.show(ctx)
             yield raster
+
+    def pixels(self, areas: Sequence[Window], sample: int, ctx: JobContext) -> list[Tensor]:
+        """The clean pixels (bands, height, width) in 0..1 of areas of absolute pixels, as ``draw`` publishes them."""
+        last = len(self._phases) - 1
+        keys = sorted({key for area in areas for key in self._deciding(last, sample, area)})
+        tiles = self._tiles(last, keys, lambda phase: iter(()), ctx)
+        by_index = {index: tile for (_, index), tile in tiles.items()}
+        return [self._decodings[last].pixels(area, sample, by_index, ctx.check) for area in areas]
 
     def _deciding(self, phase: int, sample: int, area: Window) -> list[Key]:
         """The windows of a phase that decide an area of absolute pixels."""
@@ -171,13 +213,24 @@ class Picture:
     def _denoise(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> list[Tensor]:
         """See ``_tiles``."""
         model, steps = self._model, self._phases[phase]
-        shares = ctx.track(range(phase + 1), "denoising")
-        below = {} if phase == 0 else self._below(phase, keys, later, [next(shares)[1] for _ in range(phase)][-1])
+        before = phase + (self._start is not None)  # what is drawn before it
+        shares = ctx.track(range(before + 1), "denoising")
+        below: dict[Key, Tensor] = {}
+        if before:
+            share = [next(shares)[1] for _ in range(before)][-1]
+            if phase:
+                below = self._below(phase, keys, later, share)
+            elif self._start is not None:
+                self._start.draw(self._places(keys), share)
         _, share = next(shares)
         states = tuple(state - steps.start for state in self._kept(phase))
         recorders: list[Recorder] = []
 
         def start(batch: list[Key]) -> Tensor:
+            if phase == 0 and self._start is not None:
+                clean, noise = self._start.latents(self._places(batch), share), self._noise(phase, batch, START)
+                scheduler = model.scheduler(self._sampling.scheduler)
+                return noised(scheduler, self._sampling.steps, steps.start, clean, noise)
             return torch.stack([below[key] for key in batch]).to(model.device)
 
         def predict(batch: list[Key]) -> Predict:
@@ -202,8 +255,8 @@ class Picture:
             predict,
             lambda batch, stream: self._noise(phase, batch, stream),
             lambda shown, denoised: self._show(phase, shown, denoised, ctx),
-            start if phase else None,
-            phase=steps if len(self._phases) > 1 else None,
+            start if before else None,
+            phase=None if steps == range(self._steps) else steps,
         )
         if states:
             drawn = [
@@ -238,7 +291,12 @@ class Picture:
 
     def _noise(self, phase: int, keys: list[Key], stream: int) -> Tensor:
         model = self._model
-        return noise_of(keys, stream, self._sampling.seed, self._lattices[phase], model.channels).to(model.device)
+        stream, lattice = self._stream + stream, self._lattices[phase]
+        return noise_of(keys, stream, self._sampling.seed, lattice, model.channels).to(model.device)
+
+    def _places(self, keys: list[Key]) -> list[Place]:
+        """The windows of the first phase in absolute pixels."""
+        return [(sample, self._pixels(0, index)) for sample, index in keys]
 
     def _pixels(self, phase: int, index: Index) -> Window:
         """The absolute pixels of a window of a phase."""
@@ -263,7 +321,7 @@ class Picture:
 
 
 def place_windows(
-    grid: GeoBox, model: GenerateModel, pauses: bool = True
+    grid: GeoBox, model: GenerateModel, pauses: bool = True, is_endless: bool = False
 ) -> tuple[tuple[Lattice, ...], tuple[int, int]]:
     """(the lattice of each phase in latents, where the grid's first pixel lies in the pixels that they count).
 
@@ -271,9 +329,10 @@ def place_windows(
         grid: what is drawn.
         model: that draws.
         pauses: whether the sampler can be cut into phases; where it cannot, all is done in windows of the model.
+        is_endless: whether windows lie on the endless lattice even where one would be enough.
     """
     side, scale = model.window * model.scale, model.scale
-    if model.card.draws_whole(grid.shape):
+    if model.card.draws_whole(grid.shape) and not is_endless:
         return (Lattice(model.window, model.window),), ((side - grid.height) // 2, (side - grid.width) // 2)
     if not (pauses and model.card.phases):
         return (Lattice(model.window, model.stride),), grid.anchor()

@@ -7,6 +7,7 @@ from qgis.gui import QgsDoubleSpinBox, QgsMapCanvas
 from qgis.PyQt.QtWidgets import QWidget
 
 from ...engine.contract import (
+    COARSE_FACTORS,
     CONTENT,
     DEFAULT_GFLOPS,
     FRAMES_LIMIT,
@@ -17,6 +18,7 @@ from ...engine.contract import (
     Generate,
     ModelCard,
     Regions,
+    coarse_factors,
     estimate,
     is_one_texture,
     target_paths,
@@ -29,6 +31,7 @@ from ..maps.sources import require_kept
 from ..report import Problem, tr
 from ..widgets.about import gsd_range
 from ..widgets.cloudcover import CloudCoverInput
+from ..widgets.coarse import CoarseInput
 from ..widgets.controls import ControlsInput
 from ..widgets.crs import CrsInput
 from ..widgets.dates import DateInput
@@ -70,6 +73,7 @@ class GeneratePanel(Panel):
         self.crs = CrsInput()
         self.cloud_cover = CloudCoverInput()
         self.told_gsd = ToldGsdInput()
+        self.coarse = CoarseInput()
         self.regions = RegionsInput()
         self.controls = ControlsInput()
         self.trajectory = TrajectoryInput()
@@ -77,7 +81,7 @@ class GeneratePanel(Panel):
         self.samples.valueChanged.connect(self.trajectory.follow_samples)  # before any announcement of it
         self._follow(
             *(self.extent, self.date, self.prompt, self.negative, self.cloud_cover, self.told_gsd),
-            *(self.regions, self.controls),
+            *(self.coarse, self.regions, self.controls),
         )
         self.shrink.asked.connect(self._shrink)
         self.gsd.valueChanged.connect(self._announce)
@@ -100,6 +104,11 @@ class GeneratePanel(Panel):
         self.more.add(tr("Clo&uds"), self.cloud_cover, self.cloud_cover.number, tip)
         tip = tr("Metres on the ground of one pixel, as the model is told; the picture's own pixels stay as they are")
         self.more.add(tr("Resolution t&old"), self.told_gsd, self.told_gsd.kind, tip)
+        tip = tr(
+            "Draws the extent in coarser pixels first, and the picture from that: what is larger than the model's "
+            "window hangs together, for a little more work"
+        )
+        self.more.add(tr("Coarse &level\nfirst"), self.coarse, self.coarse.choice, tip)
         self.more.add(tr("&CRS"), self.crs, self.crs.focusProxy(), tr("Coordinate reference system of the result"))
         kept = tr("Pictures on the way from noise, as a group of layers that the Temporal Controller plays")
         self.more.add(tr("&Keep the steps"), self.trajectory, tip=kept)
@@ -188,6 +197,7 @@ class GeneratePanel(Panel):
             "trajectory": self.trajectory.value(),
             "cloud_cover": self.cloud_cover.value(),
             "told_gsd": self.told_gsd.value(),
+            "coarse": self.coarse.held(),
             "regions": self.regions.held(),
             "controls": self.controls.held(),
         }
@@ -204,6 +214,7 @@ class GeneratePanel(Panel):
         self.trajectory.hold(values.get("trajectory"))
         self.cloud_cover.set_value(values.get("cloud_cover"))
         self.told_gsd.set_value(values.get("told_gsd"))
+        self.coarse.hold(values.get("coarse"))
         self.regions.hold(values.get("regions"))
         self.controls.hold(values.get("controls"))
 
@@ -233,6 +244,7 @@ class GeneratePanel(Panel):
             told_gsd=self.told_gsd.value() if "gsd" in uses else None,
             controls=controls,
             regions=regions,
+            coarse=self.coarse.value(),
         )
 
     def _place(self) -> Place:
@@ -305,6 +317,7 @@ class GeneratePanel(Panel):
             self.fields.note(self.prompt, self._about_prompt())
         self.told_gsd.suggest(self.gsd.value())
         lacks_place = self._lacks_place()
+        self._offer_coarser(card, None if lacks_place else self._place())
         self.regions.show_summary(None if lacks_place else self._place())
         self.controls.show_pictures(None if lacks_place else self._place())
         self._offer_less(None if lacks_place else self._place())
@@ -325,6 +338,8 @@ class GeneratePanel(Panel):
                     "One text over so large an extent gives one texture; give regions or guiding layers for structure."
                 )
             )
+            if self.coarse.factors and self.coarse.factors[-1] > self.coarse.value():
+                text += " " + tr("A coarser level first gives structure, too.")
         self.fields.note(self.extent, text)
         grid_crs = crs_of(where.grid.crs)
         is_project = grid_crs == QgsProject.instance().crs()
@@ -340,7 +355,31 @@ class GeneratePanel(Panel):
     def _is_one_texture(self, where: Place) -> bool:
         """Whether one text is all that says what is where, over far more ground than the model sees at once."""
         is_guided = self.regions.is_given or any(guide.kind != CONTENT for guide in self.controls.guides())
-        return is_one_texture(where.lattice.shape, self.model.card, is_guided)
+        return is_one_texture(where.lattice.shape, self.model.card, is_guided, self.coarse.value())
+
+    def _offer_coarser(self, card: ModelCard, where: Optional[Place]) -> None:
+        """Offer the coarser levels that the model can draw first of this place, and say what stands in the way."""
+        told = self.told_gsd.value() if "gsd" in card.uses else None
+        gsd = told or self.gsd.value()
+        if told == 0:  # then both levels would be the same to it
+            found = ()
+        elif where is None:
+            found = tuple(factor for factor in COARSE_FACTORS if card.takes_coarse(gsd, factor))
+        else:
+            found = coarse_factors(gsd, where.lattice.shape, card)
+        self.coarse.set_factors(found)
+        self.more.set_shown(self.coarse, bool(found))
+        hindrance = ""
+        if self.trajectory.value():
+            hindrance = tr("Off while the steps are kept.")
+        elif self.controls.guides():
+            hindrance = tr("Off while layers guide.")
+        elif self.sampling.steps.value() < 2:
+            hindrance = tr("Needs two steps or more.")
+        self.more.set_used(self.coarse, not hindrance, hindrance)
+        if self.coarse.value() > 1:
+            size = metres(gsd * self.coarse.value())
+            self.more.note(self.coarse, tr("Drawn first in pixels of {size}.").format(size=size))
 
     def _offer_less(self, where: Optional[Place]) -> None:
         """Offer a smaller extent where that would be drawn as one picture."""

@@ -85,6 +85,8 @@ def _generate(request: Generate, folder: str) -> Dict[str, Any]:
         "TRAJECTORY": request.trajectory or None,
         "CLOUD_COVER": request.cloud_cover,
         "TOLD_GSD": request.told_gsd,
+        "COARSE": request.coarse if request.coarse > 1 else None,
+        "COARSE_STRENGTH": request.coarse_strength if request.coarse > 1 else None,
         **_regions(request.regions, folder),
         # what the model saw, whatever has become of the layer
         **guide_values(request.controls, lambda source: os.path.join(folder, *source.path.split("/"))),

@@ -13,7 +13,15 @@ from qgis.core import (
     QgsProcessingParameterString,
 )
 
-from ...engine.contract import FRAMES_LIMIT, TRAJECTORY_LIMIT, ErrorCode, Generate, ModelCard
+from ...engine.contract import (
+    COARSE_FACTORS,
+    FRAMES_LIMIT,
+    TRAJECTORY_LIMIT,
+    ErrorCode,
+    Generate,
+    ModelCard,
+    coarse_refusal,
+)
 from .. import cards
 from ..jobs import Draft, generate_title
 from ..maps.grid import place
@@ -53,6 +61,9 @@ class GenerateAlgorithm(AfterimageAlgorithm):
             "is drawn on the model's grid as the model was trained to see it.\n\n"
             "Regions are polygons with texts of their own: each is drawn from its text, neighbours join without a "
             "seam, and the prompt is drawn elsewhere, unless only the regions are.\n\n"
+            "A coarser level first, with models that are told the resolution and know several: the extent is drawn in "
+            "pixels 2, 4 or 8 times as large, and the picture starts from that, so that what is larger than the "
+            "model's window hangs together.\n\n"
             "The same parameters draw the same picture, and overlapping extents agree where they overlap. With more "
             "than one sample, the others stand beside the output with a number in the name."
         )
@@ -108,7 +119,25 @@ class GenerateAlgorithm(AfterimageAlgorithm):
             0,
             100000,
         )
-        for parameter in (crs, negative, trajectory, clouds, told):
+        coarse = QgsProcessingParameterNumber(
+            "COARSE",
+            tr("Coarser level first: so many times coarser (1: none, 2, 4 or 8)"),
+            QgsProcessingParameterNumber.Type.Integer,
+            1,
+            True,
+            1,
+            COARSE_FACTORS[-1],
+        )
+        strength = QgsProcessingParameterNumber(
+            "COARSE_STRENGTH",
+            tr("How far to leave the coarser level: the share of the steps that draw the picture from it"),
+            double,
+            Generate.coarse_strength,
+            True,
+            0.01,
+            0.99,
+        )
+        for parameter in (crs, negative, trajectory, clouds, told, coarse, strength):
             parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
             self.addParameter(parameter)
         add_regions(self)
@@ -140,7 +169,12 @@ class GenerateAlgorithm(AfterimageAlgorithm):
             told_gsd=values.number(self, parameters, "TOLD_GSD", context),
             controls=tuple(export.control for export in guides),
             regions=None if regions is None else regions.regions,
+            coarse=values.whole(self, parameters, "COARSE", context) or 1,
+            coarse_strength=values.number(self, parameters, "COARSE_STRENGTH", context) or Generate.coarse_strength,
         )
+        refusal = coarse_refusal(request, where.lattice.shape, card)
+        if refusal is not None:
+            raise values.invalid(*refusal)
         exports = guides if regions is None else (*guides, regions)
         return Draft(request, generate_title(request, self.displayName()), exports=exports)
 

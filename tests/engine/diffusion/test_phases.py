@@ -6,7 +6,7 @@ import torch
 from afterimage.engine.contract import Window
 from afterimage.engine.diffusion import noise
 from afterimage.engine.diffusion.loop import sample
-from afterimage.engine.diffusion.phases import LEAST, can_pause, count, cut, sample_phase
+from afterimage.engine.diffusion.phases import LEAST, can_pause, count, cut, noised, sample_phase
 from afterimage.engine.models.ldm import LdmDDIMScheduler
 from afterimage.engine.models.schedulers import CLASSES
 
@@ -82,3 +82,31 @@ def test_what_cannot_be_cut_is_refused():
         sample_phase(predictor(scheduler), scheduler, STEPS, range(6), keyed)
     with pytest.raises(ValueError, match="state"):
         sample_phase(predictor(scheduler), make("DDIMScheduler"), STEPS, range(6, 12), keyed)
+
+
+@pytest.mark.parametrize(
+    ("steps", "phases", "first", "found"),
+    [
+        (16, 1, 6, [(6, 16)]),
+        (16, 2, 2, [(2, 8), (8, 16)]),
+        (16, 2, 5, [(5, 16)]),
+        (16, 2, 8, [(8, 16)]),
+        (16, 2, 11, [(11, 16)]),
+        (18, 3, 7, [(7, 12), (12, 18)]),
+        (18, 3, 17, [(17, 18)]),
+    ],
+)
+def test_phases_from_a_later_step_on(steps, phases, first, found):
+    assert [(phase.start, phase.stop) for phase in cut(steps, phases, first)] == found
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_a_known_sample_under_noise_is_where_a_strength_starts(name):
+    clean, first = torch.linspace(-1, 1, 192).view(1, 3, 8, 8), 5
+    scheduler = make(name)
+    whole = sample(predictor(scheduler), scheduler, STEPS, keyed, source=clean, strength=(STEPS - first) / STEPS)
+    state = noised(make(name), STEPS, first, clean, keyed(0))
+    for phase in cut(STEPS, 1, first):
+        scheduler = make(name)
+        state = sample_phase(predictor(scheduler), scheduler, STEPS, phase, keyed, state)
+    assert torch.equal(state, whole) and not torch.equal(state, clean)

@@ -3,7 +3,15 @@ import math
 import time
 
 import pytest
-from afterimage.engine.contract import FRAMES_LIMIT, ONE_TEXTURE, SAMPLES_LIMIT, ErrorCode, Generate, Regions
+from afterimage.engine.contract import (
+    FRAMES_LIMIT,
+    ONE_TEXTURE,
+    OR_COARSER,
+    SAMPLES_LIMIT,
+    ErrorCode,
+    Generate,
+    Regions,
+)
 from afterimage.plugin.maps.guide import Guide
 from afterimage.plugin.panels import GeneratePanel
 from afterimage.plugin.report import Problem
@@ -378,6 +386,82 @@ def test_what_the_model_is_told_of_clouds_and_resolution(placed):
     assert (placed.draft().request.cloud_cover, placed.draft().request.told_gsd) == (None, None)
 
 
+def able(**more):
+    return painter(id="able", gsd=(1.0, 80.0), uses=("prompt", "gsd", "strength"), vocabulary=(), **more)
+
+
+def choose(placed, factor):
+    choice = placed.coarse.choice
+    choice.setCurrentIndex(choice.findData(factor))
+    choice.activated.emit(choice.currentIndex())
+
+
+def test_a_coarser_level_is_offered_where_the_model_can_take_it(placed):
+    placed.advanced.setCollapsed(False)
+    assert not placed.coarse.isVisible()
+    placed.set_cards((able(),))
+    placed.gsd.setValue(10.0)
+    assert placed.coarse.isVisible() and placed.coarse.factors == (2, 4, 8)
+    assert placed.draft().request.coarse == 1
+    choose(placed, 8)
+    assert placed.draft().request.coarse == 8 and "80" in placed.more.note_text(placed.coarse)
+    placed.gsd.setValue(20.0)  # 160 m is beyond what it knows
+    assert placed.coarse.factors == (2, 4) and placed.draft().request.coarse == 1
+    placed.gsd.setValue(10.0)
+    assert placed.draft().request.coarse == 8
+    placed.told_gsd.set_value(0.0)
+    assert not placed.coarse.isVisible() and placed.draft().request.coarse == 1
+    placed.told_gsd.set_value(30.0)
+    assert placed.coarse.factors == (2,)
+
+
+def test_a_coarser_level_costs_work_and_gives_structure(placed):
+    placed.set_cards((able(),))
+    placed.gsd.setValue(10.0)
+    said, windows = placed.fields.note_text(placed.extent), placed.estimate().windows
+    assert ONE_TEXTURE in said and OR_COARSER in said  # 800 x 500 pixels, of a window of 64
+    choose(placed, 8)
+    assert ONE_TEXTURE not in placed.fields.note_text(placed.extent) and placed.estimate().windows > windows
+    choose(placed, 2)
+    assert OR_COARSER in placed.fields.note_text(placed.extent)
+
+
+def test_a_coarser_level_waits_while_something_stands_in_its_way(placed, monkeypatch, road):
+    placed.set_cards((able(),))
+    choose(placed, 2)
+    placed.trajectory.setValue(4)
+    assert not placed.coarse.isEnabled() and "steps are kept" in placed.more.note_text(placed.coarse)
+    assert (placed.draft().request.coarse, placed.draft().request.trajectory) == (1, 4)
+    placed.trajectory.setValue(0)
+    assert placed.draft().request.coarse == 2
+    placed.sampling.steps.setValue(1)
+    assert placed.draft().request.coarse == 1
+    placed.sampling.steps.setValue(9)
+    monkeypatch.setattr(placed.controls, "guides", lambda: [Guide("roads", road)])
+    placed.samples.setValue(2)
+    assert "layers guide" in placed.more.note_text(placed.coarse) and placed.coarse.value() == 1
+
+
+def test_a_small_extent_that_is_one_window_has_no_coarser_level(placed):
+    placed.advanced.setCollapsed(False)
+    placed.set_cards((able(whole=True),))
+    assert placed.coarse.factors and placed.coarse.isVisible()
+    placed.extent.set_extent(QgsRectangle(300000, 5300000, 300060, 5300060), QgsCoordinateReferenceSystem("EPSG:32633"))
+    assert placed.coarse.factors == () and not placed.coarse.isVisible()
+
+
+def test_a_coarser_level_is_remembered(placed):
+    placed.set_cards((able(),))
+    choose(placed, 4)
+    held = placed.held()
+    choose(placed, 1)
+    placed.hold(held)
+    assert placed.coarse.value() == 4
+    for odd in (None, "4", True, 3):
+        placed.hold({**held, "coarse": odd})
+        assert placed.coarse.value() in (1, 4)
+
+
 def test_the_form_fits_a_narrow_dock_with_all_that_a_layer_needs(placed, road):
     placed.set_cards((guided(uses=("prompt", "gsd", "control_strength")),))
     placed.controls.rows["roads"].layer.setLayer(road)
@@ -385,6 +469,8 @@ def test_the_form_fits_a_narrow_dock_with_all_that_a_layer_needs(placed, road):
     placed.advanced.setCollapsed(False)
     assert placed.controls.rows["roads"].strength.isVisible() and placed.told_gsd.number.isVisible()
     assert placed.minimumSizeHint().width() <= 300
+    placed.set_cards((able(),))
+    assert placed.coarse.isVisible() and placed.minimumSizeHint().width() <= 300
 
 
 WEST = "Polygon((300000 5300000, 304000 5300000, 304000 5305000, 300000 5305000, 300000 5300000))"

@@ -104,6 +104,7 @@ def test_names_are_those_that_scripts_rely_on(generate, super_resolve, edit, pro
     assert provider.id() == "afterimage" and not provider.icon().isNull()
     assert {parameter.name() for parameter in generate.parameterDefinitions()} == set(
         "EXTENT CRS RESOLUTION DATE PROMPT NEGATIVE_PROMPT TRAJECTORY CLOUD_COVER TOLD_GSD".split()
+        + "COARSE COARSE_STRENGTH".split()
         + "ROADS ROAD_WIDTH LAND_USE LAND_USE_FIELD LINES LINES_FROM EDGES EDGES_FROM SKETCH DEPTH DEPTH_FROM".split()
         + "MAP CONTENT CONTROL_STRENGTH".split()
         + "REGIONS REGIONS_FIELD REGIONS_ONLY".split()
