@@ -75,6 +75,71 @@ _GSD = "The range of ground resolutions is that of the data sets it was trained 
 #: The kind of a stock ControlNet, of any family.
 STOCK_CONTROL = "ControlNet"
 
+_TEXT2EARTH = Ability(
+    name="Text2Earth",
+    summary="Draws satellite imagery from text and ground resolution, 0.5 to 128 m.",
+    tasks=("Generate", "Edit"),
+    gsd=(0.5, 128.0),
+    window=256,
+    steps=50,
+    guidance_scale=4.0,
+    uses=(*TEXT, "gsd", "strength"),
+    licence="Academic use only, as the authors state",
+    citation="Liu et al. 2025, Text2Earth",
+    limitations="Ground resolution is one of nine levels, each twice the one before.",
+)
+
+
+def _stock(
+    family: str, name: str, pictures: str, window: int, guidance: float, citation: str
+) -> dict[tuple[str, str], Ability]:
+    """What the models of a general family can do, which differ by how large they draw.
+
+    Args:
+        family: of ``layout``.
+        name: for people.
+        pictures: what they draw, in words.
+        window: side in pixels.
+        guidance: scale by which text and layers are followed; that of inpainting is 7.5 in all of them.
+        citation: of the family.
+    """
+    drawn = Ability(
+        name=name,
+        summary=f"Draws {pictures} of any kind from text; knows satellite imagery by hearsay.",
+        tasks=("Generate", "Edit"),
+        gsd=(0.1, 100.0),
+        window=window,
+        steps=50,
+        guidance_scale=guidance,
+        uses=(*TEXT, "strength"),
+        citation=citation,
+        limitations=_UNTRAINED,
+    )
+    painted = replace(
+        drawn,
+        name=f"{name} inpainting",
+        summary="Draws a part of a picture anew, or beyond its edge, from text.",
+        tasks=("Edit",),
+        guidance_scale=7.5,
+        uses=(*TEXT, "mask", "margin"),
+    )
+    guided = replace(
+        drawn,
+        name=f"{name} with a ControlNet",
+        summary=f"Draws {pictures} from text and a map.",
+        tasks=("Generate",),
+        uses=(*TEXT, "control_strength"),
+        citation=f"{citation}; {_ZHANG}",
+        limitations="It is told no ground resolution, and any is accepted. What colours its map should have is not "
+        "told by its files.",
+    )
+    return {
+        (family, "text to image"): drawn,
+        (family, "inpainting"): painted,
+        (f"{family}_control", STOCK_CONTROL): guided,
+    }
+
+
 #: (family, kind) as ``layout`` tells them -> what such a model can do.
 ABILITIES: dict[tuple[str, str], Ability] = {
     ("diffusionsat", "single image"): Ability(
@@ -119,31 +184,14 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         citation=_KHANNA,
         limitations="The published weights were trained on houses in Texas. Fewer than three pictures are repeated.",
     ),
-    ("text2earth", "text to image"): Ability(
-        name="Text2Earth",
-        summary="Draws satellite imagery from text and ground resolution, 0.5 to 128 m.",
-        tasks=("Generate", "Edit"),
-        gsd=(0.5, 128.0),
-        window=256,
-        steps=50,
-        guidance_scale=4.0,
-        uses=(*TEXT, "gsd", "strength"),
-        licence="Academic use only, as the authors state",
-        citation="Liu et al. 2025, Text2Earth",
-        limitations="Ground resolution is one of nine levels, each twice the one before.",
-    ),
-    ("text2earth", "inpainting"): Ability(
+    ("text2earth", "text to image"): _TEXT2EARTH,
+    ("text2earth", "inpainting"): replace(
+        _TEXT2EARTH,
         name="Text2Earth inpainting",
         summary="Draws a part of a picture anew, or beyond its edge, from text and ground resolution.",
         tasks=("Edit",),
-        gsd=(0.5, 128.0),
-        window=256,
-        steps=50,
         guidance_scale=3.5,
         uses=(*TEXT, "gsd", "mask", "margin"),
-        licence="Academic use only, as the authors state",
-        citation="Liu et al. 2025, Text2Earth",
-        limitations="Ground resolution is one of nine levels, each twice the one before.",
     ),
     ("rsedit", "instruction"): Ability(
         name="RSEdit",
@@ -173,80 +221,8 @@ ABILITIES: dict[tuple[str, str], Ability] = {
         limitations="Whether land use was trained with red and blue swapped is not known; the published demo swaps "
         f"them. The authors' content encoder is not published. {_GSD}",
     ),
-    ("stable_diffusion", "text to image"): Ability(
-        name="Stable Diffusion",
-        summary="Draws pictures of any kind from text; knows satellite imagery by hearsay.",
-        tasks=("Generate", "Edit"),
-        gsd=(0.1, 100.0),
-        window=512,
-        steps=50,
-        guidance_scale=7.5,
-        uses=(*TEXT, "strength"),
-        citation=_ROMBACH,
-        limitations=_UNTRAINED,
-    ),
-    ("stable_diffusion", "inpainting"): Ability(
-        name="Stable Diffusion inpainting",
-        summary="Draws a part of a picture anew, or beyond its edge, from text.",
-        tasks=("Edit",),
-        gsd=(0.1, 100.0),
-        window=512,
-        steps=50,
-        guidance_scale=7.5,
-        uses=(*TEXT, "mask", "margin"),
-        citation=_ROMBACH,
-        limitations=_UNTRAINED,
-    ),
-    ("stable_diffusion_control", STOCK_CONTROL): Ability(
-        name="Stable Diffusion with a ControlNet",
-        summary="Draws pictures from text and a map.",
-        tasks=("Generate",),
-        gsd=(0.1, 100.0),
-        window=512,
-        steps=50,
-        guidance_scale=7.5,
-        uses=(*TEXT, "control_strength"),
-        citation=f"{_ROMBACH}; {_ZHANG}",
-        limitations="It is told no ground resolution, and any is accepted. What colours its map should have is not "
-        "told by its files.",
-    ),
-    ("stable_diffusion_xl", "text to image"): Ability(
-        name="Stable Diffusion XL",
-        summary="Draws large pictures of any kind from text; knows satellite imagery by hearsay.",
-        tasks=("Generate", "Edit"),
-        gsd=(0.1, 100.0),
-        window=1024,
-        steps=50,
-        guidance_scale=5.0,
-        uses=(*TEXT, "strength"),
-        citation=_PODELL,
-        limitations=_UNTRAINED,
-    ),
-    ("stable_diffusion_xl", "inpainting"): Ability(
-        name="Stable Diffusion XL inpainting",
-        summary="Draws a part of a picture anew, or beyond its edge, from text.",
-        tasks=("Edit",),
-        gsd=(0.1, 100.0),
-        window=1024,
-        steps=50,
-        guidance_scale=7.5,
-        uses=(*TEXT, "mask", "margin"),
-        citation=_PODELL,
-        limitations=_UNTRAINED,
-    ),
-    ("stable_diffusion_xl_control", STOCK_CONTROL): Ability(
-        name="Stable Diffusion XL with a ControlNet",
-        summary="Draws large pictures from text and a map.",
-        tasks=("Generate",),
-        gsd=(0.1, 100.0),
-        window=1024,
-        steps=50,
-        guidance_scale=5.0,
-        uses=(*TEXT, "control_strength"),
-        citation=f"{_PODELL}; {_ZHANG}",
-        limitations="It is told no ground resolution, and any is accepted. What colours its map should have is not "
-        "told by its files.",
-    ),
+    **_stock("stable_diffusion", "Stable Diffusion", "pictures", 512, 7.5, _ROMBACH),
+    **_stock("stable_diffusion_xl", "Stable Diffusion XL", "large pictures", 1024, 5.0, _PODELL),
 }
 
 
