@@ -39,15 +39,22 @@ def field(seed: int, stream: int, window: Window, channels: int, first_channel: 
     Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox); Box and Muller 1958.
     """
     out = np.empty((channels, window.height, window.width), dtype=np.float32)
-    for block_row in range(window.row // BLOCK, (window.row_end - 1) // BLOCK + 1):
-        for block_col in range(window.col // BLOCK, (window.col_end - 1) // BLOCK + 1):
-            block = Window(block_row * BLOCK, block_col * BLOCK, BLOCK, BLOCK)
-            shared = block.intersection(window)
-            target, origin = shared.relative_to(window).slices(), shared.relative_to(block).slices()
+    down, across = _cut(window.row, window.row_end), _cut(window.col, window.col_end)
+    for block_row, rows, from_rows in down:
+        for block_col, cols, from_cols in across:
             for channel in range(channels):
                 normals = _block(seed, stream, first_channel + channel, block_row, block_col)
-                out[(channel, *target)] = normals[origin]
+                out[channel, rows, cols] = normals[from_rows, from_cols]
     return torch.from_numpy(out)
+
+
+def _cut(first: int, end: int) -> list[tuple[int, slice, slice]]:
+    """An axis of a window by blocks: (number of the block, where it lies in the window, which part of the block)."""
+    cut = []
+    for block in range(first // BLOCK, (end - 1) // BLOCK + 1):
+        start, stop = max(first, block * BLOCK), min(end, (block + 1) * BLOCK)
+        cut.append((block, slice(start - first, stop - first), slice(start - block * BLOCK, stop - block * BLOCK)))
+    return cut
 
 
 @lru_cache(REMEMBERED)

@@ -87,10 +87,13 @@ def _ddpm(scheduler: DDPMScheduler, output: Tensor, t: Tensor, x: Tensor, z: Ten
     Source: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", eq. 7 and Algorithm 2; Bao et al. 2022,
     "Analytic-DPM", theorem 1.
     """
-    # Its own step draws noise before it is added; a generator of its own keeps it away from torch's global one, and
-    # only the clean estimate, which the noise does not touch, is taken from it.
-    unused = torch.Generator(device=x.device).manual_seed(0)
-    denoised = scheduler.step(output, t, x, generator=unused).pred_original_sample
+    if scheduler.config.clip_sample or scheduler.config.thresholding:
+        # Its own step draws noise before it is added; a generator of its own keeps it away from torch's global one,
+        # and only the clean estimate, which the noise does not touch, is taken from it.
+        unused = torch.Generator(device=x.device).manual_seed(0)
+        denoised = scheduler.step(output, t, x, generator=unused).pred_original_sample
+    else:
+        denoised = _denoised(scheduler, output, t, x)
     before = scheduler.previous_timestep(t)
     alpha_bar = scheduler.alphas_cumprod[t]
     alpha_bar_before = scheduler.alphas_cumprod[before] if before >= 0 else scheduler.one
@@ -135,14 +138,16 @@ def _ddim(scheduler: DDIMScheduler, output: Tensor, t: Tensor, x: Tensor) -> tup
     return alpha_bar_next**0.5 * denoised + (1 - alpha_bar_next) ** 0.5 * epsilon, denoised
 
 
-def _denoised(scheduler: PNDMScheduler, output: Tensor, t: Tensor, x: Tensor) -> Tensor:
-    """The estimate of the clean sample, for a scheduler that neither returns nor keeps one.
+def _denoised(scheduler: DDPMScheduler | PNDMScheduler, output: Tensor, t: Tensor, x: Tensor) -> Tensor:
+    """The estimate of the clean sample, for a scheduler that neither returns nor keeps one, or draws noise for it.
 
     Source: Salimans and Ho 2022, "Progressive Distillation for Fast Sampling of Diffusion Models", appendix D.
     """
     alpha_bar = scheduler.alphas_cumprod[t]
     if scheduler.config.prediction_type == "v_prediction":
         return alpha_bar**0.5 * x - (1 - alpha_bar) ** 0.5 * output
+    if scheduler.config.prediction_type == "sample":
+        return output
     return (x - (1 - alpha_bar) ** 0.5 * output) / alpha_bar**0.5
 
 

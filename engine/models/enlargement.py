@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -46,9 +47,24 @@ def contrast(enlarged: Tensor, factor: int) -> Tensor:
     along, down = beside[..., :-1, 1:] - enlarged, beside[..., 1:, :-1] - enlarged
     energy = (along.square() + down.square()) * (factor**2 / 2)
     for _ in range(2):
-        around = nn.functional.pad(energy, (factor,) * 4, mode="replicate")
-        energy = nn.functional.avg_pool2d(around, 2 * factor + 1, 1)
+        energy = _box(nn.functional.pad(energy, (factor,) * 4, mode="replicate"), 2 * factor + 1)
     return (energy + FAINT**2).sqrt()
+
+
+def _box(pixels: Tensor, side: int) -> Tensor:
+    """Mean of each ``side`` x ``side`` square: (B, C, H, W) -> (B, C, H - side + 1, W - side + 1).
+
+    ``avg_pool2d`` with a stride of 1, bit for bit. On processors that adds one number at a time; whole rows at once, in
+    the same order, take a third of its time.
+    """
+    if pixels.device.type != "cpu":
+        return nn.functional.avg_pool2d(pixels, side, 1)
+    height, width = (length - side + 1 for length in pixels.shape[-2:])
+    total = torch.zeros_like(pixels[..., :height, :width], memory_format=torch.contiguous_format)
+    for row in range(side):
+        for col in range(side):
+            total += pixels[..., row : row + height, col : col + width]
+    return total / side**2
 
 
 def agree(hr: Tensor, lr: Tensor, factor: int) -> Tensor:

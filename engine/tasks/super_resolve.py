@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -147,6 +148,8 @@ class _Drawing:
         self._low, self._high = scene.limits()
         below = (origin[0] // request.factor, origin[1] // request.factor)
         self._underlay = Underlay(folder.path, request.source, scene.radiometry, scene.mean, below)
+        # never stepped: copies of it take a twentieth of the time of new ones, whose levels are computed one by one
+        self._scheduler = model.scheduler(self._sampling.scheduler)
         self._groups = range(math.ceil(self._bands / model.bands))
         self._next = dict(pairwise(chunks(self._grid, origin)))
 
@@ -242,7 +245,7 @@ class _Drawing:
             model.batch,
             ctx,
             self._sampling,
-            lambda: model.scheduler(self._sampling.scheduler),
+            lambda: copy.deepcopy(self._scheduler),
             predict,
             self._noise,
             lambda shown, denoised: self._show(shown, denoised, conditions, ctx),

@@ -4,7 +4,7 @@ import diffusers
 import pytest
 import torch
 from afterimage.engine.contract import Window
-from afterimage.engine.diffusion import noise
+from afterimage.engine.diffusion import noise, stochastic
 from afterimage.engine.diffusion.loop import START, batches, sample, set_timesteps, steps_done
 from afterimage.engine.models.schedulers import SCHEDULE, SCHEDULERS, make_scheduler
 
@@ -56,6 +56,16 @@ def test_ddpm_steps_are_those_of_diffusers_but_for_the_noise(variance_type, step
     ours = sample(predict, scheduler, steps, keyed)
     theirs = replay(scheduler, predict, steps, monkeypatch, "scheduling_ddpm")
     assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_the_clean_estimate_has_the_bits_of_diffusers(prediction_type):
+    scheduler = diffusers.DDPMScheduler(clip_sample=False, prediction_type=prediction_type)
+    scheduler.set_timesteps(10)
+    output, x = torch.randn(2, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for t in scheduler.timesteps:
+        theirs = scheduler.step(output, t, x, generator=torch.Generator().manual_seed(0)).pred_original_sample
+        assert torch.equal(stochastic.step(scheduler, output, t, x, None)[1], theirs)
 
 
 def test_euler_ancestral_steps_are_those_of_diffusers_but_for_the_noise(monkeypatch):

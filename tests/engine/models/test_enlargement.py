@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from afterimage.engine.models import enlargement
 from afterimage.engine.models.enlargement import FAINT, agree, average, contrast, enlarge
 
 
@@ -42,3 +43,12 @@ def test_contrast_is_local_and_of_each_band():
     found = contrast(pixels, 4)
     assert torch.allclose(found[:, 1], torch.tensor(FAINT)) and torch.allclose(found[:, 0, :20], torch.tensor(FAINT))
     assert found[:, 0, 30].min() > 0.1
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_contrast_has_the_bits_of_mean_pooling(factor):
+    """The pictures that exist were made with it."""
+    picture = torch.rand(2, 3, 40, 24, generator=torch.Generator().manual_seed(0)) ** 3
+    for pixels in (picture, picture.mT):
+        pooled = torch.nn.functional.avg_pool2d(pixels.contiguous(), 2 * factor + 1, 1)
+        assert torch.equal(enlargement._box(pixels, 2 * factor + 1), pooled)
