@@ -22,10 +22,11 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "DDIM": ("DDIMScheduler", {"clip_sample": False}),
     "DDPM": ("DDPMScheduler", {"clip_sample": False, "variance_type": "fixed_small"}),
 }
-#: In a model's ``scheduler_config.json``: whether DPM++ 2M steps evenly in log-SNR (Lu et al. 2022). A tenth of the
-#: calls for the same accuracy on a denoiser that is known exactly, and more of the real texture from those that ship
-#: (``tests/benchmarks/sampler_steps.py``, ``docs/models.md``).
-EVEN = "use_lu_lambdas"
+#: In a model's ``scheduler_config.json``: where DPM++ 2M takes its steps, from the noisiest to the cleanest deviation.
+#: Source: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", eq. 5 with rho = 7.
+#: A cosine schedule goes on for long where nothing is left to see; evenly in time, or in log-SNR, most steps lie where
+#: there is all noise or next to none (``docs/models.md`` has the figures, ``tests/benchmarks/sampler_steps.py`` more).
+KARRAS = ("use_karras_sigmas", "sigma_min", "sigma_max")
 #: Name for people -> class of diffusers, for published models. The first scheduler on a card is the family's own
 #: recipe, whatever its name.
 CLASSES = {
@@ -75,5 +76,5 @@ def make_scheduler(name: str, offered: tuple[str, ...], config: Mapping[str, Any
     kind, added = SCHEDULERS[name]
     trained = {key: value for key, value in config.items() if not key.startswith("_")}
     if kind != "DPMSolverMultistepScheduler":
-        trained.pop(EVEN, None)  # the others do not know it
+        trained = {key: value for key, value in trained.items() if key not in KARRAS}  # the others do not know them
     return getattr(diffusers, kind).from_config({**trained, **added, "timestep_spacing": "trailing"})

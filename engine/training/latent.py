@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..models.autoencoder import TileableAutoencoder
 from ..models.caption import FIELDS, CaptionTokens
-from ..models.schedulers import EVEN, SCHEDULE
+from ..models.schedulers import KARRAS, SCHEDULE
 from ..models.weights import digest
 from .datasets import ARCHIVES, Chips, read_chips
 from .dihedral import turn
@@ -37,7 +37,9 @@ class LatentObjective:
 
     Args:
         recipe: ``network`` names a diffusers class under ``_class_name``; options ``data`` (name of a data set),
-            ``drop_text`` and ``drop_gsd`` (probabilities) and ``every`` (1 takes all chips, 2 every second).
+            ``drop_text`` and ``drop_gsd`` (probabilities) and ``every`` (1 takes all chips, 2 every second). How the
+            model is sampled, too: ``steps_between`` (see ``schedulers.KARRAS``) and ``guidance_interval`` (see
+            ``guidance.noise_levels``).
         data: folder with the archives.
         decoder: folder of the decoder's run: its fitted transform makes the latents, its latest decoder is exported.
         cache: file that keeps the encoded data set; made anew where data, ``every`` or transform are others.
@@ -126,7 +128,7 @@ class LatentObjective:
         source = latest if latest.is_dir() else self.decoder / "fitted"
         shutil.copytree(source, folder / "vae", ignore=shutil.ignore_patterns(FILE))
         scheduler = DDPMScheduler(**SCHEDULE, clip_sample=False)
-        scheduler.register_to_config(**{EVEN: True})
+        scheduler.register_to_config(**dict(zip(KARRAS, (True, *self.recipe.options["steps_between"]))))
         scheduler.save_config(folder / "scheduler")
         components = {
             "unet": ("diffusers", type(averaged["denoiser"]).__name__),
@@ -134,7 +136,7 @@ class LatentObjective:
             "vae": ("afterimage.engine.models.autoencoder", "TileableAutoencoder"),
             "scheduler": ("diffusers", "DDPMScheduler"),
         }
-        save_index(folder, components, {})
+        save_index(folder, components, {"guidance_interval": self.recipe.options["guidance_interval"]})
 
 
 def make_networks(network: dict[str, Any], classes: tuple[str, ...], channels: int) -> dict[str, nn.Module]:
