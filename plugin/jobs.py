@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable, Iterable, Optional, Sequence, Tuple, Union
+from typing import Callable, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
 from qgis.core import Qgis
 
@@ -32,6 +32,7 @@ from ..engine.contract import (
     WireError,
     dumps,
     loads,
+    target_paths,
 )
 from .report import Problem, log, tr
 
@@ -40,6 +41,8 @@ REQUEST = "request.json"
 OUTCOME = "outcome.json"
 #: Empty file: every source raster is in the folder.
 PREPARED = "prepared"
+#: Jobs of earlier sessions that are listed.
+HISTORY = 200
 #: Where results lie that have no place of their own.
 OUTPUTS = "outputs"
 _STAMP = "%Y%m%d-%H%M%S"
@@ -286,6 +289,24 @@ def read_folder(folder: str) -> JobRecord:
     return apply(record, _read_outcome(job.id, folder))
 
 
+def read_history(root: str, most: int = HISTORY) -> Iterator[JobRecord]:
+    """The records of the newest jobs in a folder of job folders, oldest first; one that cannot be read is logged.
+
+    Args:
+        root: where job folders are.
+        most: how many are read.
+    """
+    if not os.path.isdir(root):
+        return
+    places = (os.path.join(root, name) for name in sorted(os.listdir(root)))
+    found = [folder for folder in places if os.path.exists(os.path.join(folder, REQUEST))]
+    for folder in found[-most:]:
+        try:
+            yield read_folder(folder)
+        except (OSError, WireError) as error:
+            log(tr("The job folder {} cannot be read: {}").format(folder, error), Qgis.MessageLevel.Warning)
+
+
 def _read_outcome(job: str, folder: str) -> _Outcome:
     try:
         with open(os.path.join(folder, OUTCOME), encoding="utf-8") as file:
@@ -335,6 +356,33 @@ class Copy:
         for beside in source.parent.glob(f"{source.name}.*"):
             if not cancelled():
                 shutil.copyfile(beside, target.with_name(beside.name))
+
+
+def again(record: JobRecord, seed: Optional[int], exports: tuple, taken: Iterable[str]) -> Draft:
+    """The request of a job once more, beside what that has written or is to write.
+
+    Args:
+        record: of the job.
+        seed: another one; None for the same, and so the same pixels.
+        exports: its own, where its sources are not complete; else they are copied from its folder.
+        taken: paths that jobs are still to write.
+
+    Raises:
+        Problem: when the job's folder cannot be read.
+    """
+    try:
+        old = read_job(record.folder)
+    except (OSError, WireError) as error:
+        message = tr("The folder of this job cannot be read.")
+        hint = tr("Run it anew from the panel.")
+        raise Problem(ErrorCode.JOB_FOLDER_DAMAGED, message, hint, str(error)) from None
+    request = old.request
+    if seed is not None:
+        request = replace(request, sampling=replace(request.sampling, seed=seed))
+    exports = exports or tuple(Copy(record.folder, path) for path in input_paths(request))
+    spread = free_name(old.spread_output, taken)
+    output = free_name(old.output, taken, lambda name: set(target_paths(request, name, spread)) - {spread})
+    return Draft(request, record.title, exports, output, spread)
 
 
 def free_name(

@@ -2,11 +2,11 @@
 
 import os
 import secrets
-from dataclasses import replace
+from functools import partial
 from typing import Callable, Dict, List, Optional, Set, Tuple
 
-from qgis.core import Qgis, QgsApplication
-from qgis.PyQt.QtCore import QObject, QRunnable, QThreadPool, pyqtSignal, pyqtSlot
+from qgis.core import QgsApplication
+from qgis.PyQt.QtCore import QObject, pyqtSignal, pyqtSlot
 
 from ..engine.contract import (
     Cancelled,
@@ -22,19 +22,16 @@ from ..engine.contract import (
     WireError,
     target_paths,
 )
+from . import errand, rate, settings
 from . import jobs as folders
-from . import rate, settings
 from .cards import installed
-from .jobs import Copy, Draft, JobRecord
+from .jobs import Draft, JobRecord
 from .link.channel import Channel, ProcessChannel
 from .link.client import EngineClient
 from .link.environment import EngineInstaller, engine_failure
 from .qgis_task import JobTask
-from .report import Problem, log, log_failure, tr
+from .report import Problem, log_failure, tr
 from .store import Store
-
-#: Jobs of earlier sessions that are listed.
-HISTORY = 200
 
 
 class Session(QObject):
@@ -69,7 +66,7 @@ class Session(QObject):
         root: Optional[str] = None,
         open_channel: Optional[Callable[[], Channel]] = None,
     ):
-        """Read the history; start nothing.
+        """Read the history, oldest first; start nothing.
 
         Args:
             parent: owner.
@@ -78,7 +75,7 @@ class Session(QObject):
         """
         super().__init__(parent)
         self._root = root or settings.jobs_folder()
-        self._records: Dict[str, JobRecord] = {}  # oldest first
+        self._records: Dict[str, JobRecord] = {record.id: record for record in folders.read_history(self._root)}
         self._tasks: Dict[str, JobTask] = {}
         self._exports: Dict[str, tuple] = {}  # of jobs whose sources are not complete
         self._resumed: Set[str] = set()  # whose time says nothing about speed
@@ -94,7 +91,6 @@ class Session(QObject):
         self.store = Store(self)
         self.store.installed.connect(self._read_cards)
         self.store.removed.connect(self._read_cards)
-        self._load_history()
 
     # what widgets read
 
@@ -204,23 +200,8 @@ class Session(QObject):
         Raises:
             Problem: when the old job's folder cannot be read.
         """
-        record = self._records[job]
-        try:
-            old = folders.read_job(record.folder)
-        except (OSError, WireError) as error:
-            message = tr("The folder of this job cannot be read.")
-            hint = tr("Run it anew from the panel.")
-            raise Problem(ErrorCode.JOB_FOLDER_DAMAGED, message, hint, str(error)) from None
-        request = old.request
-        if new_seed:
-            request = replace(request, sampling=replace(request.sampling, seed=secrets.randbelow(2**31)))
-        exports = self._exports.get(job, ())
-        if not exports:
-            exports = tuple(Copy(record.folder, path) for path in folders.input_paths(request))
-        taken = self._awaited()
-        spread = folders.free_name(old.spread_output, taken)
-        output = folders.free_name(old.output, taken, lambda name: set(target_paths(request, name, spread)) - {spread})
-        return self.submit(Draft(request, record.title, exports, output, spread))
+        seed = secrets.randbelow(2**31) if new_seed else None
+        return self.submit(folders.again(self._records[job], seed, self._exports.get(job, ()), self._awaited()))
 
     def _awaited(self) -> Set[str]:
         """Paths that jobs are still to write, those among them that a retry would."""
@@ -248,7 +229,7 @@ class Session(QObject):
         self._exports.pop(job, None)
         del self._records[job]
         self.job_removed.emit(job)
-        QThreadPool.globalInstance().start(_Removal(record.folder))
+        errand.send(partial(folders.remove_folder, record.folder))  # tiles can be many
 
     def start_engine(self) -> None:
         """Start the engine now, without a job."""
@@ -395,18 +376,6 @@ class Session(QObject):
         if card is not None:
             settings.write("engine/gflops", rate.learn(self.gflops, record.result, card))
 
-    def _load_history(self) -> None:
-        if not os.path.isdir(self._root):
-            return
-        places = (os.path.join(self._root, name) for name in sorted(os.listdir(self._root)))
-        found = [folder for folder in places if os.path.exists(os.path.join(folder, folders.REQUEST))]
-        for folder in found[-HISTORY:]:
-            try:
-                record = folders.read_folder(folder)
-                self._records[record.id] = record
-            except (OSError, WireError) as error:
-                log(tr("The job folder {} cannot be read: {}").format(folder, error), Qgis.MessageLevel.Warning)
-
     # the engine
 
     @pyqtSlot(str)
@@ -442,15 +411,3 @@ def engine_channel() -> Channel:
     if failure is not None:
         raise Problem.of(failure)
     return ProcessChannel(settings.engine_python())
-
-
-class _Removal(QRunnable):
-    """Takes a job folder off the disk, but for results in it."""
-
-    def __init__(self, folder: str):
-        super().__init__()
-        self._folder = folder
-
-    def run(self) -> None:
-        """On a worker thread: tiles can be many."""
-        folders.remove_folder(self._folder)

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import sys
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
@@ -19,15 +20,13 @@ from qgis.PyQt.QtCore import (
     QObject,
     QProcess,
     QProcessEnvironment,
-    QRunnable,
     QStandardPaths,
-    QThreadPool,
     QTimer,
     pyqtSignal,
 )
 
 from ...engine.contract import ErrorCode, Failure
-from .. import settings
+from .. import errand, settings
 from ..report import Problem, log, tr
 from .channel import LAUNCH, clean_environment, engine_environment, launch_arguments
 from .network import require_passable_proxy
@@ -275,7 +274,7 @@ class EngineInstaller(QObject):
         except OSError as error:
             self._fail(ErrorCode.DISK_FULL, tr("The new environment could not be switched to."), str(error))
             return
-        QThreadPool.globalInstance().start(_Sweep(self._root, record["folder"]))
+        errand.send(partial(_sweep, self._root, record["folder"]))  # tens of thousands of files
         self._finish(None)
 
     # what the steps share
@@ -347,16 +346,8 @@ class EngineInstaller(QObject):
         self.finished.emit(failure)
 
 
-class _Sweep(QRunnable):
-    """Takes environments that are no longer used off the disk; a file in use stays for the next time."""
-
-    def __init__(self, root: str, kept: str):
-        super().__init__()
-        self._root = root
-        self._kept = kept
-
-    def run(self) -> None:
-        """On a worker thread: an environment has tens of thousands of files."""
-        for name in os.listdir(self._root):
-            if name.startswith("env-") and name != self._kept:
-                shutil.rmtree(os.path.join(self._root, name), ignore_errors=True)
+def _sweep(root: str, kept: str) -> None:
+    """Take environments that are no longer used off the disk; a file in use stays for the next time."""
+    for name in os.listdir(root):
+        if name.startswith("env-") and name != kept:
+            shutil.rmtree(os.path.join(root, name), ignore_errors=True)

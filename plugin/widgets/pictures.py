@@ -9,12 +9,12 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 from osgeo import gdal
 from qgis.core import Qgis, QgsProject
-from qgis.PyQt.QtCore import QObject, QRunnable, QThreadPool, QTimer, pyqtSignal
+from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 from qgis.PyQt.QtGui import QImage
 from qgis.PyQt.QtWidgets import QWidget
 
 from ...engine.contract import Generate, GeoBox, ModelCard, Sampling
-from .. import jobs
+from .. import errand, jobs
 from ..link.controls import seen_controls
 from ..maps.control import ControlExport, prepare_control
 from ..maps.drawing import place_left
@@ -111,7 +111,7 @@ class Pictures(QObject):
                 self.painted.emit(guide.kind, None, "")
         self._answered = self._asked
         self._work = _Work(exports, card, where, self._notes)
-        QThreadPool.globalInstance().start(_Runnable(self._work))
+        errand.send(self._work.run, self._work.release)
 
     def _forward(self, work: object, kind: str, image: object, remark: str) -> None:
         if work is self._work:
@@ -213,19 +213,6 @@ class _Work:
     def _show(self, kind: str, pixels: Optional[np.ndarray], remark: str) -> None:
         if not self._cancelled.is_set():
             self._notes.painted.emit(self, kind, None if pixels is None else _image(pixels), remark)
-
-
-class _Runnable(QRunnable):
-    def __init__(self, work: _Work) -> None:
-        super().__init__()
-        self._work = work
-
-    def run(self) -> None:
-        """On a worker thread."""
-        try:
-            self._work.run()
-        finally:
-            self._work.release()
 
 
 def picture_grid(lattice: GeoBox, gsd: float) -> Tuple[GeoBox, float]:

@@ -5,10 +5,11 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Optional, Tuple
 
-from qgis.PyQt.QtCore import QObject, QRunnable, QThreadPool, pyqtSignal
+from qgis.PyQt.QtCore import QObject, pyqtSignal
 from qgis.PyQt.QtWidgets import QWidget
 
 from ...engine.contract import TEXTS_LIMIT, ErrorCode, Failure, GeoBox, ModelCard
+from .. import errand
 from ..maps.crowd import Crowd, crowd
 from ..maps.plan import Plan
 from ..maps.survey import Survey, survey
@@ -95,7 +96,7 @@ class Surveyor(QObject):
         if self._next is None or (self._work is not None and not self._work.over.wait(patience)):
             return
         self._work, self._next = self._next, None
-        QThreadPool.globalInstance().start(_Runnable(self._work))
+        errand.send(self._work.run, self._work.release)
         if patience and self._work.over.wait(max(0.0, until - time.monotonic())):
             self._take()
 
@@ -180,16 +181,3 @@ class _Work:
         if is_refused or self.is_cancelled:
             return Finding(found)
         return Finding(found, crowd(found.shapes, self._lattice, self._card, plan.only))
-
-
-class _Runnable(QRunnable):
-    def __init__(self, work: _Work) -> None:
-        super().__init__()
-        self._work = work
-
-    def run(self) -> None:
-        """On a worker thread."""
-        try:
-            self._work.run()
-        finally:
-            self._work.release()

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from afterimage.engine.contract import ErrorCode
-from afterimage.plugin.maps import plan
+from afterimage.plugin.maps import plan, survey
 from afterimage.plugin.maps.grid import place
 from afterimage.plugin.report import Problem
 from afterimage.plugin.widgets import surveyor
@@ -48,8 +48,10 @@ def zoning(tmp_path, qgis_new_project):
 
 
 @pytest.fixture
-def regions(qtbot, zoning):
-    """The input as it is for a layer that is not read at once."""
+def regions(qtbot, zoning, monkeypatch):
+    """An input that looks at all of a layer, however busy the machine."""
+    for limit in ("_WORK", "_SCAN", "_WAIT"):
+        monkeypatch.setattr(survey, limit, 1000.0)
     made = RegionsInput()
     qtbot.addWidget(made)
     made.set_card(painter())
@@ -129,8 +131,8 @@ def test_what_is_asked_last_is_answered(regions, zoning, where, gate, qtbot):
 
 def test_what_is_read_in_a_moment_is_known_at_once(regions, zoning, where, monkeypatch):
     monkeypatch.setattr(surveyor, "PATIENCE", 30.0)
-    looked, survey = [], surveyor.survey
-    monkeypatch.setattr(surveyor, "survey", lambda *asked: looked.append(asked) or survey(*asked))
+    looked, look = [], surveyor.survey
+    monkeypatch.setattr(surveyor, "survey", lambda *asked: looked.append(asked) or look(*asked))
     regions.layer.setLayer(zoning())
     assert regions.problems(where) == []
     alone = regions.crowd(where)
