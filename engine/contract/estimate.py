@@ -141,14 +141,15 @@ def estimate(
     windows = groups * samples * count
     pixels = drawn[0] * drawn[1]
     frames = getattr(request, "trajectory", 0)
-    work = windows * texts * request.sampling.steps  # windows, one step each
+    work = windows * request.sampling.steps  # windows, one step each
     coarse = 0
     if isinstance(request, Generate) and request.coarse > 1:
         work *= steps_done(request.sampling.steps, request.coarse_strength) / request.sampling.steps
         shape = _coarse(drawn, request.coarse, card)
         coarse = samples * (_phased(shape, card) if card.phases else _touching(shape, card))
-        work += coarse * texts * request.sampling.steps
-    gflop = work * calls * card.gflop_per_window_step
+        work += coarse * request.sampling.steps
+    # what texts are guided away from is asked once in a window, however many they are
+    gflop = work * (texts + (calls - 1) * min(1.0, texts)) * card.gflop_per_window_step
     if coarse:  # it is decoded, and encoded window by window; encoders take no more than decoders do
         unit = samples * shape[0] * shape[1] + windows * card.window**2
         gflop += unit / 1e6 * card.gflop_decode_per_megapixel

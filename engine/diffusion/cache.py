@@ -27,7 +27,12 @@ class TileCache:
         self._size = 0
 
     def get(
-        self, keys: Sequence[K], compute: Callable[[list[K]], Sequence[Tensor]], size: int = 1, later: Iterable[K] = ()
+        self,
+        keys: Sequence[K],
+        compute: Callable[[list[K]], Sequence[Tensor]],
+        size: int = 1,
+        later: Iterable[K] = (),
+        places: Callable[[K], int] = lambda key: 1,
     ) -> dict[K, Tensor]:
         """The tiles of these keys; those that are not remembered are computed, in one call and in the given order.
 
@@ -37,14 +42,17 @@ class TileCache:
             size: places of a batch.
             later: keys that will be asked for next, the nearest first; they take the places that would be left over in
                 the last batch.
+            places: that a key takes in a batch.
         """
         missing = [key for key in keys if key not in self._tiles]
         asked = dict.fromkeys(missing)
-        for key in later if missing else ():
-            if len(asked) % size == 0:
+        room = -sum(map(places, asked)) % size
+        for key in later if room else ():
+            if not room:
                 break
-            if key not in self._tiles:
+            if key not in self._tiles and key not in asked and places(key) <= room:
                 asked[key] = None
+                room -= places(key)
         fresh = dict(zip(asked, compute(list(asked)))) if asked else {}
         self.computed += len(fresh)
         found = {key: fresh[key] if key in fresh else self._tiles[key] for key in keys}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..contract import ModelCard
 from ..diffusion.guidance import Predict
+from ..diffusion.rows import Branch
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,37 @@ class GenerateModel(Protocol):
             Of x (B, channels, window, window), or of the windows of ``card.phases``, float32, scaled by
             ``scheduler.scale_model_input``, and a scalar timestep: the network's raw output in the prediction type of
             the scheduler.
+        """
+
+    def branches(self, told: Any, guidance_scale: float, given: Given) -> Sequence[Branch]:
+        """What ``predictor`` asks the network of one window, what it is guided away from first.
+
+        Args:
+            told: of ``told``.
+            guidance_scale: of classifier-free guidance.
+            given: what the window is drawn from.
+
+        Returns:
+            Branches whose tensors have one item.
+        """
+
+    def guides(self, t: Tensor) -> bool:
+        """Whether guidance counts at a timestep; where it does not, its scale is 1."""
+
+    def rows(self, branches: int) -> int:
+        """Windows, each under one condition, in the calls of ``predictor`` and of ``answer``; fixed likewise.
+
+        Args:
+            branches: that guidance has.
+        """
+
+    def answer(self, x: Tensor, t: Tensor, told: Mapping[str, Tensor]) -> Tensor:
+        """One call of the network: its raw output for ``rows`` windows, float32, like x.
+
+        Args:
+            x: (rows, channels, window, window); see ``predictor``.
+            t: scalar timestep.
+            told: what ``branches`` say, with one item for each row.
         """
 
     def decode(self, z: Tensor) -> Tensor:

@@ -17,10 +17,11 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..contract import CONTENT
+from ..diffusion.rows import Branch
 from ..errors import InvalidRequest, WeightsDamaged
 from . import image_tower, ldm
 from .base import Given, Scene
-from .latent_diffusion import Branch, Parts, two_branches
+from .latent_diffusion import Parts, two_branches
 from .layout import Layout, found
 from .local_adapter import ContentTokens, LocalAdapter, adapter_key
 from .metadata import UNKNOWN, NumberEmbedding, date_fields, told_vector

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..contract import ModelCard
 from ..diffusion.guidance import Predict
+from ..diffusion.rows import Branch
 from ..errors import WeightsDamaged
 from .base import Given, Scene
 from .schedulers import make_scheduler
@@ -80,6 +81,22 @@ class PixelModel:
     def predictor(self, told: None, guidance_scale: float, given: Given) -> Predict:
         """See ``GenerateModel``; there is nothing to be guided by."""
         return self.predict
+
+    def branches(self, told: None, guidance_scale: float, given: Given) -> list[Branch]:
+        """See ``GenerateModel``."""
+        return [Branch(1.0, {})]
+
+    def guides(self, t: Tensor) -> bool:
+        """See ``GenerateModel``: everywhere."""
+        return True
+
+    def rows(self, branches: int) -> int:
+        """See ``GenerateModel``."""
+        return self.batch
+
+    def answer(self, x: Tensor, t: Tensor, told: Mapping[str, Tensor]) -> Tensor:
+        """See ``GenerateModel``."""
+        return self.predict(x, t)
 
     def predict(self, x: Tensor, t: Tensor) -> Tensor:
         """The noise in x; ``t`` may be (B,) as well."""

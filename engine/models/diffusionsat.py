@@ -15,9 +15,10 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import Tensor, nn
 
+from ..diffusion.rows import Branch
 from ..errors import InvalidRequest, WeightsDamaged
 from .base import Scene
-from .latent_diffusion import Branch, Parts, load_parts, two_branches
+from .latent_diffusion import Parts, load_parts, two_branches
 from .layout import Layout, found
 from .metadata import UNKNOWN, NumberEmbedding, date_fields, told_vector
 from .stable_diffusion import StockUNet

@@ -13,10 +13,11 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
+from ..diffusion.rows import Branch
 from ..errors import InvalidRequest, WeightsDamaged
 from .base import Given, Scene
 from .diffusionsat import DiffusionSat, MetadataEmbedding, checked_parts, load_unet, metadata_of, split_embedding
-from .latent_diffusion import Branch, Parts
+from .latent_diffusion import Parts
 from .layout import Layout, found
 from .metadata import UNKNOWN
 from .statedict import build, component_tensors, fill

@@ -16,6 +16,7 @@ from ..backends.network import Network, Networks
 from ..contract import ModelCard
 from ..diffusion.guidance import Predict, classifier_free
 from ..diffusion.loop import sample
+from ..diffusion.rows import Branch
 from .autoencoder import TileableAutoencoder
 from .base import Given, Scene
 from .caption import FIELDS, CaptionTokens
@@ -91,8 +92,26 @@ class LatentModel:
             lambda x, t: self.predict(x, t, condition), lambda x, t: self.predict(x, t, null), guidance_scale
         )
 
+    def branches(self, told: tuple[Tensor, Tensor], guidance_scale: float, given: Given) -> list[Branch]:
+        """See ``GenerateModel``."""
+        condition, null = told
+        both = [(1 - guidance_scale, null), (guidance_scale, condition)]
+        return [Branch(weight, {"tokens": tokens}) for weight, tokens in both if weight]
+
+    def guides(self, t: Tensor) -> bool:
+        """See ``GenerateModel``: everywhere."""
+        return True
+
+    def rows(self, branches: int) -> int:
+        """See ``GenerateModel``."""
+        return self.batch
+
+    def answer(self, x: Tensor, t: Tensor, told: Mapping[str, Tensor]) -> Tensor:
+        """See ``GenerateModel``."""
+        return self.predict(x, t, told["tokens"])
+
     def predict(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """One call of the network with the tokens of one condition."""
+        """One call of the network with the tokens of one condition, or of one for each window."""
         return self.networks.denoiser(x, t, condition.expand(len(x), -1, -1))
 
     def decode(self, z: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..diffusion import stochastic
 from ..diffusion.guidance import Predict
 from ..diffusion.loop import sample
+from ..diffusion.rows import Branch, weighed
 from ..errors import InvalidRequest, UnknownScheduler, WeightsMissing
 from .base import Given, Scene
 from .layout import Layout
@@ -30,19 +31,6 @@ from .weights import read_json
 #: What diffusers' pipelines set right in configurations of old, where a scheduler has it: latents have no bounds to be
 #: clipped to, and the first timestep that was trained is 1.
 MENDED = {"clip_sample": False, "steps_offset": 1}
-
-
-@dataclass(frozen=True)
-class Branch:
-    """One question that guidance asks the network.
-
-    Attributes:
-        weight: of its answer; the weights of all branches add up to 1.
-        told: name -> tensor, the keywords of ``forward``; the first axis is the batch, or 1 for all of it.
-    """
-
-    weight: float
-    told: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,7 @@ class LatentDiffusion(ABC):
         self.device = torch.device("cpu")
         self._placement: Placement | None = None
         #: Whether the branches of guidance are asked one after the other.
-        self._is_sliced = False
+        self.is_sliced = False
 
     def to(self, device: torch.device | str) -> LatentDiffusion:
         """The same model on another device, wholly and in float32."""
@@ -131,7 +119,7 @@ class LatentDiffusion(ABC):
             self._placement.release()
         self.text.forget()
         self.device = torch.device("cpu") if rung.on_host else device
-        self._is_sliced = rung.sliced
+        self.is_sliced = rung.sliced
         self._placement = Placement(self.parts(), rung, self.device, half)
         self.codec.use_tiles(round(TILE * window) if rung.tiled else None)
         self.codec.around = self._placement.decoding
@@ -219,17 +207,13 @@ class LatentDiffusion(ABC):
         weights = [branch.weight for branch in branches]
 
         def ask(x: Tensor, t: Tensor) -> Sequence[Tensor]:
-            if not self._is_sliced:
+            if not self.is_sliced:
                 return self.forward(x.repeat(len(weights), 1, 1, 1), t, **told).chunk(len(weights))
             each = [{name: value.chunk(len(weights))[k] for name, value in told.items()} for k in range(len(weights))]
             return [self.forward(x, t, **one) for one in each]
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
-            answers = ask(x, t)
-            guided = weights[0] * answers[0]
-            for weight, answer in zip(weights[1:], answers[1:]):
-                guided = guided + weight * answer
-            return guided
+            return weighed(list(zip(weights, ask(x, t))))
 
         return predict
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..contract import ModelCard
 from ..device import free_caches, free_main_memory, free_memory
 from ..diffusion.guidance import Predict
+from ..diffusion.rows import Branch
 from ..errors import NotFinite, UnknownModel, UnknownScheduler, is_out_of_memory
 from .base import Given, Scene
 from .latent_diffusion import LatentDiffusion, make_sampler
@@ -187,17 +188,28 @@ class PictureModel:
 
         The prediction raises NotFinite for numbers that are not finite: their pixels would be black.
         """
+        guided = self.network.predictor(self.batch, guidance_scale=guidance_scale, **told, **self._shown(given))
+        return lambda x, t: _finite(guided(x, t))
+
+    def branches(self, told: dict[str, Any], guidance_scale: float, given: Given) -> list[Branch]:
+        """See ``GenerateModel``."""
+        return self.network.branches(self.batch, guidance_scale=guidance_scale, **told, **self._shown(given))
+
+    def guides(self, t: Tensor) -> bool:
+        """See ``GenerateModel``: everywhere."""
+        return True
+
+    def rows(self, branches: int) -> int:
+        """See ``GenerateModel``."""
+        return self.batch * (1 if self.network.is_sliced else branches)
+
+    def answer(self, x: Tensor, t: Tensor, told: Mapping[str, Tensor]) -> Tensor:
+        """See ``GenerateModel``; raises NotFinite like ``predictor``."""
+        return _finite(self.network.forward(x, t, **{name: value.to(self.device) for name, value in told.items()}))
+
+    def _shown(self, given: Given) -> dict[str, Any]:
         side = self.window * self.scale
-        shown = self.network.shown(given, (side, side))
-        guided = self.network.predictor(self.batch, guidance_scale=guidance_scale, **told, **shown)
-
-        def predict(x: Tensor, t: Tensor) -> Tensor:
-            output = guided(x, t)
-            if not output.isfinite().all():
-                raise NotFinite("The model drew numbers that are not finite.")
-            return output
-
-        return predict
+        return self.network.shown(given, (side, side))
 
     def encode(self, pixels: Tensor) -> Tensor:
         """See ``EditModel``."""
@@ -215,6 +227,12 @@ class PictureModel:
         code = self.encode(pixels)
         whole = nn.functional.avg_pool2d(known.to(code.dtype), self.scale) == 1
         return lambda z: torch.where(whole, code, z)
+
+
+def _finite(output: Tensor) -> Tensor:
+    if not output.isfinite().all():
+        raise NotFinite("The model drew numbers that are not finite.")
+    return output
 
 
 def load_model(card: ModelCard, folder: Path, device: torch.device) -> PictureModel:

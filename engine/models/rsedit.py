@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..diffusion.rows import Branch
 from ..errors import InvalidRequest
 from .base import Given, Scene
-from .latent_diffusion import Branch, load_parts
+from .latent_diffusion import load_parts
 from .layout import Layout
 from .stable_diffusion import StockUNet, load_unet
 

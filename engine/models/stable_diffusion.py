@@ -9,9 +9,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from ..diffusion.rows import Branch
 from ..errors import InvalidRequest
 from .base import Given
-from .latent_diffusion import Branch, LatentDiffusion, Parts, load_parts, two_branches
+from .latent_diffusion import LatentDiffusion, Parts, load_parts, two_branches
 from .layout import Layout, found
 from .statedict import build, component_tensors, fill
 from .weights import read_json

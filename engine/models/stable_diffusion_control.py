@@ -9,9 +9,10 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
+from ..diffusion.rows import Branch
 from ..errors import InvalidRequest
 from .base import Given, Scene
-from .latent_diffusion import Branch, Parts, load_parts
+from .latent_diffusion import Parts, load_parts
 from .layout import Layout, found
 from .stable_diffusion import StockUNet, load_unet
 from .statedict import build, component_tensors, fill

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..diffusion.rows import Branch
 from ..errors import InvalidRequest
 from .base import Scene
-from .latent_diffusion import Branch, load_parts, make_sampler, two_branches
+from .latent_diffusion import load_parts, make_sampler, two_branches
 from .layout import Layout
 from .stable_diffusion import StockUNet, load_unet
 

@@ -31,7 +31,7 @@ from .canvas import Canvas
 from .chunks import absolute, relative
 from .decoding import BLOCK
 from .picture import Picture, Place, to_bytes
-from .regions import RegionTexts
+from .regions import NARROWEST, RegionTexts
 
 #: The streams of noise begin here: each step of the picture has its own below.
 STREAM = 2**32
@@ -169,9 +169,9 @@ class CoarseTexts(RegionTexts):
         middle = self._factor // 2
         return self._regions.labels(self._of_picture(window))[middle :: self._factor, middle :: self._factor]
 
-    def shares(self, window: Window, scale: int) -> dict[int, Tensor]:
+    def shares(self, window: Window, scale: int, width: float = NARROWEST) -> dict[int, Tensor]:
         """See ``RegionTexts``; a coarse latent covers ``factor`` times as many pixels of the picture."""
-        return self._regions.shares(self._of_picture(window), scale * self._factor)
+        return self._regions.shares(self._of_picture(window), scale * self._factor, width)
 
     def _of_picture(self, window: Window) -> Window:
         larger = _times(window, self._factor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -46,12 +46,13 @@ def denoise(
     source: Callable[[list[K]], Tensor] | None = None,
     strength: float = 1.0,
     phase: range | None = None,
+    cut: Callable[[Sequence[K], int], Iterable[tuple[list[K], int]]] = batches,
 ) -> list[Tensor]:
     """Samples of windows, (C, h, w) float32 on the CPU, in the order of their keys: clean ones, or those of a phase.
 
     Args:
         keys: the windows.
-        size: windows in each network call.
+        size: places of a network call.
         ctx: share of the job that this work is.
         sampling: how many steps.
         scheduler: makes a fresh scheduler.
@@ -62,9 +63,10 @@ def denoise(
             phase, the state that it goes on from, needed where it is not the first.
         strength: how far to leave it; see ``sample``. Not for a phase.
         phase: the steps to do, of ``phases.cut``; None for all.
+        cut: (keys, size) -> the batches that are denoised together, as ``loop.batches`` yields them.
     """
     done: list[Tensor] = []
-    for (batch, count), part in ctx.track(batches(keys, size), "denoising"):
+    for (batch, count), part in ctx.track(cut(keys, size), "denoising"):
         start = None if source is None else source(batch)
         clean = _denoise_batch(
             batch, count, part, sampling, scheduler(), predict(batch), noise, show, start, strength, phase

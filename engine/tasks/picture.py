@@ -16,8 +16,9 @@ from ..context import JobContext
 from ..contract import FRAMES_MEMORY, GeoBox, Sampling, Window, steps_done
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict
-from ..diffusion.loop import START
+from ..diffusion.loop import START, batches
 from ..diffusion.phases import can_pause, count, cut, noised
+from ..diffusion.rows import in_calls
 from ..diffusion.windows import Index, Lattice, blend
 from ..models.base import GenerateModel, Given, Scene
 from ..raster import Raster
@@ -124,6 +125,8 @@ class Picture:
         self._decodings = [make_decoding(model, lattice, self._is_drawn) for lattice in self._lattices]
         self._told: Any = None if regions else model.told(scene)
         self._texts = RegionTold(regions, model, scene, sampling.guidance_scale) if regions else None
+        #: Places of the network's calls.
+        self._size = model.batch if self._texts is None else self._texts.size
         order = chunks(grid, grid.anchor())
         self._next = dict(pairwise(order))
 
@@ -194,8 +197,7 @@ class Picture:
         """The windows of a phase that the chunks after one will ask for, in that order."""
         for _ in range(AHEAD):
             following = self._next.get(chunk)
-            # windows of the same texts share batches by themselves, and pictures on their way take much memory
-            if following is None or self._texts is not None or self._states:
+            if following is None or self._states:  # pictures on their way take much memory
                 return
             chunk = following
             at, keys = len(self._phases) - 1, self._deciding(-1, sample, absolute(chunk, self._origin))
@@ -207,8 +209,16 @@ class Picture:
     def _tiles(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> dict[Key, Tensor]:
         """Windows after a phase: (channels, h, w) of each kept picture, then of the state, or at last the sample."""
         return self._caches[phase].get(
-            keys, lambda missing: self._denoise(phase, missing, later, ctx), self._model.batch, later(phase)
+            keys,
+            lambda missing: self._denoise(phase, missing, later, ctx),
+            self._size,
+            later(phase),
+            partial(self._rows, phase),
         )
+
+    def _rows(self, phase: int, key: Key) -> int:
+        """Places that a window of a phase takes in the network's calls."""
+        return 1 if self._texts is None else self._texts.rows(self._window(phase, key[1]))
 
     def _denoise(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> list[Tensor]:
         """See ``_tiles``."""
@@ -224,7 +234,7 @@ class Picture:
                 self._start.draw(self._places(keys), share)
         _, share = next(shares)
         states = tuple(state - steps.start for state in self._kept(phase))
-        recorders: list[Recorder] = []
+        recorders: list[tuple[list[Key], Recorder]] = []
 
         def start(batch: list[Key]) -> Tensor:
             if phase == 0 and self._start is not None:
@@ -234,21 +244,20 @@ class Picture:
             return torch.stack([below[key] for key in batch]).to(model.device)
 
         def predict(batch: list[Key]) -> Predict:
-            windows = [relative(self._pixels(phase, index), self._origin) for _, index in batch]
+            windows = [self._window(phase, index) for _, index in batch]
             given = self._given(windows)
             if self._texts is None:
                 guided = model.predictor(self._told, self._sampling.guidance_scale, given)
             else:
-                guided = self._texts.predictor(windows, given)
+                guided = self._texts.predictor(windows, given, ctx.check)
             if not states:
                 return guided
-            recorders.append(Recorder(guided, states))
-            return recorders[-1]
+            recorders.append((batch, Recorder(guided, states)))
+            return recorders[-1][1]
 
-        ordered = self._ordered(phase, keys)
         drawn = denoise(
-            ordered,
-            model.batch,
+            keys,
+            self._size,
             share,
             self._sampling,
             lambda: model.scheduler(self._sampling.scheduler),
@@ -257,14 +266,12 @@ class Picture:
             lambda shown, denoised: self._show(phase, shown, denoised, ctx),
             start if before else None,
             phase=None if steps == range(self._steps) else steps,
+            cut=batches if self._texts is None else partial(in_calls, rows=partial(self._rows, phase)),
         )
         if states:
-            drawn = [
-                torch.cat([*recorders[place // model.batch].states(place % model.batch), tile])
-                for place, tile in enumerate(drawn)
-            ]
-        by_key = dict(zip(ordered, drawn))
-        return [by_key[key] for key in keys]
+            ways = {key: way.states(place) for batch, way in recorders for place, key in enumerate(batch)}
+            drawn = [torch.cat([*ways[key], tile]) for key, tile in zip(keys, drawn)]
+        return drawn
 
     def _below(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> dict[Key, Tensor]:
         """The noisy states (channels, h, w) that windows of a phase start from: blends of those of the one before."""
@@ -282,13 +289,6 @@ class Picture:
                     found[(sample, index)] = blend(earlier, near, window, channels)
         return found
 
-    def _ordered(self, phase: int, keys: list[Key]) -> list[Key]:
-        """In the order in which they are drawn at the least cost: windows of the same texts side by side."""
-        texts = self._texts
-        if texts is None:
-            return keys
-        return sorted(keys, key=lambda key: (texts.kinds(relative(self._pixels(phase, key[1]), self._origin)), key))
-
     def _noise(self, phase: int, keys: list[Key], stream: int) -> Tensor:
         model = self._model
         stream, lattice = self._stream + stream, self._lattices[phase]
@@ -303,13 +303,17 @@ class Picture:
         window, scale = self._lattices[phase].window(index), self._model.scale
         return Window(window.row * scale, window.col * scale, window.height * scale, window.width * scale)
 
+    def _window(self, phase: int, index: Index) -> Window:
+        """The same in pixels of the grid."""
+        return relative(self._pixels(phase, index), self._origin)
+
     def _show(self, phase: int, keys: list[Key], denoised: Tensor, ctx: JobContext) -> None:
         """Paint windows that are still forming."""
         if not self._canvas.is_due():
             return
         for (_, index), code in zip(keys, denoised):
             picture = self._model.decode(code[None])[0]  # one by one: how many count differs from batch to batch
-            place = relative(self._pixels(phase, index), self._origin)
+            place = self._window(phase, index)
             raster = self._finish(picture.float().cpu(), place)
             self._canvas.paint(raster.pixels, raster.valid, place)
         self._canvas.show(ctx)

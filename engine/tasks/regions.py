@@ -10,7 +10,9 @@ Source: Jiménez 2023, "Mixture of Diffusers for scene composition and high reso
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +23,32 @@ from torch import Tensor
 
 from ..contract import PROMPT_LIMIT, TEXTS_LIMIT, Generate, GeoBox, ModelCard, Window, clean_prompt
 from ..diffusion.guidance import Predict
+from ..diffusion.rows import Branch, Row, in_rows, rows_of
+from ..diffusion.windows import Index, Lattice
 from ..errors import InvalidRequest, MaskEmpty, PromptNotUnderstood, PromptTooLong
 from ..models.base import GenerateModel, Given, Scene
 from ..raster.mask import NumberedPolygons
 
-#: Shares of a latent and its neighbours, along each axis: a border is spread over about two latents.
-SOFT = np.array([1, 4, 6, 4, 1]) / 16
-#: Latents on each side that ``SOFT`` looks at.
-REACH = len(SOFT) // 2
+#: Latents on each side of a border over which a text gives way to the other, where there is nothing but noise and where
+#: there is none: first the network finds a course for the border, then it keeps to it.
+WIDEST, NARROWEST = 8, 3
+#: Least of these latents in regions that are narrower: a border is never harder than the latents.
+LEAST = 1
+#: Latents around a place that its shares depend on.
+REACH = 3 * WIDEST
+#: Side in latents of the squares in which borders are looked for, and how many of them are remembered.
+SIDE, REMEMBERED = 64, 64
 #: Characters of a text that a sentence quotes.
 _QUOTED = 40
-#: Latents over which a region's text fades where nothing is said, in favour of a nearer one.
+#: Latents over which the nearness of a region fades.
 _FADE = 2.0
+#: (rows, columns, distance) from a latent to each that a border may be in.
+_NEAR = [
+    (row, col, math.hypot(row, col))
+    for row in range(-WIDEST, WIDEST + 1)
+    for col in range(-WIDEST, WIDEST + 1)
+    if math.hypot(row, col) <= WIDEST
+]
 
 
 class RegionTexts:
@@ -78,6 +94,8 @@ class RegionTexts:
                 f"The regions have {len(set(own))} different texts; at most {TEXTS_LIMIT} are read.",
                 "Give regions of one kind the same text.",
             )
+        self._anchor = grid.anchor()
+        self._remembered = lru_cache(REMEMBERED)(self._square)
         self._values = [self.texts.index(text) + 1 for text in own]
         if not self._holds(grid.window):
             raise MaskEmpty(
@@ -100,7 +118,7 @@ class RegionTexts:
             return inside
         return np.ones((window.height, window.width), np.bool_)
 
-    def shares(self, window: Window, scale: int) -> dict[int, Tensor]:
+    def shares(self, window: Window, scale: int, width: float = NARROWEST) -> dict[int, Tensor]:
         """The share of each text in the latents of a window: place in ``texts`` -> (h, w) float32, adding up to 1.
 
         A text that has no share anywhere in the window is left out; where one has all, its share is 1 exactly.
@@ -108,23 +126,68 @@ class RegionTexts:
         Args:
             window: of the grid, sides multiples of ``scale``; may reach beyond it.
             scale: pixels of a latent along each axis.
+            width: latents on each side of a border over which texts give way to each other, up to ``WIDEST``; less in
+                and around regions that are narrower than that.
         """
-        labels = self.labels(window.pad(REACH * scale))
-        height, width = labels.shape[0] // scale, labels.shape[1] // scale
-        blocks = labels.reshape(height, scale, width, scale)
-        found = {
+        inner = window.height // scale, window.width // scale
+        if len(self.texts) == 1:
+            return {0: torch.ones(inner)}
+        depths, room = self._depths(window, scale)
+        room = np.minimum(room, width)
+        ramps = {value - 1: (1 + np.sin(np.pi / 2 * np.clip(depth / room, -1, 1))) / 2 for value, depth in depths}
+        present = {place: ramp for place, ramp in ramps.items() if ramp.any()}
+        if len(present) == 1:
+            return {place: torch.ones(inner) for place in present}
+        total = sum(present.values())
+        return {place: torch.from_numpy((ramp / total).astype(np.float32)) for place, ramp in present.items()}
+
+    def _depths(self, window: Window, scale: int) -> tuple[list[tuple[int, NDArray[np.float64]]], NDArray[np.float64]]:
+        """([(n, how deep latents lie in the region of ``texts[n - 1]``)], how wide a border may be), in latents.
+
+        Depths are below 0 outside of a region, and all are ``WIDEST`` at most, to both sides.
+        """
+        row, col = (start + first for start, first in zip((window.row, window.col), self._anchor))
+        latents = Window(row // scale, col // scale, window.height // scale, window.width // scale)
+        lattice, shape = Lattice(SIDE, SIDE), (latents.height, latents.width)
+        depths: dict[int, NDArray[np.float64]] = {}
+        room = np.empty(shape)
+        for index in lattice.touching(latents):
+            square = lattice.window(index)
+            shared = square.intersection(latents)
+            to, of = shared.relative_to(latents).slices(), shared.relative_to(square).slices()
+            found, wide = self._remembered(index, (row % scale, col % scale), scale)
+            room[to] = wide[of]
+            for value, depth in found.items():
+                depths.setdefault(value, np.full(shape, -float(WIDEST)))[to] = depth[of]
+        return sorted(depths.items()), room
+
+    def _square(
+        self, index: Index, phase: tuple[int, int], scale: int
+    ) -> tuple[dict[int, NDArray[np.float64]], NDArray[np.float64]]:
+        """The same for a square of ``SIDE`` latents, whose first lies ``phase`` pixels beyond a multiple of ``scale``.
+
+        Squares lie where they are whatever the extent, and windows and phases share them.
+        """
+        row, col = (place * SIDE * scale + beyond - first for place, beyond, first in zip(index, phase, self._anchor))
+        labels = self.labels(Window(row, col, SIDE * scale, SIDE * scale).pad(REACH * scale))
+        side = SIDE + 2 * REACH
+        blocks = labels.reshape(side, scale, side, scale)
+        shares = {
             int(value): (blocks == value).mean(axis=(1, 3), dtype=np.float64) for value in np.unique(labels)
         }  # 64-bit sums of a few hundred ones are exact
-        self._settle(found)
-        soft = {value - 1: _softened(share) for value, share in found.items()}
-        present = {place: share for place, share in soft.items() if share.any()}
-        if len(present) == 1:
-            return {place: torch.ones(share.shape) for place, share in present.items()}
-        total = sum(present.values())
-        return {place: torch.from_numpy((share / total).astype(np.float32)) for place, share in present.items()}
+        self._settle(shares)
+        room = np.full((SIDE, SIDE), float(WIDEST))
+        if len(shares) == 1:
+            return {value: room for value in shares}, room
+        depths = {value: _depth(share) for value, share in shares.items()}
+        for depth in depths.values():
+            # what a region holds in its middle is how far its borders may reach, in it and as far around it
+            thickness = _deepest(_deepest(depth))
+            room = np.minimum(room, _cropped(np.maximum(thickness, -depth), REACH))
+        return {value: _cropped(depth, REACH).copy() for value, depth in depths.items()}, np.maximum(room, LEAST)
 
     def _settle(self, found: dict[int, NDArray[np.float64]]) -> None:
-        """Give what lies outside the polygons, if anything does, to the text for that, or to the nearest regions."""
+        """Give what lies outside the polygons, if anything does, to the text for that, or to the nearest region."""
         outside = found.pop(0, None)
         if outside is None:
             return
@@ -134,10 +197,10 @@ class RegionTexts:
         if not found:  # nothing of it will be seen
             found[1] = outside
             return
-        near = {value: _spread(share) for value, share in found.items()}
-        total = sum(near.values())
-        for value, share in near.items():
-            found[value] = found[value] + outside * share / total
+        values = list(found)
+        nearest = np.argmax([_spread(found[value]) for value in values], axis=0)
+        for place, value in enumerate(values):
+            found[value] = found[value] + outside * (nearest == place)
 
     def _holds(self, window: Window) -> bool:
         """Whether a pixel of a window lies in a polygon; looked for in parts, so that no extent is too large."""
@@ -164,38 +227,74 @@ class RegionTold:
     """
 
     def __init__(self, regions: RegionTexts, model: GenerateModel, scene: Scene, guidance_scale: float) -> None:
-        self._regions, self._model, self._scale = regions, model, guidance_scale
+        self._model, self._scale = model, guidance_scale
         self._told: list[Any] = [_told(model, dataclasses.replace(scene, prompt=text)) for text in regions.texts]
+        self._regions, self._levels = regions, _levels(model)
+        #: Rows of each window beside those of its texts: what they are guided away from, together.
+        self._beside = 1 if guidance_scale != 1 and "prompt" in model.card.uses else 0
 
-    def kinds(self, window: Window) -> tuple[int, ...]:
-        """Places of the texts that count in a window: windows of one kind are drawn together at the least cost."""
-        return tuple(sorted(self._regions.shares(window, self._model.scale)))
+    @property
+    def size(self) -> int:
+        """Rows in each call of the network."""
+        return self._model.rows(1 + self._beside)
 
-    def predictor(self, windows: Sequence[Window], given: Given) -> Predict:
-        """The guided prediction for one batch of windows of the grid: one network call for each text in the batch."""
-        shares = [self._regions.shares(window, self._model.scale) for window in windows]
-        parts = []
-        for text in sorted({text for share in shares for text in share}):
-            places = [place for place, share in enumerate(shares) if text in share]
-            weight = torch.stack([shares[place][text] for place in places])[:, None].to(self._model.device)
-            # a network rounds differently for another batch size
-            filled = places + places[-1:] * (len(windows) - len(places))
-            told = self._model.predictor(self._told[text], self._scale, _picked(given, filled))
-            parts.append((told, places, filled, weight))
+    def rows(self, window: Window) -> int:
+        """Rows of the network, at most, that a window of the grid takes in a step."""
+        return len(self._regions.shares(window, self._model.scale, WIDEST)) + self._beside
+
+    def predictor(self, windows: Sequence[Window], given: Given, check: Callable[[], None]) -> Predict:
+        """The guided prediction for windows of the grid, any number of them.
+
+        Args:
+            windows: that are denoised together.
+            given: what each is drawn from.
+            check: called before each call of the network; may raise to end the work.
+        """
+        model = self._model
+        asked: dict[tuple[int, int, float], Sequence[Branch]] = {}
+        predictions: dict[tuple[int, float], Predict] = {}
+
+        def branches(place: int, text: int, scale: float) -> Sequence[Branch]:
+            key = place, text, scale
+            if key not in asked:
+                asked[key] = model.branches(self._told[text], scale, _picked(given, place))
+            return asked[key]
+
+        def prediction(t: Tensor, scale: float) -> Predict:
+            rows: list[Row] = []
+            for place, window in enumerate(windows):
+                shares = sorted(self.shares(window, t).items())
+                rows += rows_of(
+                    place, [(share.to(model.device), branches(place, text, scale)) for text, share in shares]
+                )
+            return in_rows(rows, model.rows(len(branches(0, 0, scale))), model.answer, check)
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
-            total = torch.zeros_like(x)
-            for told, places, filled, weight in parts:
-                total[places] += weight * told(x[filled], t)[: len(places)]
-            return total
+            key = self.width(t), self._scale if model.guides(t) else 1.0
+            if key not in predictions:
+                predictions[key] = prediction(t, key[1])
+            return predictions[key](x, t)
 
         return predict
+
+    def shares(self, window: Window, t: Tensor) -> dict[int, Tensor]:
+        """See ``RegionTexts``; as wide as borders are at a timestep."""
+        return self._regions.shares(window, self._model.scale, self.width(t))
+
+    def width(self, t: Tensor) -> int:
+        """How wide borders are at a timestep, in whole latents: the less noise, the narrower."""
+        return round(NARROWEST + (WIDEST - NARROWEST) * min(1.0, float(t) / self._levels))
 
 
 def remarks(regions: RegionTexts, model: GenerateModel, scene: Scene) -> tuple[str, ...]:
     """What the person should know of the texts, each sentence once."""
     said = (each for text in regions.texts for each in model.remarks(dataclasses.replace(scene, prompt=text)))
     return tuple(dict.fromkeys(said))
+
+
+def _levels(model: GenerateModel) -> int:
+    """Noise levels that a model was trained on, which its timesteps count."""
+    return int(model.scheduler(model.card.schedulers[0]).config.num_train_timesteps)
 
 
 def _text(number: int, properties: dict[str, Any]) -> str:
@@ -228,26 +327,58 @@ def _told(model: GenerateModel, scene: Scene) -> Any:
         raise type(error)(f"{where}: {error.message}", error.hint) from error
 
 
-def _softened(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(h + 2 REACH, w + 2 REACH) -> (h, w), spread along both axes."""
-    height, width = share.shape[0] - 2 * REACH, share.shape[1] - 2 * REACH
-    rows: NDArray[np.float64] = sum(part * share[slice(k, k + height)] for k, part in enumerate(SOFT))
-    cols: NDArray[np.float64] = sum(part * rows[:, slice(k, k + width)] for k, part in enumerate(SOFT))
-    return cols
+def _depth(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How deep each latent lies in a region, in latents from its border; outside of it below 0.
+
+    Args:
+        share: (h, w) of each latent that lies in the region. Of a latent that does in part, the border is where that
+            part ends if it fills the latent from one side.
+
+    Returns:
+        (h, w); right where ``WIDEST`` latents around are known, and no more than those deep.
+    """
+    inside = _nearest(np.where(share < 1, share - 0.5, np.inf))
+    outside = _nearest(np.where(share > 0, 0.5 - share, np.inf))
+    return np.where(share == 1, inside, np.where(share == 0, -outside, share - 0.5))
+
+
+def _nearest(cost: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least cost of a latent near each, its distance included, ``WIDEST`` at most."""
+    found, padded = np.full(cost.shape, float(WIDEST)), np.pad(cost, WIDEST, constant_values=np.inf)
+    for row, col, distance in _NEAR:
+        np.minimum(found, _shifted(padded, row, col) + distance, out=found)
+    return found
+
+
+def _deepest(depth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The greatest depth within ``WIDEST`` latents of each."""
+    found, padded = depth.copy(), np.pad(depth, WIDEST, constant_values=-np.inf)
+    for row, col, _ in _NEAR:
+        np.maximum(found, _shifted(padded, row, col), out=found)
+    return found
+
+
+def _shifted(padded: NDArray[np.float64], row: int, col: int) -> NDArray[np.float64]:
+    height, width = padded.shape[0] - 2 * WIDEST, padded.shape[1] - 2 * WIDEST
+    return padded[WIDEST + row :, WIDEST + col :][:height, :width]
+
+
+def _cropped(plane: NDArray[np.float64], edge: int) -> NDArray[np.float64]:
+    return plane[edge:-edge, edge:-edge]
 
 
 def _spread(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The same faded out over all of a window, nowhere 0: near a region it outweighs those that lie further away."""
+    """The same faded out over all of a window: near a region it outweighs those that lie further away."""
     rows, cols = (np.exp(-np.abs(np.subtract.outer(place, place)) / _FADE) for place in map(np.arange, share.shape))
     spread: NDArray[np.float64] = rows @ share @ cols
-    return np.maximum(spread, np.finfo(np.float64).tiny)
+    return spread
 
 
-def _picked(given: Given, places: list[int]) -> Given:
-    """What is given for some windows of a batch."""
+def _picked(given: Given, place: int) -> Given:
+    """What is given for one window of a batch."""
 
     def pick(pixels: Tensor | None) -> Tensor | None:
-        return None if pixels is None else pixels[places]
+        return None if pixels is None else pixels[place, None]
 
-    controls = {kind: pixels[places] for kind, pixels in given.controls.items()}
+    controls = {kind: pixels[place, None] for kind, pixels in given.controls.items()}
     return Given(controls, pick(given.picture), pick(given.repaint), pick(given.frames))

@@ -208,6 +208,10 @@ def test_texts_that_meet_in_a_window_take_calls_of_their_own_and_empty_ground_ta
     plain = estimate(request, card)
     assert estimate(request, card, texts=1.5).gflop == pytest.approx(1.5 * plain.gflop)
     assert estimate(request, card, texts=1.5).windows == plain.windows
+    guided = dataclasses.replace(request, sampling=dataclasses.replace(request.sampling, guidance_scale=2.0))
+    told = dataclasses.replace(card, uses=("prompt",))
+    for texts, rows in ((0.25, 0.5), (1.0, 2.0), (1.5, 2.5), (3.0, 4.0)):  # what all stay away from is asked once
+        assert estimate(guided, told, texts=texts).gflop == pytest.approx(rows * plain.gflop)
     decoded = dataclasses.replace(CARD, gflop_decode_per_megapixel=100.0)
     drawn = estimate(request, decoded).gflop
     assert estimate(request, decoded, texts=0.25).gflop == pytest.approx(0.25 * drawn)

@@ -9,6 +9,7 @@ import torch
 from afterimage.engine.context import JobContext
 from afterimage.engine.contract import Job, ModelCard, Window, dumps
 from afterimage.engine.diffusion.guidance import classifier_free
+from afterimage.engine.diffusion.rows import Branch
 from afterimage.engine.errors import UnknownScheduler
 from afterimage.engine.journal import JobFolder
 from torch import nn
@@ -69,6 +70,19 @@ class StubGenerate(_Stub):
         return classifier_free(
             lambda x, t: self.predict(x, t, told[0]), lambda x, t: self.predict(x, t, told[1]), guidance_scale
         )
+
+    def branches(self, told, guidance_scale, given):
+        both = [(1 - guidance_scale, told[1]), (guidance_scale, told[0])]
+        return [Branch(weight, {"level": torch.full((1, 1, 1, 1), level)}) for weight, level in both if weight]
+
+    def guides(self, t):
+        return True
+
+    def rows(self, branches):
+        return self.batch
+
+    def answer(self, x, t, told):
+        return self.predict(x, t, told["level"])
 
     def predict(self, x, t, condition):
         sides = {window // self.scale for window, _ in self.card.windows}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from afterimage.engine.contract import TEXTS_LIMIT, Control, Generate, GeoBox, Regions, Sampling, Source, Window
+from afterimage.engine.diffusion.cache import TileCache
 from afterimage.engine.errors import (
     InvalidRequest,
     MaskEmpty,
@@ -13,8 +14,9 @@ from afterimage.engine.errors import (
     PromptNotUnderstood,
     PromptTooLong,
 )
+from afterimage.engine.models.base import Given, Scene
 from afterimage.engine.tasks import generate
-from afterimage.engine.tasks.regions import RegionTexts
+from afterimage.engine.tasks.regions import NARROWEST, WIDEST, RegionTexts, RegionTold
 
 ROW, COL = 256 * 40 - 20, -256 * 7 - 20
 ALL = (-4000, -4000, 4000, 4000)
@@ -25,6 +27,8 @@ def grid(row, col, height, width):
 
 
 BOX = grid(ROW, COL, 60, 50)
+#: A window of 16 x 16 latents.
+FIRST = Window(0, 0, 128, 128)
 
 
 def write(folder, *regions, box=BOX):
@@ -99,14 +103,78 @@ def test_where_regions_overlap_the_later_counts_and_elsewhere_the_prompt(bench, 
     assert (labels[0] == 0).all() and (labels[1:21, 1:41] == 2).all() and (labels[21:61, 21:61] == 3).all()
 
 
-def test_shares_add_up_soften_over_two_latents_and_are_one_inside(bench, model):
-    write(bench.path, ("a", (-800, -800, 800, 64)), ("b", (-800, 64, 800, 800)))
+@pytest.fixture
+def shares(bench, model):
+    """(regions, how wide borders are) -> the shares in a window of 16 x 16 latents."""
+
+    def make(*regions, width=NARROWEST, window=FIRST, **changes):
+        write(bench.path, *regions)
+        return RegionTexts(bench.path, request(**changes), BOX, model.card).shares(window, 8, width)
+
+    return make
+
+
+@pytest.mark.parametrize("width", [3, 8])
+def test_shares_add_up_go_over_without_a_step_and_are_one_inside(shares, width):
+    halves = ("a", (-800, -800, 800, 60)), ("b", (-800, 60, 800, 800))  # 7.5 latents
+    found = shares(*halves, width=width)
+    assert set(found) == {1, 2}
+    assert torch.allclose(found[1] + found[2], torch.ones(16, 16))
+    depth = 7.5 - torch.arange(0.5, 16)  # of the middle of each latent
+    assert torch.allclose(found[1], (1 + (torch.pi / 2 * (depth / width).clamp(-1, 1)).sin()).expand(16, 16) / 2)
+    assert ((found[1] == 1) == (depth >= width)).all() and ((found[1] == 0) == (depth <= -width)).all()
+    windows = [Window(0, col, 128, 128) for col in (-400, 300)]
+    assert [list(shares(*halves, width=width, window=window)) for window in windows] == [[1], [2]]
+
+
+@pytest.mark.parametrize("side", [8, 16, 24, 40, 80])
+def test_a_small_region_keeps_its_middle_to_itself(shares, side):
+    field, first = ("field", (-800, -800, 800, 800)), 64 - side // 2 // 8 * 8
+    found = shares(field, ("pond", (first, first, first + side, first + side)), width=WIDEST)[2]
+    middle = found[first // 8 + side // 16, first // 8 + side // 16]
+    assert middle > (0.8 if side < 24 else 0.99)
+    assert side == 80 or found[0].max() == 0  # beyond its own width it has none, and half at its border
+    inside, outside = (found[first // 8 + side // 16, first // 8 - near] for near in (0, 1))
+    assert inside + outside == pytest.approx(1, abs=0.02)
+
+
+def test_shares_are_those_of_the_place_whatever_the_window(shares):
+    regions = ("a", (-800, -800, 30, 61)), ("b", (20, 40, 500, 500)), ("c", (50, 60, 70, 75))
+    whole = shares(*regions, width=WIDEST)
+    part = shares(*regions, width=WIDEST, window=Window(32, 24, 64, 64))
+    for text, share in part.items():
+        assert torch.equal(share, whole[text][4:12, 3:11])
+    assert all(text in part or not share[4:12, 3:11].any() for text, share in whole.items())
+
+
+def test_what_lies_outside_is_the_nearest_regions_where_nothing_else_is_said(shares):
+    regions = ("a", (0, 0, 128, 24)), ("b", (0, 104, 128, 128))
+    found = shares(*regions, only=True, prompt="")
+    assert set(found) == {0, 1} and (found[0][:, :4] == 1).all() and (found[1][:, 12:] == 1).all()
+    assert torch.allclose(found[0], found[1].flip(1), atol=1e-6)
+
+
+def test_borders_grow_narrower_with_the_noise(bench, model):
+    write(bench.path, ("a", (-800, -800, 800, 64)), ("longer", (-800, 64, 800, 800)))
     texts = RegionTexts(bench.path, request(), BOX, model.card)
-    shares = texts.shares(Window(0, 0, 128, 128), 8)
-    assert set(shares) == {1, 2}
-    assert torch.allclose(shares[1] + shares[2], torch.ones(16, 16))
-    assert shares[1][3].tolist() == pytest.approx([*[1] * 6, 15 / 16, 11 / 16, 5 / 16, 1 / 16, *[0] * 6])
-    assert [list(texts.shares(Window(0, col, 128, 128), 8)) for col in (-400, 300)] == [[1], [2]]
+    told = RegionTold(texts, model, Scene(), 1.0)
+    model.answer = lambda x, t, told: told["level"].expand(x.shape)
+    predict = told.predictor([FIRST], Given(), lambda: None)
+    for t, width in ((999, WIDEST), (1, NARROWEST)):
+        level = predict(torch.zeros(1, 4, 16, 16), torch.tensor(t))[0, 0, 0]
+        ends = [float(0.1 * len(text)) for text in ("a", "longer")]
+        assert ((level > ends[0] + 1e-6) & (level < ends[1] - 1e-6)).sum() == 2 * width
+
+
+def test_where_guidance_does_not_count_nothing_is_asked_for_it(bench, model):
+    write(bench.path, ("a", (-800, -800, 800, 64)), ("longer", (-800, 64, 800, 800)))
+    told = RegionTold(RegionTexts(bench.path, request(), BOX, model.card), model, Scene(), 2.0)
+    model.batch, model.guides = 1, lambda t: int(t) < 500
+    predict = told.predictor([FIRST], Given(), lambda: None)
+    for t, rows in ((999, 2), (1, 3)):
+        model.calls = 0
+        predict(torch.zeros(1, 4, 16, 16), torch.tensor(t))
+        assert model.calls == rows
 
 
 def test_a_text_is_worked_out_once_and_a_window_of_one_region_costs_one_prediction(bench, model):
@@ -117,10 +185,35 @@ def test_a_text_is_worked_out_once_and_a_window_of_one_region_costs_one_predicti
     write(bench.path, ("a", (-4000, -4000, 4000, 2000)), ("b", (-4000, 2000, 4000, 4000)), ("a", (0, 0, 5, 5)))
     bench.make(generate, request(box), model)
     assert sorted(model.told_of) == ["a", "b", "forest"] and model.calls == plain
+    # guided away from the same, so three rows and no fourth
+    write(bench.path, ("a", (-4000, -4000, 4000, 25)), ("longer", (-4000, 25, 4000, 4000)))
+    model.calls = 0
+    bench.make(generate, request(box), model)
+    assert plain < model.calls <= 1.5 * plain
     write(bench.path, ("a", (-4000, -4000, 4000, 25)), ("b", (-4000, 25, 4000, 4000)))
     model.calls = 0
     bench.make(generate, request(box), model)
-    assert plain < model.calls < 2 * plain
+    assert model.calls == plain  # the model is told the same of both
+
+
+def test_windows_of_any_texts_fill_each_others_calls(bench, model):
+    box, texts = grid(ROW, COL, 300, 300), ("a", "bb", "ccc", "dddd", "eeeee")
+    model.batch, asked, rows = 8, set(), RegionTold.rows
+    model.predict = lambda x, t, condition: 0.9 * x + 0.2 * x.roll(1, -1) + condition
+    answer, calls = model.answer, []
+    model.answer = lambda x, t, told: calls.append(len(x)) or answer(x, t, told)
+    write(bench.path, *((text, (60 * k, 50 * k, 60 * k + 90, 50 * k + 70)) for k, text in enumerate(texts)), box=box)
+    work = bench.plan(generate, request(box), model)
+    picture = work.draw.__self__
+    with pytest.MonkeyPatch.context() as patch:
+        get = TileCache.get
+        patch.setattr(TileCache, "get", lambda cache, keys, *rest: asked.update(
+            (place, key) for key in keys for place, own in enumerate(picture._caches) if own is cache
+        ) or get(cache, keys, *rest))  # fmt: skip
+        bench.draw(work)
+    # most that each window needs, once, in four steps of each phase
+    needed = 4 * sum(rows(picture._texts, picture._window(place, key[1])) for place, key in asked)
+    assert set(calls) == {8} and 0.8 * needed < sum(calls) < 1.1 * needed
 
 
 def test_nothing_is_drawn_outside_where_only_regions_are(bench, model):
@@ -160,26 +253,27 @@ def test_the_file_is_an_input_of_the_result(bench, model):
 
 
 def test_each_guiding_window_goes_with_its_own_text(bench, model, card):
-    """A batch that is taken apart by texts takes what is given apart in the same way."""
-    seen = []
-    make = model.predictor
+    """What is given for windows that are drawn together is taken apart like them."""
+    seen, branches = [], model.branches
 
-    def predictor(told, scale, given):
-        seen.append({kind: len(pixels) for kind, pixels in given.controls.items()})
-        return make(told, scale, given)
+    def watched(told, scale, given):
+        seen.append(given.controls["map"])
+        return branches(told, scale, given)
 
     import rasterio
 
-    model.predictor, model.card = predictor, card(controls=("map",))
-    transform = rasterio.Affine(*BOX.transform)
+    model.branches, model.card = watched, card(controls=("map",))
+    ramp = np.broadcast_to(np.arange(10, 210, 4, dtype=np.uint8), (3, 60, 50))
     with rasterio.open(
         bench.path / "map.tif", "w", driver="GTiff", height=60, width=50, count=3, dtype="uint8", crs=BOX.crs,
-        transform=transform,
+        transform=rasterio.Affine(*BOX.transform),
     ) as file:  # fmt: skip
-        file.write(np.full((3, 60, 50), 90, np.uint8))
-    write(bench.path, ("a", (-4000, -4000, 4000, 25)), ("b", (-4000, 25, 4000, 4000)))
+        file.write(ramp)
+    write(bench.path, ("a", (-4000, -4000, 4000, 25)), ("longer", (-4000, 25, 4000, 4000)))
     bench.make(generate, request(controls=(Control("map", Source("map.tif")),)), model)
-    assert seen and all(each == {"map": model.batch} for each in seen)
+    assert all(each.shape == (1, 3, 128, 128) for each in seen)
+    # the map lies elsewhere in each window that it touches
+    assert len({each.numpy().tobytes() for each in seen}) > 4
 
 
 def refused(bench, model, error, regions=None, content=None, **changes):
