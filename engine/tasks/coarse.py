@@ -134,19 +134,21 @@ class CoarseLevel:
         return self._squares.get(keys, lambda missing: self._drawn(missing, ctx))
 
     def _drawn(self, keys: list[_Key], ctx: JobContext) -> list[Tensor]:
-        found = {}
+        found: dict[_Key, Tensor] = {}
         for sample in sorted({number for number, _ in keys}):
             own = [key for key in keys if key[0] == sample]
-            for key, pixels in zip(own, self._picture.pixels([_square(index) for _, index in own], sample, ctx)):
-                found[key] = pixels
-                self._show(pixels, _square(key[1]))
+            drawn = self._picture.pixels([_square(index) for _, index in own], sample, ctx)
+            found.update(zip(own, drawn))
         if ctx.shows:
-            self._canvas.show(ctx)
+            self._show(found, ctx)
         return [found[key] for key in keys]
 
-    def _show(self, pixels: Tensor, square: Window) -> None:
-        every = np.ones((square.height, square.width), np.bool_)
-        self._canvas.paint(to_bytes(pixels), every, relative(_times(square, self._factor), self._origin), self._factor)
+    def _show(self, found: dict[_Key, Tensor], ctx: JobContext) -> None:
+        every = np.ones((BLOCK, BLOCK), np.bool_)
+        for (_, index), pixels in found.items():
+            place = relative(_times(_square(index), self._factor), self._origin)
+            self._canvas.paint(to_bytes(pixels), every, place, self._factor)
+        self._canvas.show(ctx)
 
 
 class CoarseTexts(RegionTexts):

@@ -45,3 +45,18 @@ def test_nothing_is_made_for_nobody():
     canvas.show(shown)
     assert not shown.rasters
     assert not canvas.is_due()
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_coarser_pixels_are_painted_where_no_finer_ones_were(step):
+    side = 96 if step == 1 else SIDE * 3
+    canvas, shown = Canvas(GeoBox("EPSG:32633", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), (side, side)), 1, "uint8"), Shown()
+    coarse = np.random.default_rng(0).integers(1, 200, (1, side // 4 + 2, side // 4 + 2)).astype("uint8")
+    fine = Window(8, -4, 40, 60)
+    canvas.paint(np.full((1, 40, 60), 255, "uint8"), np.ones((40, 60), bool), fine)
+    place = Window(-3, -2, (side // 4 + 2) * 4, (side // 4 + 2) * 4)
+    canvas.paint(coarse, np.ones(coarse.shape[1:], bool), place, 4)
+    canvas.show(shown)
+    expected = coarse.repeat(4, 1).repeat(4, 2)[:, 3:, 2:][:, :side, :side]
+    expected[:, 8:48, :56] = 255
+    assert np.array_equal(shown.rasters[0].pixels, expected[:, ::step, ::step]) and shown.rasters[0].valid.all()

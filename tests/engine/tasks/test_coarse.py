@@ -5,7 +5,6 @@ so shows what came from where.
 """
 
 import dataclasses
-import itertools
 import json
 import random
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from afterimage.engine.contract import Generate, GeoBox, Regions, Sampling, Window
-from afterimage.engine.contract.messages import Previewed, Progressed
+from afterimage.engine.contract.messages import Progressed
 from afterimage.engine.errors import InvalidRequest, JobCancelled
 from afterimage.engine.models.picture import PictureModel
 from afterimage.engine.models.published import open_model
@@ -36,9 +35,10 @@ def asked_for(box, scheduler="DDIM", steps=8, factor=2, seed=5, **changes):
     return Generate(**{**facts, "sampling": Sampling(seed, steps, scheduler, samples=3), **changes})
 
 
-@pytest.fixture(params=[(), FINER], ids=["one phase", "two phases"])
-def model(request, edit_model, card):
-    edit_model.card = card(phases=request.param, **ABLE)
+@pytest.fixture
+def able(edit_model, card):
+    """A model that takes a coarser level, and tells what it is told."""
+    edit_model.card = card(phases=FINER, **ABLE)
     told = edit_model.told
     edit_model.scenes = []
     # metres, so that both levels are told apart
@@ -48,12 +48,18 @@ def model(request, edit_model, card):
     return edit_model
 
 
+@pytest.fixture(params=[(), FINER], ids=["one phase", "two phases"])
+def model(request, able, card):
+    able.card = card(phases=request.param, **ABLE)
+    return able
+
+
 @pytest.fixture
-def cheap(model):
-    """The same, quick, and still looking at its neighbours."""
-    model.predict = lambda x, t, condition: 0.9 * x + 0.2 * x.roll(1, -1) + condition
-    model.batch = 8
-    return model
+def cheap(able):
+    """One of two phases that is quick, and still looks at its neighbours."""
+    able.predict = lambda x, t, condition: 0.9 * x + 0.2 * x.roll(1, -1) + condition
+    able.batch = 8
+    return able
 
 
 @pytest.mark.parametrize(("scheduler", "halo"), [("DDIM", None), ("DDPM", 1), ("DPM++ 2M", None)])
@@ -65,28 +71,25 @@ def test_overlapping_extents_share_their_pixels(bench, model, scheduler, halo):
     assert one.std() > 5
 
 
-@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("factor", [2, 8])
 def test_a_crop_goes_on_where_an_earlier_one_ended(bench, cheap, factor):
-    whole = bench.make(generate, asked_for(grid(ROW - 200, COL - 100, 300, 500), factor=factor), cheap)[0]
-    for row, col, height, width in ((-200, -100, 1, 3), (-77, 203, 90, 151), (99, 399, 1, 1)):
+    whole = bench.make(generate, asked_for(grid(ROW - 70, COL - 60, 120, 260), factor=factor), cheap)[0]
+    for row, col, height, width in ((-70, -60, 1, 3), (-7, 103, 50, 91)):
         part = bench.make(generate, asked_for(grid(ROW + row, COL + col, height, width), factor=factor), cheap)[0]
-        assert np.array_equal(part, whole[:, row + 200 :, col + 100 :][:, :height, :width])
+        assert np.array_equal(part, whole[:, row + 70 :, col + 60 :][:, :height, :width])
 
 
 def test_other_orders_and_a_forgetful_cache_change_nothing(bench, cheap, monkeypatch):
-    asked = asked_for(grid(ROW - 220, COL - 220, 480, 480))
+    asked = asked_for(grid(256 * 40 - 40, -256 * 7 - 30, 80, 70))
     expected = bench.make(generate, asked, cheap)[0]
-    monkeypatch.setattr(picture, "REMEMBERED", 20 * 4 * 16 * 16 * 4)
-    monkeypatch.setattr(coarse, "COARSE_MEMORY", 4 * 3 * 128 * 128 * 4)
+    monkeypatch.setattr(picture, "REMEMBERED", 60 * 4 * 16 * 16 * 4)
+    monkeypatch.setattr(coarse, "COARSE_MEMORY", 4 * 2 * 3 * 128 * 128 * 4)
     work = bench.plan(generate, asked, cheap)
-    chosen = random.Random(1)
-    drawn = set()
-    for order in chosen.sample(list(itertools.permutations(work.chunks)), 6):
-        for chunk in order[: chosen.randrange(1, 5)]:
+    for seed in range(2):
+        for chunk in random.Random(seed).sample(work.chunks, 3):
             rows, cols = chunk.slices()
             assert np.array_equal(work.draw(chunk, 1, bench.ctx).pixels, expected[:, rows, cols])
-            drawn.add(chunk)
-    assert len(work.chunks) == 4 and drawn
+    assert len(work.chunks) == 4
 
 
 def test_sample_two_is_the_next_seed(bench, cheap):
@@ -116,8 +119,8 @@ def level_of(request, model, ctx, area):
     return 255 * level._picture.pixels([area], 1, ctx)[0].numpy()
 
 
-@pytest.mark.parametrize(("scheduler", "factor"), [("DDIM", 4), ("DPM++ 2M", 2)])
-def test_the_picture_follows_the_coarser_level(bench, cheap, scheduler, factor):
+def test_the_picture_follows_the_coarser_level(bench, cheap):
+    scheduler, factor = "DPM++ 2M", 2
     # the best guess at the noise in latents that know nothing of each other, of mean 0 and deviation 1
     levels = cheap.scheduler(scheduler).alphas_cumprod
     cheap.predict = lambda x, t, condition: (1 - levels[int(t)]) ** 0.5 * x + condition * 0.01
@@ -146,21 +149,18 @@ def test_each_level_is_told_its_own_resolution(bench, cheap):
     assert {scene.gsd for scene in cheap.scenes} == {1.0, 2.0}
 
 
-def test_only_the_last_steps_are_taken_and_the_coarser_level_takes_all(bench, model):
-    model.batch = 1
+def test_only_the_last_steps_are_taken_and_the_coarser_level_takes_all(bench, able, card):
+    able.card, able.batch = card(**ABLE), 1
     calls = []
     for strength in (0.25, 0.5):
-        work = bench.plan(generate, asked_for(grid(0, 0, 256, 256), coarse_strength=strength), model)
-        model.calls = 0
+        work = bench.plan(generate, asked_for(grid(0, 0, 256, 256), coarse_strength=strength), able)
+        able.calls = 0
         bench.draw(work)
-        calls.append(model.calls)
-    fine = 7**2 if model.card.phases == () else None  # windows that touch 34 latents, see test_phases
-    if fine:
-        level = calls[0] - 2 * fine
-        assert calls[1] - calls[0] == 2 * fine and level % 8 == 0
-        # 34 latents and a window are 48: those of 8 coarse pixels lie within 3 squares of 16 latents and their halo
-        assert 4**2 < level // 8 < 11**2
-    assert calls[0] < calls[1]
+        calls.append(able.calls)
+    # 34 latents touch 7 windows in a row, see test_phases; those cover 256 coarse pixels and 2 for the enlargement on
+    # each side, which lie in 3 squares of 128: 48 latents and the halo, which touch 9 windows
+    fine, level = 7**2, 9**2
+    assert calls == [2 * fine + 8 * level, 4 * fine + 8 * level]
 
 
 @pytest.mark.parametrize("steps", [2, 5])
@@ -263,20 +263,18 @@ def test_the_coarser_level_counts_for_one_texture(bench, cheap):
     assert "one texture" in large[0] and "A coarser level first" not in large[0]
 
 
-def test_the_coarser_level_is_shown_first_and_what_is_drawn_stays(bench, cheap, monkeypatch):
+def test_the_coarser_level_is_shown_first_where_the_picture_will_be(bench, cheap, monkeypatch):
     monkeypatch.setattr("afterimage.engine.tasks.canvas.Canvas.is_due", lambda self: True)
-    monkeypatch.setattr("afterimage.engine.context.PREVIEW_INTERVAL", 0.0)
     shown = []
-    preview = type(bench.ctx).preview
-    monkeypatch.setattr(
-        type(bench.ctx), "preview", lambda ctx, raster: shown.append(raster) or preview(ctx, raster), raising=True
-    )
-    work = bench.plan(generate, asked_for(grid(ROW - 200, COL - 200, 400, 400)), cheap)
+    monkeypatch.setattr(type(bench.ctx), "preview", lambda ctx, raster: shown.append(raster))
+    work = bench.plan(generate, asked_for(grid(256 * 40, -256 * 7, 200, 200)), cheap)
     pixels = bench.draw(work)[0]
-    assert len(shown) > 20 and all(raster.grid == work.drawn for raster in shown)
-    assert shown[0].valid.mean() > 0.2  # a window of the coarser level covers four times as much
+    assert len(shown) > 10 and all(raster.grid == work.drawn for raster in shown)
+    first = next(raster for raster in shown if raster.valid.any())  # windows around the extent come before
+    assert first.pixels[:, first.valid].std() > 1
+    blocks = first.pixels.reshape(3, 100, 2, 100, 2)  # each pixel of the coarser level covers four
+    assert (blocks == blocks[:, :, :1, :, :1]).all()
     assert np.array_equal(shown[-1].pixels, pixels)
-    assert any(isinstance(event, Previewed) for event in bench.events)
     fractions = [event.fraction for event in bench.events if isinstance(event, Progressed)]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0 and len(set(fractions)) > 10
 
@@ -339,13 +337,14 @@ def test_published_models_share_their_pixels_too(bench, card, networks, name):
     model = PictureModel(card(**facts), networks[name])
 
     def request(*box, **changes):
-        facts = {"steps": 4, "factor": factor, "prompt": "a harbour", "gsd": 1.0, **changes}
+        facts = {"steps": 2, "factor": factor, "prompt": "a harbour", "gsd": 1.0, **changes}
         return asked_for(grid(*box, 1.0), scheduler, **facts)
 
-    one = bench.make(generate, request(ROW, COL, 70, 66), model)[0]
-    other = bench.make(generate, request(ROW + 15, COL - 40, 50, 75), model)[0]
-    assert np.array_equal(one[:, 15:65, :35], other[:, :, 40:])
-    assert not np.array_equal(one, bench.make(generate, request(ROW, COL, 70, 66, factor=1), model)[0])
+    row, col = 256 * 40, -256 * 7
+    one = bench.make(generate, request(row, col, 66, 20), model)[0]
+    other = bench.make(generate, request(row + 6, col + 10, 65, 12), model)[0]
+    assert np.array_equal(one[:, 6:, 10:], other[:, :60, :10])
+    assert not np.array_equal(one, bench.make(generate, request(row, col, 66, 20, factor=1), model)[0])
     with pytest.raises(InvalidRequest, match="sees all of this extent at once"):
         bench.plan(generate, request(ROW, COL, 64, 64), model)
     if name == "text2earth":
