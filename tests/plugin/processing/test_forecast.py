@@ -74,13 +74,6 @@ def environment(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def provider(qgis_app, environment):
-    provider = AfterimageProvider()
-    provider.refreshAlgorithms()
-    return provider
-
-
-@pytest.fixture
 def forecast(provider):
     return provider.algorithm("forecast")
 
