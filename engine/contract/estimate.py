@@ -141,7 +141,7 @@ def estimate(
     windows = groups * samples * count
     pixels = drawn[0] * drawn[1]
     frames = getattr(request, "trajectory", 0)
-    work = windows * request.sampling.steps  # windows, one step each
+    work: float = windows * request.sampling.steps  # windows, one step each
     coarse = 0
     if isinstance(request, Generate) and request.coarse > 1:
         work *= steps_done(request.sampling.steps, request.coarse_strength) / request.sampling.steps

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..context import JobContext
-from ..contract import Sampling
+from ..contract import Sampling, steps_done
 from ..diffusion.guidance import Predict
-from ..diffusion.loop import batches, sample, steps_done
+from ..diffusion.loop import batches, sample
 from ..diffusion.noise import field
 from ..diffusion.phases import sample_phase
 from ..diffusion.windows import Index, Lattice

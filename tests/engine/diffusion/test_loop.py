@@ -3,9 +3,9 @@
 import diffusers
 import pytest
 import torch
-from afterimage.engine.contract import Window
+from afterimage.engine.contract import Window, steps_done
 from afterimage.engine.diffusion import noise, stochastic
-from afterimage.engine.diffusion.loop import START, batches, sample, set_timesteps, steps_done
+from afterimage.engine.diffusion.loop import START, batches, sample, set_timesteps
 from afterimage.engine.models.schedulers import SCHEDULE, SCHEDULERS, make_scheduler
 
 WINDOW = Window(-8, 24, 16, 16)
