@@ -18,11 +18,12 @@ FLOOR = 1e-3
 
 @dataclass(frozen=True)
 class Lattice:
-    """Squares of one size at one distance, counted from the absolute pixel (0, 0), without end in any direction.
+    """Squares of one size at one distance, counted from an absolute pixel, without end in any direction.
 
     Attributes:
         size: side of a square in pixels.
         stride: distance between neighbours in pixels, at most ``size``.
+        first: absolute row and column where the square (0, 0) begins.
 
     Raises:
         ValueError: where squares would leave gaps.
@@ -30,6 +31,7 @@ class Lattice:
 
     size: int
     stride: int
+    first: int = 0
 
     def __post_init__(self) -> None:
         """Check that the squares cover the plane."""
@@ -38,7 +40,12 @@ class Lattice:
 
     def window(self, index: Index) -> Window:
         """The absolute pixels of one square."""
-        return Window(index[0] * self.stride, index[1] * self.stride, self.size, self.size)
+        row, col = (self.first + place * self.stride for place in index)
+        return Window(row, col, self.size, self.size)
+
+    def times(self, scale: int) -> Lattice:
+        """The same squares in pixels that are ``scale`` times smaller along each axis."""
+        return Lattice(self.size * scale, self.stride * scale, self.first * scale)
 
     def touching(self, region: Window) -> list[Index]:
         """The squares that share a pixel with a region of absolute pixels, row by row."""
@@ -57,6 +64,7 @@ class Lattice:
         return hill[:, None] * hill[None, :]
 
     def _touching(self, start: int, stop: int) -> range:
+        start, stop = start - self.first, stop - self.first
         return range((start - self.size) // self.stride + 1, -(-stop // self.stride))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..backends.network import Network, Networks
 from ..contract import ModelCard
-from ..diffusion.guidance import Predict, classifier_free
+from ..diffusion.guidance import Predict, classifier_free, in_interval, noise_levels
 from ..diffusion.loop import sample
 from ..diffusion.rows import Branch
 from .autoencoder import TileableAutoencoder
@@ -38,6 +38,7 @@ class LatentModel:
         autoencoder: decodes latents.
         schedule: configuration of the scheduler that training used.
         device: where the networks go.
+        guidance_interval: see ``guidance.noise_levels``.
     """
 
     dtype = torch.float32
@@ -52,6 +53,7 @@ class LatentModel:
         autoencoder: TileableAutoencoder,
         schedule: Mapping[str, Any],
         device: torch.device,
+        guidance_interval: tuple[float, float] | None = None,
     ) -> None:
         self.card, self.device = card, device
         self.scale = autoencoder.scale
@@ -64,6 +66,7 @@ class LatentModel:
             {"denoiser": Network(_Told(self._denoiser)), "decoder": Network(_Decoder(self._autoencoder), varies=True)}
         )
         self._schedule = dict(schedule)
+        self.guides = noise_levels(self.scheduler(card.schedulers[0]).alphas_cumprod, guidance_interval)
         self.vocabulary = Vocabulary(tuple(caption.config.classes))
 
     def scheduler(self, name: str) -> Any:
@@ -88,8 +91,12 @@ class LatentModel:
     def predictor(self, told: tuple[Tensor, Tensor], guidance_scale: float, given: Given) -> Predict:
         """See ``GenerateModel``; of what is given it uses nothing."""
         condition, null = told
-        return classifier_free(
-            lambda x, t: self.predict(x, t, condition), lambda x, t: self.predict(x, t, null), guidance_scale
+
+        def cond(x: Tensor, t: Tensor) -> Tensor:
+            return self.predict(x, t, condition)
+
+        return in_interval(
+            classifier_free(cond, lambda x, t: self.predict(x, t, null), guidance_scale), cond, self.guides
         )
 
     def branches(self, told: tuple[Tensor, Tensor], guidance_scale: float, given: Given) -> list[Branch]:
@@ -97,10 +104,6 @@ class LatentModel:
         condition, null = told
         both = [(1 - guidance_scale, null), (guidance_scale, condition)]
         return [Branch(weight, {"tokens": tokens}) for weight, tokens in both if weight]
-
-    def guides(self, t: Tensor) -> bool:
-        """See ``GenerateModel``: everywhere."""
-        return True
 
     def rows(self, branches: int) -> int:
         """See ``GenerateModel``."""
@@ -224,6 +227,7 @@ def load_model(card: ModelCard, folder: Path, device: torch.device) -> LatentMod
         WeightsMissing: a file is not there.
         WeightsDamaged: a file is not the one that the card names.
     """
+    interval = read_json(folder / "model_index.json").get("guidance_interval")
     return LatentModel(
         card,
         load_network(UNet2DConditionModel, folder, "unet", card.weights),
@@ -231,6 +235,7 @@ def load_model(card: ModelCard, folder: Path, device: torch.device) -> LatentMod
         load_network(TileableAutoencoder, folder, "vae", card.weights),
         read_json(folder / "scheduler" / "scheduler_config.json"),
         device,
+        None if interval is None else (float(interval[0]), float(interval[1])),
     )
 
 

@@ -77,7 +77,7 @@ class WindowDecoding:
     def __init__(self, model: GenerateModel, lattice: Lattice, is_drawn: Callable[[Window], bool]) -> None:
         self._model, self._lattice, self._is_drawn = model, lattice, is_drawn
         scale = model.scale
-        self._pixels = Lattice(lattice.size * scale, lattice.stride * scale)
+        self._pixels = lattice.times(scale)
         self._cache = TileCache(REMEMBERED)
 
     def latents(self, area: Window) -> list[Window]:

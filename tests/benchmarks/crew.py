@@ -29,7 +29,7 @@ from afterimage.engine.crew.shares import Shares
 from afterimage.engine.models import catalog
 from afterimage.engine.tasks.chunks import absolute, chunks
 from afterimage.engine.tasks.decoding import make_decoding
-from afterimage.engine.tasks.picture import place_windows
+from afterimage.engine.tasks.picture import place_windows, shifted
 
 LAUNCH = [sys.executable, "-I", "-u", str(ROOT / "engine" / "launch.py")]
 
@@ -61,7 +61,7 @@ def differing(a: Path, b: Path) -> int:
 def windows(model: Any, grid: Any, wanted: Sequence[Window]) -> set[tuple[int, int]]:
     """The windows that some chunks are made of."""
     lattices, origin = place_windows(grid, model)
-    lattice = lattices[-1]
+    lattice = shifted(lattices)[-1]
     decoding = make_decoding(model, lattice)
     parts = [part for chunk in wanted for part in decoding.latents(absolute(chunk, origin))]
     return {index for part in parts for index in lattice.touching(part)}
