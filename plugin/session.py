@@ -22,7 +22,7 @@ from ..engine.contract import (
     WireError,
     target_paths,
 )
-from . import errand, rate, settings
+from . import errand, rate, rerun, settings
 from . import jobs as folders
 from .cards import installed
 from .jobs import Draft, JobRecord
@@ -201,7 +201,7 @@ class Session(QObject):
             Problem: when the old job's folder cannot be read.
         """
         seed = secrets.randbelow(2**31) if new_seed else None
-        return self.submit(folders.again(self._records[job], seed, self._exports.get(job, ()), self._awaited()))
+        return self.submit(rerun.again(self._records[job], seed, self._exports.get(job, ()), self._awaited()))
 
     def _awaited(self) -> Set[str]:
         """Paths that jobs are still to write, those among them that a retry would."""

@@ -133,7 +133,7 @@ def test_a_cancel_in_mid_job_and_a_retry_in_the_same_folder(session, qtbot, draf
     assert session.job(job).state is JobState.QUEUED
     qtbot.waitUntil(lambda: session.job(job).state is JobState.RUNNING, timeout=20000)
     assert session.job(job).folder == folder
-    assert Path(folder, "runs").read_text() == "xx"
+    qtbot.waitUntil(lambda: Path(folder, "runs").read_text() == "xx", timeout=20000)  # written after it says so
     session.cancel_all()
     qtbot.waitUntil(over(session, job), timeout=5000)
 
