@@ -23,7 +23,7 @@ from .loop import batches
 
 K = TypeVar("K")
 #: Calls of a step that windows are denoised in together, at most: the more, the fewer places are left over.
-CALLS = 8
+CALLS = 24
 
 #: (x, t, told) -> the network's raw output for the rows of one call, float32: x is (rows, C, h, w), t a scalar
 #: timestep, and the tensors of ``told`` have one item for each row.

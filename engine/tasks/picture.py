@@ -112,6 +112,7 @@ class Picture:
         self._lattices, self._origin = place_windows(grid, model, can_pause(scheduler), is_endless)
         #: Steps that the sampler takes, and the first of them that is taken here.
         self._steps = count(scheduler, sampling.steps)
+        self._timesteps = scheduler.timesteps
         first = 0 if start is None else max(1, self._steps - steps_done(self._steps, start.strength))
         self._phases = cut(self._steps, len(self._lattices), first)
         self._lattices = self._lattices[slice(-len(self._phases), None)]  # few steps are fewer phases
@@ -218,7 +219,9 @@ class Picture:
 
     def _rows(self, phase: int, key: Key) -> int:
         """Places that a window of a phase takes in the network's calls."""
-        return 1 if self._texts is None else self._texts.rows(self._window(phase, key[1]))
+        if self._texts is None:
+            return 1
+        return self._texts.rows(self._window(phase, key[1]), self._timesteps[self._phases[phase].start])
 
     def _denoise(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> list[Tensor]:
         """See ``_tiles``."""

@@ -29,9 +29,11 @@ from ..errors import InvalidRequest, MaskEmpty, PromptNotUnderstood, PromptTooLo
 from ..models.base import GenerateModel, Given, Scene
 from ..raster.mask import NumberedPolygons
 
-#: Latents on each side of a border over which a text gives way to the other, where there is nothing but noise and where
-#: there is none: first the network finds a course for the border, then it keeps to it.
-WIDEST, NARROWEST = 8, 3
+#: Latents on each side of a border over which a text gives way to the other, in the first third of the noise levels
+#: that a model knows, counted from none, the second and the last: where nearly all is noise the network finds a course
+#: for the border, later it keeps to it. In a third, and so in a phase of three, calls stay as full as they are.
+WIDTHS = (3, 5, 8)
+NARROWEST, WIDEST = min(WIDTHS), max(WIDTHS)
 #: Least of these latents in regions that are narrower: a border is never harder than the latents.
 LEAST = 1
 #: Latents around a place that its shares depend on.
@@ -238,9 +240,9 @@ class RegionTold:
         """Rows in each call of the network."""
         return self._model.rows(1 + self._beside)
 
-    def rows(self, window: Window) -> int:
-        """Rows of the network, at most, that a window of the grid takes in a step."""
-        return len(self._regions.shares(window, self._model.scale, WIDEST)) + self._beside
+    def rows(self, window: Window, t: Tensor) -> int:
+        """Rows of the network that a window of the grid takes at a timestep, and no more than that at later ones."""
+        return len(self.shares(window, t)) + self._beside
 
     def predictor(self, windows: Sequence[Window], given: Given, check: Callable[[], None]) -> Predict:
         """The guided prediction for windows of the grid, any number of them.
@@ -283,7 +285,7 @@ class RegionTold:
 
     def width(self, t: Tensor) -> int:
         """How wide borders are at a timestep, in whole latents: the less noise, the narrower."""
-        return round(NARROWEST + (WIDEST - NARROWEST) * min(1.0, float(t) / self._levels))
+        return WIDTHS[min(len(WIDTHS) - 1, int(len(WIDTHS) * float(t) / self._levels))]
 
 
 def remarks(regions: RegionTexts, model: GenerateModel, scene: Scene) -> tuple[str, ...]:
