@@ -5,7 +5,7 @@ import pytest
 from afterimage.engine.models import catalog
 from afterimage.engine.settings import Settings
 from afterimage.engine.training.datasets import Chips
-from afterimage.engine.training.edits import edit_scene, step_ratio
+from afterimage.engine.training.edits import edit_scene, step_ratio, step_ratios
 
 
 def ramp(step):
@@ -20,6 +20,15 @@ def test_the_step_is_the_difference_across_over_that_inside(step):
     inside[:, 10:] = True
     # inside: 12 rows of 9 differences of 2 along the rows, 11 rows of 10 differences of 0 along the columns
     assert step_ratio([ramp(step)], [inside]) == pytest.approx(step / (12 * 9 * 2 / (12 * 9 + 11 * 10)))
+
+
+def test_a_step_that_was_moved_inwards_is_found_there():
+    inside = np.zeros((12, 20), bool)
+    inside[:, 7:] = True
+    interior = 12 * (11 * 2 + 9) / (12 * 12 + 11 * 13)
+    found = step_ratios([ramp(9)], [inside], 5)
+    assert found == pytest.approx([ratio / interior for ratio in (2, 2, 2, 9, 2, 2)])
+    assert step_ratio([ramp(9)], [inside]) == found[0]
 
 
 def test_a_scene_is_edited_in_its_parcels_and_nowhere_else():
