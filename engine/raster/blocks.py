@@ -133,7 +133,7 @@ def _add_up(rows: NDArray[np.generic], step: int) -> None:
     """
     reach = step
     while reach < rows.shape[1]:
-        rows[:, reach:] += rows[:, :-reach].copy()
+        np.add(rows[:, reach:], rows[:, :-reach].copy(), out=rows[:, reach:])
         reach *= 2
 
 
