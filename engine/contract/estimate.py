@@ -149,7 +149,7 @@ def estimate(
         coarse = samples * (_phased(shape, card) if card.phases else _touching(shape, card))
         work += coarse * request.sampling.steps
     # what texts are guided away from is asked once in a window, however many they are
-    gflop = work * (texts + (calls - 1) * min(1.0, texts)) * card.gflop_per_window_step
+    gflop = work * (texts + (calls - 1) * card.guided * min(1.0, texts)) * card.gflop_per_window_step
     if coarse:  # it is decoded, and encoded window by window; encoders take no more than decoders do
         unit = samples * shape[0] * shape[1] + windows * card.window**2
         gflop += unit / 1e6 * card.gflop_decode_per_megapixel

@@ -48,6 +48,8 @@ class ModelCard:
         schedulers: names that ``Sampling.scheduler`` may take, the default first.
         steps: default number of denoising steps.
         guidance_scale: default; 1 where the model has no guidance.
+        guided: share of these steps, 0..1, in which guidance asks the network once more: less than 1 where a model has
+            it at some noise levels only.
         uses: inputs that change the picture, out of "prompt", "negative_prompt", "gsd", "date", "place", "cloud_cover",
             "control_strength" (of every kind of layer), "content_strength" (of content alone), and, for Edit, "mask"
             (it draws inside polygons by itself; of others, what they draw is cut out along the polygons), "strength"
@@ -92,6 +94,7 @@ class ModelCard:
     schedulers: Tuple[str, ...]
     steps: int
     guidance_scale: float = 1.0
+    guided: float = 1.0
     halo: int = 0
     phases: Tuple[Tuple[int, int], ...] = ()
     factors: Tuple[int, ...] = ()
@@ -131,6 +134,8 @@ class ModelCard:
             raise ValueError("stride must be from 1 to window")
         if not all(0 < stride <= window for window, stride in self.phases):
             raise ValueError("the stride of a phase must be from 1 to its window")
+        if not 0 <= self.guided <= 1:
+            raise ValueError("guided must be from 0 to 1")
         if not self.schedulers:
             raise ValueError("a model needs a scheduler")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
@@ -115,7 +116,7 @@ class Picture:
         self._timesteps = scheduler.timesteps
         first = 0 if start is None else max(1, self._steps - steps_done(self._steps, start.strength))
         self._phases = cut(self._steps, len(self._lattices), first)
-        self._lattices = self._lattices[slice(-len(self._phases), None)]  # few steps are fewer phases
+        self._lattices = shifted(self._lattices[slice(-len(self._phases), None)])  # few steps are fewer phases
         # windows are larger by the pictures of their way: neighbours still find those that they share
         limit = limit or (FRAMES_MEMORY if trajectory else REMEMBERED)
         self._caches = [TileCache(limit // len(self._phases)) for _ in self._phases]
@@ -344,6 +345,14 @@ def place_windows(
     if not (pauses and model.card.phases):
         return (Lattice(model.window, model.stride),), grid.anchor()
     return tuple(Lattice(window // scale, stride // scale) for window, stride in model.card.windows), grid.anchor()
+
+
+def shifted(lattices: Sequence[Lattice]) -> tuple[Lattice, ...]:
+    """The lattices of phases, every second one half a stride further.
+
+    What was a border between two windows then lies inside of one in the next phase, which sees both its sides.
+    """
+    return tuple(replace(each, first=phase % 2 * (each.stride // 2)) for phase, each in enumerate(lattices))
 
 
 def to_bytes(picture: Tensor) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..contract import Measure, ModelCard, WireError, dumps, loads
+from ..diffusion.loop import set_timesteps
 from ..models import catalog, ddpm, eo_latent, eo_residual
 from ..models.base import Scene
 from ..models.eo_latent import LatentModel
@@ -100,6 +101,7 @@ def _with_costs(card: ModelCard, folder: Path) -> ModelCard:
         halo=(latent.decode_halo or 0) * latent.scale,
         parameters=count(folder),
         memory_mb=700,
+        guided=_guided(latent),
     )
     megapixel = 1e6 / (latent.window * latent.scale) ** 2
     return replace(
@@ -107,6 +109,13 @@ def _with_costs(card: ModelCard, folder: Path) -> ModelCard:
         gflop_per_window_step=gflop(lambda: latent.predict(z, torch.tensor(1), tokens)),
         gflop_decode_per_megapixel=round(gflop(lambda: latent.decode(z)) * megapixel, 1),
     )
+
+
+def _guided(model: LatentModel) -> float:
+    """The share of the card's steps in which guidance counts."""
+    scheduler = model.scheduler(model.card.schedulers[0])
+    set_timesteps(scheduler, model.card.steps)
+    return round(sum(map(model.guides, scheduler.timesteps)) / model.card.steps, 3)
 
 
 def _tokens(model: LatentModel) -> Any:

@@ -80,6 +80,8 @@ def test_guidance_calls_the_network_twice_and_samples_are_drawn_one_by_one():
     guided = estimate(generate(256, 256, guidance_scale=4.0), CARD)
     three = estimate(generate(256, 256, samples=3), CARD)
     assert guided.gflop == 2 * once.gflop
+    in_part = estimate(generate(256, 256, guidance_scale=4.0), dataclasses.replace(CARD, guided=0.25))
+    assert in_part.gflop == 1.25 * once.gflop
     assert (three.tiles, three.windows, three.gflop) == (3 * once.tiles, 3 * once.windows, 3 * once.gflop)
     assert three.disk_mb > once.disk_mb
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from afterimage.engine.contract import Window
 from afterimage.engine.diffusion import noise
-from afterimage.engine.diffusion.loop import sample
+from afterimage.engine.diffusion.loop import sample, set_timesteps
 from afterimage.engine.errors import PromptNotUnderstood, UnknownModel, UnknownScheduler, WeightsMissing
 from afterimage.engine.models import catalog
 from afterimage.engine.models.base import Given, Scene
@@ -132,6 +132,16 @@ def test_a_super_resolution_model_does_what_its_protocol_says(model_id):
             first = model.predict(x, torch.tensor(500), enlarged, factor)
             assert torch.equal(first, model.predict(x, torch.tensor(500), enlarged, factor))
         assert first.shape == x.shape and torch.isfinite(first).all()
+
+
+@pytest.mark.parametrize("model_id", ["eurosat-generate", "ucmerced-generate"])
+def test_a_shipped_card_says_in_which_share_of_its_steps_guidance_counts(model_id):
+    model = catalog.load(model_id, Settings(device="cpu", threads=1, models=MODELS_FOLDER))
+    scheduler = model.scheduler(model.card.schedulers[0])
+    set_timesteps(scheduler, model.card.steps)
+    counts = [model.guides(t) for t in scheduler.timesteps]
+    assert sum(counts) / len(counts) == pytest.approx(model.card.guided, abs=5e-4)
+    assert any(counts) and not counts[0] and not counts[-1]
 
 
 def test_shipped_weights_fit_in_twenty_megabytes_and_are_safetensors():

@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 from afterimage.engine.contract import Generate, GeoBox, Sampling
+from afterimage.engine.diffusion.windows import Lattice
 from afterimage.engine.tasks import generate, picture
 
 #: Near a corner where four chunks meet, so that a small extent has four.
@@ -70,9 +71,18 @@ def test_phases_change_the_picture_and_cost_their_cone_once(bench, generate_mode
         made.append(bench.make(generate, asked_for(box), model)[0])
         calls.append(model.calls)
     assert not np.array_equal(*made)
-    # 256 pixels and the halo are 34 latents, -1 to 32, which windows -2 to 4 touch; those are touched by -3 to 5
-    one, cone = -(-(7**2) // model.batch), -(-(9**2) // model.batch)
-    assert calls == [8 * one, 4 * one + 4 * cone]
+    # 256 pixels and the halo are 34 latents, -1 to 32, which windows -2 to 4 touch; those of the second phase begin 4
+    # latents further, so -2 to 3 do, -12 to 43; these are touched by -3 to 5 of the first
+    one, last, cone = (-(-(count**2) // model.batch) for count in (7, 6, 9))
+    assert calls == [8 * one, 4 * last + 4 * cone]
+
+
+def test_a_border_between_windows_is_in_the_middle_of_one_in_the_next_phase():
+    first, second, third = picture.shifted([Lattice(16, 12), Lattice(16, 12), Lattice(8, 6)])
+    borders = {first.window((0, place)).col for place in range(4)}
+    middles = [second.window((0, place)) for place in range(-1, 4)]
+    assert all(any(window.col < border < window.col_end - 1 for window in middles) for border in borders)
+    assert [each.first for each in (first, second, third)] == [0, 6, 0]
 
 
 def test_few_steps_make_fewer_phases(bench, generate_model, card):
