@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ HALO = REACH + 1
 JOIN_REACH = 12
 #: Distance in pixels over which that movement has fallen to 1/e.
 JOIN_FADE = 3.0
+#: Distance in pixels at which nothing is left of what ``dissolve`` mirrors; it looks at most ``JOIN_REACH`` far for it.
+DISSOLVE = 6
 
 
 def with_known(predict: Predict, scheduler: Any, hold: Callable[[Tensor], Tensor]) -> Predict:
@@ -99,6 +102,53 @@ def join(y: Tensor, source: Tensor, known: Tensor) -> Tensor:
     nearest = near.clamp_min(tiny) ** (-1 / 8)
     fade = torch.where(nearest <= JOIN_REACH, torch.exp((1.0 - nearest) / JOIN_FADE), 0.0)
     return torch.where(known, source, y + moved * fade)
+
+
+def dissolve(y: Tensor, source: Tensor, known: Tensor) -> Tensor:
+    """The drawn picture into which the known pixels go on, mirrored at the border, and fade within a few pixels.
+
+    ``join`` fits colours; here the texture of both sides meets, too, so that neither the border nor the pixels behind
+    it are a line. At the border there is hardly more than the known picture, at ``DISSOLVE`` pixels nothing of it: a
+    cross-dissolve, as of overlapping pictures, where mirroring makes the overlap. The mirror image of a pixel lies as
+    far beyond the border as the pixel lies before it, in the direction of the nearest known pixel; where nothing is
+    known there, that pixel itself counts. Narrow parts, in which no pixel lies that deep, have a narrower rim, so that
+    something of them is left. A pixel depends on nothing further away than ``JOIN_REACH``.
+
+    Args:
+        y: drawn picture (B, C, h, w).
+        source: the picture that goes on, like ``y``; it counts where known.
+        known: (B, 1, h, w) bool.
+
+    Returns:
+        Like ``y``; known pixels are those of ``source``.
+    """
+    offsets = [
+        (math.hypot(row, col), row, col)
+        for row in range(1 - DISSOLVE, DISSOLVE)
+        for col in range(1 - DISSOLVE, DISSOLVE)
+        if 0 < math.hypot(row, col) < DISSOLVE
+    ]
+    offsets.sort(reverse=True)  # the nearest comes last and stays
+    mirrored = [(round(row * (2 - 1 / far)), round(col * (2 - 1 / far))) for far, row, col in offsets]
+    height, width = known.shape[-2:]
+    padded = functional.pad(known, (JOIN_REACH,) * 4)  # beyond the picture nothing is known
+
+    def moved(row: int, col: int) -> Tensor:
+        """Whether the pixel (row, col) further on is known."""
+        return padded[..., JOIN_REACH + row :, JOIN_REACH + col :][..., :height, :width]
+
+    depth = torch.where(known, 0.0, torch.full_like(known, DISSOLVE, dtype=y.dtype))
+    place = torch.arange(height * width, device=y.device).view(height, width).expand(known.shape).clone()
+    here = place.clone()
+    for (far, *nearest), mirror in zip(offsets, mirrored):
+        is_near = moved(*nearest) & ~known
+        depth[is_near] = far
+        for is_there, (row, col) in ((is_near, nearest), (is_near & moved(*mirror), mirror)):
+            place[is_there] = here[is_there] + row * width + col
+    deepest = functional.max_pool2d(depth, 2 * DISSOLVE - 1, stride=1, padding=DISSOLVE - 1)
+    share = (1 - depth * DISSOLVE / deepest.square().clamp_min(1.0)).clamp_min(0.0)
+    seen = source.flatten(2).gather(2, place.flatten(2).expand(-1, source.shape[1], -1)).view(source.shape)
+    return torch.where(known, source, y + share * (seen - y))
 
 
 def down(y: Tensor, factor: int) -> Tensor:

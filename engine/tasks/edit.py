@@ -107,6 +107,9 @@ class _Drawing:
     def __init__(self, request: Edit, model: EditModel, ground: Ground, profile: Profile, scene: Scene) -> None:
         self._model, self._ground = model, ground
         self._sampling, self._strength = request.sampling, request.strength
+        # What starts from the source, or comes from a network that was trained to see it, goes on from it by itself:
+        # a mirrored rim would only double what lies there.
+        self._is_new = model.holds and request.strength == 1
         self._lattice, self._origin = _place_windows(ground, model)
         self._decoding = make_held(model, self._lattice, self._patch)
         self._cache = TileCache(REMEMBERED)
@@ -201,9 +204,11 @@ class _Drawing:
         with torch.inference_mode():
             around = patch.unit[None, :, inner, inner].to(device)
             known = torch.from_numpy(patch.known)[None, None, inner, inner].to(device)
-            joined = constraints.join(drawn[None], around, known)[0].clamp(0, 1)
+            joined = constraints.join(drawn[None], around, known)
+            if self._is_new:
+                joined = constraints.dissolve(joined, around, known)
         rows, cols = block.relative_to(region.pad(-edge)).slices()
-        return self._ground.radiometry.from_unit(joined[:, rows, cols].float().cpu().numpy())
+        return self._ground.radiometry.from_unit(joined[0, :, rows, cols].clamp(0, 1).float().cpu().numpy())
 
     def _show(self, keys: list[Key], denoised: Tensor, patches: dict[Index, Patch], ctx: JobContext) -> None:
         """Paint windows that are still forming."""

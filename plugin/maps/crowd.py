@@ -31,7 +31,10 @@ class Crowd:
 
 
 def crowd(shapes: Sequence[Tuple[str, QgsGeometry]], lattice: GeoBox, card: ModelCard, only: bool) -> Crowd:
-    """How many texts meet in the windows over an extent: never too few, and along borders now and then one too many.
+    """How many texts meet in the windows over an extent: along borders now and then one too many.
+
+    Windows count as they lie without the shift of every second phase, and regions without the ramps by which the engine
+    lets neighbours give way to each other, so that a window just outside of one may have it as well.
 
     Args:
         shapes: (text, its ground in the CRS of the lattice) of each polygon.

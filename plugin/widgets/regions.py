@@ -317,10 +317,10 @@ def _counted(polygons: int, texts: Dict[str, int]) -> str:
 
 def _meeting(found: Crowd, only: bool) -> str:
     """How many texts meet, that of the prompt too, unless nothing is drawn from it."""
-    said = tr("Up to {most} texts meet in a window of the model: about {times} times the work.")
+    said = tr("Up to {most} texts meet in a window of the model, about {mean} on average: each adds work.")
     if not only:
-        said = tr("Up to {most} texts meet in a window, with the prompt: about {times} times the work.")
-    return said.format(most=count(found.most), times=decimal(found.mean, 2))
+        said = tr("Up to {most} texts meet in a window, with the prompt, about {mean} on average: each adds work.")
+    return said.format(most=count(found.most), mean=decimal(found.mean, 2))
 
 
 def _looked(polygons: int) -> str:

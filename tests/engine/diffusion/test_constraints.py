@@ -4,8 +4,10 @@ import diffusers
 import pytest
 import torch
 from afterimage.engine.diffusion.constraints import (
+    DISSOLVE,
     HALO,
     JOIN_REACH,
+    dissolve,
     down,
     enlarge_nearest,
     fit_range,
@@ -224,3 +226,46 @@ def test_a_crop_is_joined_as_in_the_whole():
     part = join(y[..., rows, cols], source[..., rows, cols], known[..., rows, cols])
     inner = slice(JOIN_REACH, -JOIN_REACH)
     assert torch.allclose(part[..., inner, inner], whole[..., rows, cols][..., inner, inner], atol=1e-6)
+
+
+def test_what_is_known_goes_on_mirrored_and_fades_to_what_is_drawn():
+    source, known = torch.zeros(1, 1, 30, 40), torch.ones(1, 1, 30, 40, dtype=torch.bool)
+    source[..., :20] = torch.arange(20.0)
+    known[..., 20:] = False
+    y = torch.full_like(source, 100.0)
+    made = dissolve(y, source, known)[0, 0, 15]
+    weight = torch.tensor([1 - distance / DISSOLVE for distance in range(1, DISSOLVE)])
+    mirrored = torch.tensor([20.0 - distance for distance in range(1, DISSOLVE)])
+    assert torch.equal(made[:20], source[0, 0, 15, :20])
+    assert torch.allclose(made[20 : 19 + DISSOLVE], 100 + weight * (mirrored - 100))
+    assert torch.equal(made[19 + DISSOLVE :], y[0, 0, 15, 19 + DISSOLVE :])
+
+
+def test_only_known_pixels_are_mirrored_and_each_way_in_the_same_manner():
+    """A strip of known ground so narrow that mirror images lie beyond it, in a sea of numbers that must not be seen."""
+    source = torch.full((2, 3, 40, 44), 1e9)
+    known = torch.zeros(2, 1, 40, 44, dtype=torch.bool)
+    known[0, :, :, 20:22], known[1, :, 19:21] = True, True
+    source[0, :, :, 20:22], source[1, :, 19:21] = 7.0, 7.0
+    y = torch.full_like(source, 5.0)
+    made = dissolve(y, source, known)
+    assert made.min() == 5 and made.max() == 7
+    assert torch.equal(made[0, :, 15, 14:28], made[1, :, 13:27, 15])
+    assert torch.equal(dissolve(y, source, torch.zeros_like(known)), y)
+
+
+@pytest.mark.parametrize(("width", "least"), [(3, 0.99), (5, 0.99), (9, 0.9), (24, 0.99)])
+def test_a_narrow_strip_keeps_what_is_drawn_in_its_middle(width, least):
+    known = torch.ones(1, 1, 40, 60, dtype=torch.bool)
+    known[..., 16 : 16 + width] = False
+    made = dissolve(known.logical_not().float(), torch.zeros(1, 1, 40, 60), known)[0, 0, 20]
+    assert made[16 + width // 2] >= least and (width < 5 or made[16] < 0.8)
+
+
+def test_a_crop_is_dissolved_as_in_the_whole():
+    y, source, known = parcel()
+    whole = dissolve(y, source, known)
+    rows, cols = slice(5, 45), slice(3, 50)
+    part = dissolve(y[..., rows, cols], source[..., rows, cols], known[..., rows, cols])
+    inner = slice(JOIN_REACH, -JOIN_REACH)
+    assert torch.equal(part[..., inner, inner], whole[..., rows, cols][..., inner, inner])
