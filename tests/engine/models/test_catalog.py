@@ -106,11 +106,13 @@ def test_every_scheduler_of_the_card_brings_a_perfect_denoiser_to_its_point(mode
     point = torch.full((1, 3, 4, 4), 0.7)
     for name in model.card.schedulers:
         scheduler = model.scheduler(name)
-        alphas = scheduler.alphas_cumprod
 
-        def predict(x, t, alphas=alphas, kind=scheduler.config.prediction_type):
+        def predict(x, t, scheduler=scheduler, kind=scheduler.config.prediction_type):
             """The velocity of a point, v = (sqrt(abar) x - x0) / sqrt(1 - abar), or its noise."""
-            signal, sigma = alphas[t] ** 0.5, (1 - alphas[t]) ** 0.5
+            alpha = scheduler.alphas_cumprod[t]
+            if scheduler.config.get("use_karras_sigmas"):  # a step's own level, which lies between two of training
+                alpha = 1 / (1 + scheduler.sigmas[scheduler.step_index or 0] ** 2)
+            signal, sigma = alpha**0.5, (1 - alpha) ** 0.5
             return (signal * x - point) / sigma if kind == "v_prediction" else (x - signal * point) / sigma
 
         drawn = sample(predict, scheduler, 12, lambda stream: noise.field(1, stream, Window(0, 0, 4, 4), 3)[None])
