@@ -234,8 +234,9 @@ def test_nothing_is_drawn_outside_where_only_regions_are(bench, model):
         assert np.array_equal(raster.valid, inside[rows, cols])
     assert counted[(0, 0)] > 0
     assert [calls for place, calls in counted.items() if place != (0, 0)] == [0, 0, 0]
-    # windows of 128 at 64 that touch rows 2 to 48 and columns 12 to 68: 2 x 3, in both phases and branches
-    assert counted[(0, 0)] == 8 * 2 * -(-(2 * 3) // model.batch)
+    # windows of 128 at 64 that touch rows 2 to 48 and columns 12 to 68: 2 x 3, and 3 x 3 of the second phase, which
+    # begin 32 further; in both branches, four steps each
+    assert counted[(0, 0)] == 4 * sum(-(-2 * windows // model.batch) for windows in (2 * 3, 3 * 3))
 
 
 def test_with_only_regions_a_prompt_counts_around_them_but_no_pixel_there(bench, model):
