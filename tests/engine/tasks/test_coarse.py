@@ -265,6 +265,7 @@ def test_the_coarser_level_counts_for_one_texture(bench, cheap):
 
 def test_the_coarser_level_is_shown_first_where_the_picture_will_be(bench, cheap, monkeypatch):
     monkeypatch.setattr("afterimage.engine.tasks.canvas.Canvas.is_due", lambda self: True)
+    monkeypatch.setattr("afterimage.engine.context.PROGRESS_INTERVAL", -1.0)
     shown = []
     monkeypatch.setattr(type(bench.ctx), "preview", lambda ctx, raster: shown.append(raster))
     work = bench.plan(generate, asked_for(grid(256 * 40, -256 * 7, 200, 200)), cheap)
