@@ -135,7 +135,8 @@ def dissolve(y: Tensor, source: Tensor, known: Tensor) -> Tensor:
 
     def moved(row: int, col: int) -> Tensor:
         """Whether the pixel (row, col) further on is known."""
-        return padded[..., JOIN_REACH + row :, JOIN_REACH + col :][..., :height, :width]
+        rows, cols = slice(JOIN_REACH + row, None), slice(JOIN_REACH + col, None)
+        return padded[..., rows, cols][..., :height, :width]
 
     depth = torch.where(known, 0.0, torch.full_like(known, DISSOLVE, dtype=y.dtype))
     place = torch.arange(height * width, device=y.device).view(height, width).expand(known.shape).clone()

@@ -63,7 +63,7 @@ def _box(pixels: Tensor, side: int) -> Tensor:
     total = torch.zeros_like(pixels[..., :height, :width], memory_format=torch.contiguous_format)
     for row in range(side):
         for col in range(side):
-            total += pixels[..., row : row + height, col : col + width]
+            total += pixels[..., slice(row, row + height), slice(col, col + width)]
     return total / side**2
 
 

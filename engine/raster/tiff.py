@@ -184,7 +184,7 @@ def framed(block: bytes) -> bytes:
 def is_framed(content: bytes, length: int) -> bool:
     """Whether these bytes are a block of so many bytes between its length and its last four bytes."""
     whole = len(content) == length + 2 * LEADER and content[:LEADER] == struct.pack("<I", length)
-    return whole and content[-LEADER:] == content[-2 * LEADER : -LEADER]
+    return whole and content[-LEADER:] == content[slice(-2 * LEADER, -LEADER)]
 
 
 #: Bytes of a block's length before it.

@@ -168,8 +168,8 @@ class CoarseTexts(RegionTexts):
 
     def labels(self, window: Window) -> NDArray[np.uint8]:
         """Those of the pixels in the middle of each coarse one."""
-        middle = self._factor // 2
-        return self._regions.labels(self._of_picture(window))[middle :: self._factor, middle :: self._factor]
+        middles = slice(self._factor // 2, None, self._factor)
+        return self._regions.labels(self._of_picture(window))[middles, middles]
 
     def shares(self, window: Window, scale: int, width: float = NARROWEST) -> dict[int, Tensor]:
         """See ``RegionTexts``; a coarse latent covers ``factor`` times as many pixels of the picture."""

@@ -362,7 +362,7 @@ def _deepest(depth: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _shifted(padded: NDArray[np.float64], row: int, col: int) -> NDArray[np.float64]:
     height, width = padded.shape[0] - 2 * WIDEST, padded.shape[1] - 2 * WIDEST
-    return padded[WIDEST + row :, WIDEST + col :][:height, :width]
+    return padded[slice(WIDEST + row, None), slice(WIDEST + col, None)][:height, :width]
 
 
 def _cropped(plane: NDArray[np.float64], edge: int) -> NDArray[np.float64]:
