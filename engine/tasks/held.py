@@ -104,7 +104,7 @@ class HeldWindows:
 
     def __init__(self, model: EditModel, lattice: Lattice, patch: Callable[[Window], Patch]) -> None:
         self._model, self._lattice, self._patch = model, lattice, patch
-        self._pixels = Lattice(lattice.size * model.scale, lattice.stride * model.scale)
+        self._pixels = lattice.times(model.scale)
         self._cache = TileCache(REMEMBERED)
 
     def region(self, block: Window) -> Window:
