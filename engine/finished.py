@@ -14,7 +14,7 @@ from .contract import Job, Window, dumps
 from .errors import EngineError, OutOfMemory, OutputDamaged
 from .journal import JobFolder, key_of
 from .raster import Packed, Parts, Raster
-from .tasks.base import Work
+from .tasks.base import MEAN, Work
 from .tiles import Committer
 
 
@@ -71,13 +71,18 @@ class Finished:
         return range(1, self.job.request.sampling.samples + 1)
 
     @property
+    def pictures(self) -> tuple[int, ...]:
+        """What is drawn, in order: the numbers of the samples, and ``MEAN`` if it was asked for."""
+        return (*self.samples, *([MEAN] if self.work.mean else []))
+
+    @property
     def total(self) -> int:
-        """Chunks over all samples."""
-        return len(self.samples) * len(self.work.chunks)
+        """Chunks over all samples and the mean."""
+        return len(self.pictures) * len(self.work.chunks)
 
     def missing(self) -> list[tuple[int, Window]]:
-        """What is still to draw, in order: (sample, chunk)."""
-        return [(s, chunk) for s in self.samples for chunk in self.work.chunks if not self._tiles.has(s, chunk)]
+        """What is still to draw, in order: (sample or ``MEAN``, chunk)."""
+        return [(s, chunk) for s in self.pictures for chunk in self.work.chunks if not self._tiles.has(s, chunk)]
 
     def draw(self, sample: int, chunk: Window, ctx: JobContext) -> Raster:
         """Draw a chunk and commit it; once more after an error, where there is another way to draw it."""
@@ -159,7 +164,7 @@ class Finished:
     def drawn(self) -> tuple[int, Window] | None:
         """A chunk that is finished and was drawn, not left out; None where there is none."""
         left_out = set(self._folder.left_out(self.key))
-        every = ((s, chunk) for s in self.samples for chunk in self.work.chunks)
+        every = ((s, chunk) for s in self.pictures for chunk in self.work.chunks)
         return next((piece for piece in every if piece not in left_out and self._tiles.has(*piece)), None)
 
     def gaps(self) -> list[tuple[int, Window]]:
@@ -193,7 +198,7 @@ class Finished:
                 self._write = self._tiles.write
 
     def parts(self, sample: int, ctx: JobContext, frame: int = 0) -> Parts:
-        """All chunks of one sample, or of a picture on its way from noise; the last of these is the sample."""
+        """All chunks of a sample, the mean, or a picture on its way from noise; the last of these is the sample."""
         number = 0 if frame == self.work.frames else frame
         again = ctx.part(0.0, 0.0)  # a chunk that must be drawn once more is no progress
 

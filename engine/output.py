@@ -19,7 +19,7 @@ from .finished import Finished
 from .journal import JobFolder
 from .provenance import now, stac_item, tags
 from .raster import Pending, Profile, check_grid, gsd, prepare, publish
-from .tasks.base import Work
+from .tasks.base import MEAN, Work
 from .version import engine_version
 
 #: Free space must be so many times the estimate.
@@ -43,8 +43,9 @@ class OutputPlan:
         self._first = Path(job.output) if job.output else folder.path / "outputs" / "result.tif"
 
     def targets(self) -> list[Path]:
-        """Files of the samples, then that of the spread if one was asked for, then those of the trajectories."""
-        return [Path(path) for path in target_paths(self._job.request, str(self._first), self._job.spread_output)]
+        """Files of the samples, then those of mean and spread if asked for, then those of the trajectories."""
+        job = self._job
+        return [Path(path) for path in target_paths(job.request, str(self._first), job.spread_output, job.mean_output)]
 
     def check_target(self) -> None:
         """Refuse a place where nothing can be written, before any work.
@@ -86,12 +87,12 @@ class OutputPlan:
         bands, itemsize = len(work.profile.bands), work.profile.itemsize
         raw, out = work.drawn.pixels * bands * itemsize, work.result.pixels * bands * itemsize
         share = len(finished.missing()) / finished.total
-        samples = len(finished.samples)
+        pictures = len(finished.pictures)
         # tiles that are still to be drawn, the smaller versions on their way into one file, and the pixels before and
         # after warping; all as if they could not be packed
         warped = 0 if work.drawn == work.result else raw + out
-        inside = samples * max(1, work.frames) * raw * share + warped + out / 3
-        outside = (samples * (1 + work.frames) * out + (work.result.pixels * bands * 4 if work.spread else 0)) * 4 / 3
+        inside = pictures * max(1, work.frames) * raw * share + warped + out / 3
+        outside = (pictures * (1 + work.frames) * out + (work.result.pixels * bands * 4 if work.spread else 0)) * 4 / 3
         needs: dict[int, float] = {}
         places = [(self._folder.path, inside), (self._first.parent, outside)]
         for place, need in places:
@@ -157,6 +158,8 @@ def _telling(ctx: JobContext) -> Callable[[float], None]:
 def _parts(finished: Finished) -> list[tuple[Role, int, int]]:
     """What is written, in the order of ``target_paths``: (role, sample, frame)."""
     found = [(Role.SAMPLE, sample, 0) for sample in finished.samples]
+    if finished.work.mean:
+        found.append((Role.MEAN, MEAN, 0))
     if finished.work.spread:
         found.append((Role.SPREAD, 0, 0))
     frames = range(1, finished.work.frames + 1)

@@ -11,7 +11,13 @@ from .contract import GeoBox, Output, Provenance, Role, dumps
 from .raster import footprint, to_pyproj
 
 _WHAT = "AI-generated imagery, not a measurement."
+_MEAN = (
+    "The mean of all samples that the model would draw, by one network call in each of eight orientations: nearer to "
+    "the truth, pixel by pixel, than a sample, and smoother than the ground."
+)
 _WAY = "A picture on the way from noise to a sample: its date orders the pictures and says nothing else."
+#: What else is said of outputs that are no samples.
+_SAID = {Role.MEAN: (_MEAN,), Role.TRAJECTORY: (_WAY,)}
 
 
 def now() -> str:
@@ -21,7 +27,8 @@ def now() -> str:
 
 def tags(provenance: Provenance, output: Output, frames: int = 0) -> dict[str, str]:
     """TIFF tags for one output; ``frames`` is how many pictures of its way from noise are kept."""
-    what = "spread of the samples" if output.role is Role.SPREAD else f"sample {output.sample}"
+    whole = {Role.MEAN: "mean of all samples", Role.SPREAD: "spread of the samples"}
+    what = whole.get(output.role, f"sample {output.sample}")
     if output.role is Role.TRAJECTORY:
         what += f" on its way from noise, picture {output.frame} of {frames}"
     words = f"AI-generated, not a measurement: {provenance.task} by {provenance.model}, {what}"
@@ -58,7 +65,7 @@ def stac_item(output: Output, provenance: Provenance) -> bytes:
         "bbox": [west, min(ys), east, max(ys)],
         "properties": {
             "title": f"AI-generated: {path.stem}",
-            "description": " ".join([_WHAT, _WAY] if output.role is Role.TRAJECTORY else [_WHAT]),
+            "description": " ".join([_WHAT, *_SAID.get(output.role, ())]),
             "datetime": f"{output.date}T00:00:00Z" if output.date else provenance.created,
             "created": provenance.created,
             "license": provenance.licence or "other",

@@ -18,6 +18,8 @@ COARSE_MEMORY = 256 * 1024 * 1024
 DEFAULT_GFLOPS = 60.0
 #: Share of a window that what is drawn may fill for it to be drawn as one window, with the ground around it in sight.
 FOCUS = 0.75
+#: Network calls that a window of the mean takes: one for each flip and quarter turn of it.
+MEAN_CALLS = 8
 #: Largest result, in pixels of one band.
 PIXELS_LIMIT = 4_000_000_000
 
@@ -28,8 +30,8 @@ class Estimate:
 
     Attributes:
         shape: (height, width) of the result in pixels.
-        tiles: chunks that are computed and committed one by one, over all samples.
-        windows: network windows over all samples.
+        tiles: chunks that are computed and committed one by one, over all samples and the mean.
+        windows: network windows over all samples and the mean.
         seconds: wall time, at the rate that was given.
         gflop: work of the networks.
         memory_mb: resident memory of the engine, in MB of 10**6 bytes; an upper bound where pictures on the way from
@@ -138,6 +140,7 @@ def estimate(
         count = _phased(drawn, card)
     elif isinstance(request, Edit) and source is not None and (request.margin or area is not None):
         changed, count = _changed(source.shape, request.margin, area, card)
+    mean = 1 if isinstance(request, SuperResolve) and request.mean else 0
     windows = groups * samples * count
     pixels = drawn[0] * drawn[1]
     frames = getattr(request, "trajectory", 0)
@@ -148,6 +151,7 @@ def estimate(
         shape = _coarse(drawn, request.coarse, card)
         coarse = samples * (_phased(shape, card) if card.phases else _touching(shape, card))
         work += coarse * request.sampling.steps
+    work += mean * groups * count * MEAN_CALLS
     # what texts are guided away from is asked once in a window, however many they are
     gflop = work * (texts + (calls - 1) * card.guided * min(1.0, texts)) * card.gflop_per_window_step
     if coarse:  # it is decoded, and encoded window by window; encoders take no more than decoders do
@@ -157,7 +161,7 @@ def estimate(
     # finished tiles, the results with their smaller versions (a third more), and what is on its way into one of them:
     # these versions, and the pixels before and after warping; all as if they could not be packed
     out = result[0] * result[1]
-    raw = bands * itemsize * (samples * (1 + frames) * (pixels + out * 4 / 3) + out / 3)
+    raw = bands * itemsize * ((samples * (1 + frames) + mean) * (pixels + out * 4 / 3) + out / 3)
     if isinstance(request, Generate) and request.lattice != request.grid:
         raw += bands * itemsize * (pixels + out)
     if isinstance(request, SuperResolve) and request.spread:
@@ -166,9 +170,9 @@ def estimate(
         raw += source.pixels * bands * itemsize
     return Estimate(
         shape=result,
-        tiles=chunks * samples * (1 + frames),
-        windows=windows + coarse,
-        seconds=5.0 + gflop / gflops + samples * (1 + frames) * pixels * bands / 2e7,
+        tiles=chunks * (samples * (1 + frames) + mean),
+        windows=windows + mean * groups * count + coarse,
+        seconds=5.0 + gflop / gflops + (samples * (1 + frames) + mean) * pixels * bands / 2e7,
         gflop=gflop,
         memory_mb=card.memory_mb
         + math.ceil(_frames_memory(frames, windows, card) / 1e6)

@@ -59,6 +59,7 @@ class ModelCard:
         required: those of them that must be given.
         palettes: kind of control -> what it shows -> its colour, "#rrggbb", as the model was trained on.
         frames: dated rasters that a Forecast may start from, at most.
+        gives_mean: whether a SuperResolve can ask for the mean of all that the model would draw.
         source_bands: names of the bands that a SuperResolve must be given, in order ("B1", "B2" ...); empty for any.
         image_guidance_scale: default of an Edit that is shown its source.
         whole: whether an extent of at most one window is drawn as one picture, not as a part of the endless lattice.
@@ -104,6 +105,7 @@ class ModelCard:
     required: Tuple[str, ...] = ()
     palettes: Dict[str, Dict[str, str]] = field(default_factory=dict)
     frames: int = 0
+    gives_mean: bool = False
     source_bands: Tuple[str, ...] = ()
     image_guidance_scale: float = 1.5
     whole: bool = False

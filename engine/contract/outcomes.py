@@ -83,6 +83,7 @@ class Role(Enum):
     """What an output raster holds."""
 
     SAMPLE = "sample"
+    MEAN = "mean"
     SPREAD = "spread"
     TRAJECTORY = "trajectory"
 
@@ -93,8 +94,9 @@ class Output:
 
     Attributes:
         path: absolute path of a Cloud-Optimised GeoTIFF.
-        role: a sample of the model, the per-pixel standard deviation over samples, or a sample on its way from noise.
-        sample: number of the sample, from 1; 0 for a spread.
+        role: a sample of the model, the mean of all that it would draw, the per-pixel standard deviation over samples,
+            or a sample on its way from noise.
+        sample: number of the sample, from 1; 0 for a mean or a spread.
         grid: where it lies.
         bands: a name for each band.
         dtype: numpy name of the pixel type.
@@ -174,7 +176,7 @@ class Result:
     """What a job left behind, how it was made, and what the person should know.
 
     Attributes:
-        outputs: samples in order, then the spread if one was asked for.
+        outputs: samples in order, then the mean and the spread if they were asked for, then the trajectories.
         provenance: how they were made.
         notices: sentences for the person (a field that the model does not use, say).
         seconds: wall time of this run of the job.

@@ -285,6 +285,8 @@ class SuperResolve:
         spread: also write the per-pixel standard deviation over the samples.
         prompt: what is there, for models that are told.
         negative_prompt: what to stay away from.
+        mean: also write the mean of all that the model would draw, for models that give it. It is drawn by itself:
+            neither seed nor steps, scheduler or number of samples change it.
     """
 
     model: str
@@ -295,6 +297,7 @@ class SuperResolve:
     spread: bool = False
     prompt: str = ""
     negative_prompt: str = ""
+    mean: bool = False
 
     def __post_init__(self) -> None:
         """Check what can be checked without a model."""
@@ -426,6 +429,7 @@ class Job:
         output: absolute path of the first sample; others stand beside it with a number in the name. Empty for
             ``outputs/result.tif`` in the job folder.
         spread_output: absolute path of the spread; empty for a name beside ``output``.
+        mean_output: absolute path of the mean; empty for a name beside ``output``.
         title: what the job list calls it.
     """
 
@@ -433,4 +437,5 @@ class Job:
     request: Request
     output: str = ""
     spread_output: str = ""
+    mean_output: str = ""
     title: str = ""

@@ -6,8 +6,8 @@ from typing import Tuple
 from .requests import Request
 
 
-def target_paths(request: Request, output: str, spread_output: str = "") -> Tuple[str, ...]:
-    """The files of the samples, then that of the spread if one was asked for, then those of the trajectories.
+def target_paths(request: Request, output: str, spread_output: str = "", mean_output: str = "") -> Tuple[str, ...]:
+    """The files of the samples, then those of mean and spread if they were asked for, then those of the trajectories.
 
     The pictures of a trajectory come sample by sample, the noisiest first.
 
@@ -16,12 +16,14 @@ def target_paths(request: Request, output: str, spread_output: str = "") -> Tupl
         output: path of the first sample. Where it is empty the job folder takes what has no path of its own, and that
             is left out here.
         spread_output: path of the spread; empty for a name beside ``output``.
+        mean_output: path of the mean; empty for a name beside ``output``.
     """
     found = []
     if output:
         found = [output, *(_beside(output, str(number)) for number in range(2, request.sampling.samples + 1))]
-    if getattr(request, "spread", False) and (spread_output or output):
-        found.append(spread_output or _beside(output, "spread"))
+    for word, path in (("mean", mean_output), ("spread", spread_output)):
+        if getattr(request, word, False) and (path or output):
+            found.append(path or _beside(output, word))
     frames = getattr(request, "trajectory", 0) if output else 0
     for path in found[: request.sampling.samples]:
         found += [_beside(path, f"frame_{number:0{len(str(frames))}d}") for number in range(1, frames + 1)]

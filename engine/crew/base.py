@@ -12,7 +12,7 @@ from ..errors import EngineError
 from ..finished import Finished
 from ..settings import Settings
 
-#: What is drawn and committed at once: the number of the sample, from 1, and the chunk of its grid.
+#: What is drawn and committed at once: the number of the sample, from 1 or ``MEAN``, and the chunk.
 Piece = tuple[int, Window]
 
 

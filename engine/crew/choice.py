@@ -79,7 +79,10 @@ def worthwhile(chunks: int, card: ModelCard) -> int:
 
 
 def chunk_count(job: Job, folder: JobFolder) -> int:
-    """Chunks that a job has over all samples, before it is planned; all of a raster of which an edit changes a part."""
+    """Chunks that a job has over all samples and the mean, before it is planned.
+
+    Of a raster of which an edit changes a part they are all.
+    """
     request = job.request
     if isinstance(request, Generate):
         shape = request.lattice.shape
@@ -88,4 +91,5 @@ def chunk_count(job: Job, folder: JobFolder) -> int:
         source = first.sources[0] if isinstance(first, Forecast) else first.source
         with SourceRaster(folder.path, source) as raster:
             shape = (raster.grid.zoom(first.factor) if isinstance(first, SuperResolve) else raster.grid).shape
-    return request.sampling.samples * math.ceil(shape[0] / CHUNK) * math.ceil(shape[1] / CHUNK)
+    pictures = request.sampling.samples + getattr(request, "mean", False)
+    return pictures * math.ceil(shape[0] / CHUNK) * math.ceil(shape[1] / CHUNK)

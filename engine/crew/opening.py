@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from ..context import JobContext
-from ..contract import CHUNK, Job, ModelCard, clean_prompt
+from ..contract import CHUNK, MEAN_CALLS, Job, ModelCard, clean_prompt
 from ..device import free_caches
 from ..errors import NotFinite, PromptTooLong, is_out_of_memory
 from ..finished import Finished
@@ -114,8 +114,9 @@ def _backend(model: Any, settings: Settings, job: Job, work: Work, ctx: JobConte
     from ..backends.choice import choose  # brings torch along
 
     sampling = job.request.sampling
-    windows = len(work.chunks) * CHUNK**2 / work.card.stride**2 * sampling.samples
-    gflop = windows * sampling.steps * work.card.gflop_per_window_step
+    windows = len(work.chunks) * CHUNK**2 / work.card.stride**2
+    calls = sampling.samples * sampling.steps + (MEAN_CALLS if work.mean else 0)
+    gflop = windows * calls * work.card.gflop_per_window_step
     return choose(model, settings, gflop, lambda: ctx.tell("measuring"))
 
 

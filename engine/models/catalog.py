@@ -68,6 +68,7 @@ _TINY = (
         window=64,
         stride=48,
         factors=(2, 4),
+        gives_mean=True,
         schedulers=("DPM++ 2M", "DDIM", "DDPM"),
         steps=2,
         parameters=35_000,

@@ -9,13 +9,16 @@ from ..context import JobContext
 from ..contract import GeoBox, Input, ModelCard, Window
 from ..raster import Profile, Raster
 
+#: Number of the mean of all samples, which is drawn as one of them.
+MEAN = 0
+
 
 @dataclass(frozen=True)
 class Work:
     """One job, planned: everything that the runner must know about a task.
 
     The runner draws each chunk of each sample that is not in the journal yet, commits it, and, when all are there,
-    assembles each sample on ``drawn``, warps it to ``result`` where the two differ, and publishes it.
+    assembles each sample, and the mean, on ``drawn``, warps it to ``result`` where the two differ, and publishes it.
 
     Attributes:
         card: of the model that draws.
@@ -23,10 +26,11 @@ class Work:
         result: grid of the published rasters.
         chunks: windows of ``drawn``, disjoint, covering it, in the order they are drawn.
         profile: pixel type, band names, nodata, scale, offset and colour of the published rasters.
-        draw: (chunk, sample from 1, context) -> the finished pixels of that chunk in ``profile.dtype``. Deterministic,
-            and independent of which other chunks are drawn, when and where.
+        draw: (chunk, sample from 1 or ``MEAN``, context) -> the finished pixels of that chunk in ``profile.dtype``.
+            Deterministic, and independent of which other chunks are drawn, when and where.
         inputs: the rasters it is made from.
         date: ISO 8601 date of the result.
+        mean: whether the mean of all samples that there could be is drawn and published too.
         spread: whether the standard deviation over samples is published too.
         notices: sentences for the person.
         frames: pictures to keep of each sample on its way from noise, the sample itself among them; 0 for none.
@@ -42,6 +46,7 @@ class Work:
     draw: Callable[[Window, int, JobContext], Raster]
     inputs: tuple[Input, ...] = ()
     date: str | None = None
+    mean: bool = False
     spread: bool = False
     notices: tuple[str, ...] = ()
     frames: int = 0

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..context import JobContext
-from ..contract import CHUNK, PIXELS_LIMIT, Input, ModelCard, SuperResolve, Window
+from ..contract import CHUNK, PIXELS_LIMIT, Input, ModelCard, Sampling, SuperResolve, Window
 from ..diffusion import constraints
-from ..diffusion.balance import in_turn, paired_field
+from ..diffusion.balance import WAYS, in_turn, over_ways, paired_field
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict
 from ..diffusion.windows import Index, Lattice, blend
@@ -28,7 +28,7 @@ from ..models.schedulers import check_steps
 from ..radiometry import Radiometry, measure
 from ..raster import Raster, SourceRaster, check_grid
 from . import multispectral
-from .base import Work
+from .base import MEAN, Work
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
 from .denoising import REMEMBERED, denoise
@@ -41,8 +41,14 @@ ENLARGE_HALO = 4
 #: How many of the chunks that come next may fill the places that one leaves over in the network's batches.
 AHEAD = 8
 
-#: A window of the residual: sample from 1, group of bands, index in the lattice.
+#: How a part of the mean is drawn, whatever the person chose: one step of the ancestral sampler ends on the estimate of
+#: the clean residual at the noisiest level, which holds no signal, so that this is the mean of all samples.
+ONCE = Sampling(seed=0, steps=1, scheduler="DDPM")
+
+#: A window of the residual: sample from 1 or ``MEAN``, group of bands, index in the lattice.
 Key = tuple[int, int, Index]
+#: The same from one seed's noise, in that seed's orientation.
+Seeded = tuple[int, int, Index]
 
 
 def plan(
@@ -51,12 +57,17 @@ def plan(
     """Check a request against its source, and prepare its work: as ``multispectral`` for models of given bands.
 
     Raises:
-        InvalidRequest: for a factor that the model does not have, or steps that the scheduler cannot do.
+        InvalidRequest: for a factor or a mean that the model does not have, or steps that the scheduler cannot do.
         UnknownScheduler: for a scheduler that the model does not have.
         ExtentTooLarge: for more pixels than a job may have.
         UnsupportedGrid: for a raster that does not lie on the ground.
         SourceEmpty: for a raster without data. What ``SourceRaster`` raises, besides.
     """
+    if request.mean and (model.card.source_bands or not model.card.gives_mean):
+        raise InvalidRequest(
+            f"The model {model.card.name} gives samples, and not their mean.",
+            "Ask for samples and no mean, or choose another model.",
+        )
     if model.card.source_bands:
         return multispectral.plan(request, folder, cast(MultispectralModel, model), ctx)
     return _plan(request, folder, cast(SuperResolveModel, model), ctx)
@@ -92,6 +103,7 @@ def _plan(request: SuperResolve, folder: JobFolder, model: SuperResolveModel, ct
             draw=drawing.draw,
             inputs=(given,),
             date=request.source.date,
+            mean=request.mean,
             spread=request.spread,
             notices=notices,
         )
@@ -150,6 +162,7 @@ class _Drawing:
         self._underlay = Underlay(folder.path, request.source, scene.radiometry, scene.mean, below)
         # never stepped: copies of it take a twentieth of the time of new ones, whose levels are computed one by one
         self._scheduler = model.scheduler(self._sampling.scheduler)
+        self._once = model.scheduler(ONCE.scheduler) if request.mean else None
         self._groups = range(math.ceil(self._bands / model.bands))
         self._next = dict(pairwise(chunks(self._grid, origin)))
 
@@ -177,7 +190,7 @@ class _Drawing:
         return Raster(pixels, valid, self._grid.crop(chunk))
 
     def _touching(self, area: Window, sample: int) -> list[Key]:
-        """The windows that decide an area of absolute pixels; those without data are left out."""
+        """The windows that decide an area of absolute pixels, of one sample; those without data are left out."""
         return [
             (sample, group, index)
             for index in self._lattice.touching(area.pad(constraints.HALO * self._factor))
@@ -196,7 +209,13 @@ class _Drawing:
 
     def _residual(self, keys: list[Key], later: Iterable[Key], region: Window, ctx: JobContext) -> Tensor:
         """What the model adds to the enlargement over a region, right where all its windows are: (bands, h, w)."""
-        tiles = self._cache.get(keys, lambda missing: self._denoise(missing, ctx), self._model.batch, later)
+        tiles = self._cache.get(
+            keys,
+            lambda missing: self._denoise(missing, ctx),
+            self._model.batch,
+            later,
+            lambda key: WAYS if key[0] == MEAN else 1,
+        )
         parts = []
         for group in self._groups:
             ctx.check()
@@ -228,29 +247,48 @@ class _Drawing:
         return torch.cat(parts)[: self._bands]
 
     def _denoise(self, keys: list[Key], ctx: JobContext) -> list[Tensor]:
-        model = self._model
-        conditions: dict[Key, Tensor] = {}
+        """Residuals of windows, all of one sample, or all of the mean."""
+        conditions: dict[tuple[int, Index], Tensor] = {}
+        drawn = []
+        if keys[0][0] == MEAN:
+            for key, part in ctx.track(keys, "denoising"):
+                ways = [(seed, *key[1:]) for seed in range(WAYS)]
+                drawn.append(over_ways(self._sampled(ways, ONCE, self._once, conditions, part).__getitem__))
+        else:
+            seeded = [(self._seed(key[0]), *key[1:]) for key in keys]
+            drawn = self._sampled(seeded, self._sampling, self._scheduler, conditions, ctx)
+        return [tile * self._scale(conditions[key[1:]]) for tile, key in zip(drawn, keys)]
 
-        def predict(batch: list[Key]) -> Predict:
-            for key in batch:
-                if key not in conditions:
-                    conditions[key] = self._condition(*key[1:])
-            enlarged = torch.stack([conditions[key] for key in batch])
-            seeds = [self._seed(sample) for sample, _, _ in batch]
+    def _sampled(
+        self,
+        keys: list[Seeded],
+        sampling: Sampling,
+        scheduler: Any,
+        conditions: dict[tuple[int, Index], Tensor],
+        ctx: JobContext,
+    ) -> list[Tensor]:
+        """Diffused residuals of windows; ``conditions`` gets what the network is given for each."""
+        model = self._model
+
+        def predict(batch: list[Seeded]) -> Predict:
+            for _, group, index in batch:
+                if (group, index) not in conditions:
+                    conditions[group, index] = self._condition(group, index)
+            enlarged = torch.stack([conditions[key[1:]] for key in batch])
+            seeds = [seed for seed, _, _ in batch]
             turned = in_turn(lambda x, t, told: model.predict(x, t, told, self._factor), seeds)
             return lambda x, t: turned(x, t, enlarged)
 
-        drawn = denoise(
+        return denoise(
             keys,
             model.batch,
             ctx,
-            self._sampling,
-            lambda: copy.deepcopy(self._scheduler),
+            sampling,
+            lambda: copy.deepcopy(scheduler),
             predict,
             self._noise,
             lambda shown, denoised: self._show(shown, denoised, conditions, ctx),
         )
-        return [tile * self._scale(conditions[key]) for tile, key in zip(drawn, keys)]
 
     def _scale(self, condition: Tensor) -> Tensor:
         """What a diffused residual of a window is multiplied by: like the window, on the CPU."""
@@ -267,21 +305,24 @@ class _Drawing:
         enlarged = self._model.enlarge(lr[None].to(self._model.device), self._factor)[0]
         return enlarged[:, halo:-halo, halo:-halo].clamp(0, 1)
 
-    def _noise(self, keys: list[Key], stream: int) -> Tensor:
+    def _noise(self, keys: list[Seeded], stream: int) -> Tensor:
         bands = self._model.bands
         fields = [
-            paired_field(self._seed(sample), stream, self._lattice.window(index), bands, group * bands)
-            for sample, group, index in keys
+            paired_field(seed, stream, self._lattice.window(index), bands, group * bands)
+            for seed, group, index in keys
         ]
         return torch.stack(fields).to(self._model.device)
 
-    def _show(self, keys: list[Key], denoised: Tensor, conditions: Mapping[Key, Tensor], ctx: JobContext) -> None:
+    def _show(
+        self, keys: list[Seeded], denoised: Tensor, conditions: Mapping[tuple[int, Index], Tensor], ctx: JobContext
+    ) -> None:
         """Paint windows that are still forming, where one window holds all bands."""
         if self._bands > self._model.bands or not self._canvas.is_due():
             return
         for key, residual in zip(keys, denoised):
             window = self._lattice.window(key[2])
-            picture = conditions[key].float().cpu() + residual.float().cpu() * self._scale(conditions[key])
+            given = conditions[key[1:]]
+            picture = given.float().cpu() + residual.float().cpu() * self._scale(given)
             valid = self._underlay.read(_coarse(window, self._factor)).valid
             pixels = self._scene.radiometry.from_unit(picture[: self._bands].clamp(0, 1).numpy())
             shown = constraints.enlarge_nearest(valid, self._factor).numpy()

@@ -10,6 +10,7 @@ from afterimage.engine.contract import (
     CHUNK,
     COARSE_MEMORY,
     FRAMES_MEMORY,
+    MEAN_CALLS,
     Edit,
     Generate,
     GeoBox,
@@ -161,6 +162,25 @@ def test_bands_are_refined_in_groups_of_three():
     assert thirteen.windows == 5 * three.windows
     with pytest.raises(ValueError, match="source"):
         estimate(request, CARD)
+
+
+def test_the_mean_takes_eight_calls_a_window_whatever_the_steps_and_samples():
+    def more(steps, samples):
+        sampling = Sampling(1, steps, "DDIM", samples=samples)
+        asked = SuperResolve("m", Source("inputs/source.tif"), 4, 10.0, sampling)
+        without, found = (
+            estimate(dataclasses.replace(asked, mean=mean), CARD, grid(64, 64), bands=4, itemsize=2)
+            for mean in (False, True)
+        )
+        return without, found.gflop - without.gflop, found.disk_mb - without.disk_mb, found
+
+    once, gflop, disk_mb, found = more(4, 1)
+    assert gflop == once.windows * MEAN_CALLS * CARD.gflop_per_window_step
+    # its tiles, and the file with its smaller versions, in the samples' own type
+    assert disk_mb == pytest.approx(CHUNK**2 * 4 * 2 * (1 + 4 / 3) / 1e6)
+    assert (found.tiles, found.windows) == (2 * once.tiles, 2 * once.windows) and found.seconds > once.seconds
+    often, again, _, found = more(50, 3)
+    assert again == gflop and found.windows - often.windows == once.windows
 
 
 def test_a_faster_machine_takes_less_time():

@@ -6,8 +6,9 @@ from afterimage.engine.contract import Generate, GeoBox, Sampling, Source, Super
 GRID = GeoBox("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0), (64, 64))
 
 
-def finer(samples, spread=False):
-    return SuperResolve("m", Source("inputs/source.tif"), 2, 10.0, Sampling(1, 1, "DDIM", samples=samples), spread)
+def finer(samples, spread=False, mean=False):
+    sampling = Sampling(1, 1, "DDIM", samples=samples)
+    return SuperResolve("m", Source("inputs/source.tif"), 2, 10.0, sampling, spread, mean=mean)
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,17 @@ def finer(samples, spread=False):
 )
 def test_every_file_has_its_name(request_, output, spread, expected):
     assert target_paths(request_, output, spread) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "output", "mean", "expected"),
+    [
+        (finer(1), "/d/scene.tif", "/e/m.tif", ("/d/scene.tif",)),
+        (finer(1, mean=True), "/d/a.b.tif", "", ("/d/a.b.tif", "/d/a.b_mean.tif")),
+        (finer(2, True, True), "/d/a.tif", "/e/m.tif", ("/d/a.tif", "/d/a_2.tif", "/e/m.tif", "/d/a_spread.tif")),
+        (finer(1, mean=True), "", "/e/m.tif", ("/e/m.tif",)),
+        (finer(1, mean=True), "", "", ()),
+    ],
+)
+def test_the_mean_comes_after_the_samples_and_before_the_spread(request_, output, mean, expected):
+    assert target_paths(request_, output, mean_output=mean) == expected

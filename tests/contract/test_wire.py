@@ -84,6 +84,7 @@ SUPER_RESOLVE = SuperResolve(
     sampling=Sampling(0, 8, "DDIM", samples=2),
     spread=True,
     prompt="fields",
+    mean=True,
 )
 EDIT = Edit(
     model="afterimage-generate",
@@ -112,7 +113,7 @@ FORECAST = Forecast(
     prompt="houses",
     cloud_cover=0.0,
 )
-JOB = Job("20240601-120000-1", GENERATE, "/home/a b/é.tif", "", "Forest at the river")
+JOB = Job("20240601-120000-1", GENERATE, "/home/a b/é.tif", title="Forest at the river")
 CARD = ModelCard(
     id="afterimage-generate",
     name="Afterimage Generate",
@@ -163,6 +164,7 @@ PROVENANCE = Provenance(
 RESULT = Result(
     (
         Output("/home/a b/é.tif", Role.SAMPLE, 1, LONLAT, ("red", "green", "blue"), "uint8", "2024-06-01"),
+        Output("/home/a b/é_mean.tif", Role.MEAN, 0, LONLAT, ("red", "green", "blue"), "uint8", "2024-06-01"),
         Output("/home/a b/é_spread.tif", Role.SPREAD, 0, LONLAT, ("spread of red",), "float32"),
         Output("/home/a b/é_frame_1.tif", Role.TRAJECTORY, 1, LONLAT, ("red",), "uint8", "2024-05-31", 1),
     ),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 from afterimage.engine import errors, faults, output, runner
-from afterimage.engine.contract import ErrorCode, Generate, GeoBox, Sampling, Source, SuperResolve
+from afterimage.engine.contract import ErrorCode, Generate, GeoBox, Role, Sampling, Source, SuperResolve
 from afterimage.engine.device import is_available
 from afterimage.engine.runner import run
 from afterimage.engine.settings import Settings
@@ -80,10 +80,9 @@ def is_same(a, b):
     )
 
 
-def super_resolve(name="source.tif", samples=1, spread=False, bands=(), factor=2):
-    return SuperResolve(
-        "null", Source(name, "layer", bands), factor, 10.0, Sampling(1, 1, "null", samples=samples), spread
-    )
+def super_resolve(name="source.tif", samples=1, spread=False, bands=(), factor=2, mean=False):
+    sampling = Sampling(1, 1, "null", samples=samples)
+    return SuperResolve("null", Source(name, "layer", bands), factor, 10.0, sampling, spread, mean=mean)
 
 
 def code(ending):
@@ -419,7 +418,8 @@ def test_a_source_comes_back_finer_in_its_own_type(start, make_job, make_raster,
 
 
 def test_the_spread_is_the_standard_deviation(start, make_job, make_raster, null_engine, tmp_path):
-    request = super_resolve(samples=3, spread=True)
+    """Of the samples alone, whatever else is drawn."""
+    request = super_resolve(samples=3, spread=True, mean=True)
     folder = make_job(request=request, output=tmp_path / "finer.tif")
     make_raster(np.full((2, 40, 40), 100, "uint16"), folder=folder)
     plan = null_engine.plan_super_resolve
@@ -446,11 +446,54 @@ def test_the_spread_is_the_standard_deviation(start, make_job, make_raster, null
     )
     ending = start(folder)
     outputs = ending.result.outputs
-    assert [Path(item.path).name for item in outputs] == ["finer.tif", "finer_2.tif", "finer_3.tif", "finer_spread.tif"]
-    assert [item.role.value for item in outputs] == ["sample"] * 3 + ["spread"]
-    *samples, spread = [found[0] for found in pixels(ending)]
-    assert spread.dtype == np.float32
+    names = ["finer.tif", "finer_2.tif", "finer_3.tif", "finer_mean.tif", "finer_spread.tif"]
+    assert [Path(item.path).name for item in outputs] == names
+    assert [item.role.value for item in outputs] == ["sample"] * 3 + ["mean", "spread"]
+    assert [item.sample for item in outputs] == [1, 2, 3, 0, 0]
+    *samples, mean, spread = [found[0] for found in pixels(ending)]
+    assert mean.dtype == samples[0].dtype and spread.dtype == np.float32
+    whole = null_engine.hashed(outputs[0].grid, outputs[0].grid.window, 0, 2, "uint16")
+    assert np.array_equal(mean, 100 + whole), "it is drawn as sample 0"
     assert np.allclose(spread, np.stack(samples).astype(float).std(axis=0, ddof=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("point", ["tile.before_fsync:5", "tile.after_replace:7", "publish.after_cog:2"])
+def test_broken_while_the_mean_is_drawn_it_resumes_to_the_same_pixels(start, make_job, make_raster, tmp_path, point):
+    given = np.arange(2 * 64 * 60, dtype="uint16").reshape(2, 64, 60)
+    request = super_resolve(mean=True)
+
+    def make(name, **more):
+        folder = make_job(name, request=request, **more)
+        make_raster(given, folder=folder)
+        return folder
+
+    whole = pixels(start(make("whole")))
+    every = start.drawn
+    assert [sample for sample, _ in every] == [1] * 4 + [0] * 4
+    folder = make(
+        "broken",
+        output=tmp_path / "out.tif",
+    )
+    faults.arm(f"{point}:raise")
+    assert code(start(folder)) is ErrorCode.INTERNAL
+    before = start.drawn
+    faults.arm("")
+    assert is_same(pixels(start(folder)), whole)
+    assert len(set(before) & set(start.drawn)) <= WAITING + 1 and {*before, *start.drawn} == set(every)
+
+
+def test_the_mean_goes_where_it_is_asked_for_and_says_what_it_is(start, make_job, make_raster, tmp_path):
+    folder = make_job(request=super_resolve(mean=True), output=tmp_path / "finer.tif")
+    text = json.loads((folder / "request.json").read_text())
+    (folder / "request.json").write_text(json.dumps({**text, "mean_output": str(tmp_path / "expected.tif")}))
+    make_raster(np.full((3, 40, 40), 9, "uint8"), folder=folder)
+    sample, mean = start(folder).result.outputs
+    assert (mean.role, mean.sample, Path(mean.path)) == (Role.MEAN, 0, tmp_path / "expected.tif")
+    assert (mean.bands, mean.dtype, mean.grid) == (sample.bands, "uint8", sample.grid)
+    with rasterio.open(mean.path) as file:
+        assert "mean of all samples" in file.tags()["TIFFTAG_IMAGEDESCRIPTION"] and file.tags()["AI_GENERATED"] == "YES"
+    item = json.loads(Path(mean.path).with_suffix(".stac.json").read_text())["properties"]
+    assert item["afterimage:role"] == "mean" and "smoother than the ground" in item["description"]
 
 
 def test_a_result_says_what_it_is(start, make_job):

@@ -139,6 +139,7 @@ def plan_super_resolve(request, folder, model, ctx):
         draw,
         inputs=(Input(request.source.name, source.sha256(), source.grid),),
         date=request.source.date,
+        mean=request.mean,
         spread=request.spread,
     )
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from afterimage.engine.contract import Window
+from afterimage.engine.contract import MEAN_CALLS, Window
 from afterimage.engine.diffusion import noise
-from afterimage.engine.diffusion.balance import WAYS, in_turn, paired_field, turn, turn_back
+from afterimage.engine.diffusion.balance import WAYS, in_turn, over_ways, paired_field, turn, turn_back
 
 WINDOW = Window(-8, 40, 64, 64)
 
@@ -25,6 +25,37 @@ def test_every_turn_is_undone(way):
 def test_the_ways_differ():
     x = torch.arange(16.0).view(4, 4)
     assert len({tuple(turn(x, way).flatten().tolist()) for way in range(WAYS)}) == WAYS
+
+
+def test_the_mean_over_the_ways_asks_for_each_once_and_is_the_same_to_the_last_bit():
+    asked, estimates = [], torch.randn(WAYS, 2, 3, 8, 8)
+
+    def estimate(seed):
+        asked.append(seed)
+        return estimates[seed]
+
+    found = over_ways(estimate)
+    assert asked == list(range(WAYS)) and WAYS == MEAN_CALLS
+    assert torch.allclose(found, estimates.mean(dim=0), atol=1e-6)
+    kept = estimates.clone()
+    assert torch.equal(found, over_ways(estimates.__getitem__)) and torch.equal(estimates, kept)
+
+
+def test_the_mean_over_the_ways_has_no_orientation_and_less_noise_than_one_estimate():
+    kernel, picture = torch.randn(1, 1, 3, 3), torch.randn(1, 1, 16, 16)
+
+    def estimate(picture, seed):
+        noise = paired_field(seed, 0, Window(0, 0, 16, 16), 1)[None]
+        predict = in_turn(lambda x, t, told: torch.conv2d(told, kernel, padding=1) + 0.3 * x, [seed])
+        return predict(noise, torch.tensor(0), picture)
+
+    found = over_ways(lambda seed: estimate(picture, seed))
+    blank = over_ways(lambda seed: estimate(0 * picture, seed))
+    alone = estimate(0 * picture, 0)
+    assert blank.std() < 0.5 * alone.std()
+    for way in range(WAYS):
+        turned = over_ways(lambda seed, way=way: estimate(turn(picture, way), seed))
+        assert torch.allclose(turned - blank, turn(found - blank, way), atol=1e-5)
 
 
 def test_what_looks_at_pixels_alone_does_not_feel_the_turn():

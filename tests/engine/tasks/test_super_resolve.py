@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 from afterimage.engine.contract import Sampling, Source, SuperResolve
+from afterimage.engine.diffusion.balance import WAYS
 from afterimage.engine.diffusion.windows import Lattice
 from afterimage.engine.errors import InvalidRequest, SourceEmpty, SourceUnreadable, UnsupportedGrid
 from afterimage.engine.tasks import super_resolve
+from afterimage.engine.tasks.base import MEAN
 from afterimage.engine.tasks.chunks import absolute
 
 TRANSFORM = rasterio.Affine(20.0, 0.0, 500_000.0, 0.0, -20.0, 4_600_020.0)
@@ -54,7 +56,7 @@ def write(path, pixels, nodata=None, transform=TRANSFORM, crs="EPSG:32633", mask
             file.write_mask(mask)
 
 
-def request(factor=2, bands=(), gsd=20.0, scheduler="DDIM", samples=1, spread=False):
+def request(factor=2, bands=(), gsd=20.0, scheduler="DDIM", samples=1, spread=False, mean=False):
     return SuperResolve(
         model="stub",
         source=Source("source.tif", "a layer", bands, "2020-05-01"),
@@ -62,6 +64,7 @@ def request(factor=2, bands=(), gsd=20.0, scheduler="DDIM", samples=1, spread=Fa
         gsd=gsd,
         sampling=Sampling(seed=3, steps=2, scheduler=scheduler, samples=samples),
         spread=spread,
+        mean=mean,
     )
 
 
@@ -218,6 +221,80 @@ def test_samples_differ_and_agree_with_the_source(bench, super_resolve_model):
     one, two = bench.draw(work, sample=1)[0], bench.draw(work, sample=2)[0]
     assert work.spread and not np.array_equal(one, two)
     assert np.abs(block_means(two, 2) - pixels).max() <= 0.5
+
+
+@pytest.fixture
+def averaged(super_resolve_model, card):
+    """The model, its card saying that it gives the mean."""
+    super_resolve_model.card = card(window=64, stride=48, gives_mean=True)
+    return super_resolve_model
+
+
+def draw_mean(bench, model, asked, **how):
+    return bench.draw(bench.plan(super_resolve, asked, model), sample=MEAN, **how)[0]
+
+
+@pytest.mark.parametrize(("dtype", "bands"), [("uint8", 3), ("int16", 4), ("float32", 1)])
+def test_the_mean_is_like_a_sample_in_type_in_agreement_and_in_range(bench, averaged, dtype, bands):
+    pixels = scene(bands, 40, 33, dtype)
+    if dtype == "uint8":
+        pixels[:, 5:12, 5:12] = 255
+    hole = np.zeros((40, 33), bool)
+    hole[20:30, 10:20] = True
+    write(bench.path / "source.tif", np.where(hole, -99, pixels).astype(dtype), mask=~hole)
+    work = bench.plan(super_resolve, request(4, gsd=40.0, mean=True), averaged)
+    made, valid = bench.draw(work, sample=MEAN)
+    assert work.mean and made.dtype == dtype
+    assert np.array_equal(valid, ~hole.repeat(4, 0).repeat(4, 1))
+    assert np.abs(block_means(made, 4) - pixels)[:, ~hole].max() <= (1e-4 if dtype == "float32" else 0.5)
+    if dtype == "uint8":
+        assert (made[:, 20:48, 20:48] == 255).all(), "what is saturated stays so"
+
+
+def test_the_mean_is_of_the_models_own_and_takes_eight_calls_a_window(bench, averaged):
+    """Whatever was chosen for the samples."""
+    write(bench.path / "source.tif", scene(3, 60, 50))
+    work = bench.plan(super_resolve, request(4, gsd=40.0, mean=True), averaged)
+    made = bench.draw(work, sample=MEAN)[0]
+    windows = len(Lattice(64, 48).touching(absolute(work.drawn.window, work.drawn.anchor())))
+    assert averaged.calls == windows * math.ceil(WAYS / averaged.batch)
+    sampling = Sampling(seed=2**40, steps=3, scheduler="DPM++ 2M", samples=5)
+    other = dataclasses.replace(request(4, gsd=40.0, mean=True), sampling=sampling)
+    assert np.array_equal(draw_mean(bench, averaged, other), made)
+    assert not np.array_equal(bench.draw(work, sample=1)[0], made)
+
+
+def test_the_order_of_chunks_and_a_forgetful_cache_do_not_change_the_mean(bench, averaged, monkeypatch):
+    write(bench.path / "source.tif", scene(3, 70, 65, "uint16"))
+    expected = draw_mean(bench, averaged, request(4, gsd=40.0, mean=True))
+    monkeypatch.setattr(super_resolve, "REMEMBERED", 2 * 3 * 64 * 64 * 4)
+    work = bench.plan(super_resolve, request(4, gsd=40.0, mean=True), averaged)
+    again = np.zeros_like(expected)
+    assert len(work.chunks) >= 4
+    for chunk in random.Random(1).sample(work.chunks, len(work.chunks)):
+        work.draw(chunk, 1, bench.ctx)  # samples in between
+        again[(..., *chunk.slices())] = work.draw(chunk, MEAN, bench.ctx).pixels
+    assert np.array_equal(again, expected)
+
+
+def test_the_mean_is_what_many_estimates_at_the_noisiest_level_are_on_average(bench, averaged, monkeypatch):
+    """Each of the eight ways counts, and no step of a sampler adds noise of its own."""
+    # negative numbers: nothing is held within a range, which would not be linear
+    write(bench.path / "source.tif", scene(3, 16, 16, "float32") - 50)
+    asked = request(4, gsd=40.0, mean=True)
+    whole = draw_mean(bench, averaged, asked).astype(float)
+    parts = []
+    for way in range(WAYS):
+        monkeypatch.setattr(super_resolve, "over_ways", lambda estimate, way=way: estimate(way))
+        parts.append(draw_mean(bench, averaged, asked).astype(float))
+    assert len({part.tobytes() for part in parts}) == WAYS
+    assert np.allclose(np.mean(parts, axis=0), whole, atol=1e-4 * np.std(parts))
+
+
+def test_a_model_that_gives_no_mean_refuses_it_before_any_work(bench, super_resolve_model):
+    with pytest.raises(InvalidRequest, match="not their mean") as refused:
+        bench.plan(super_resolve, request(mean=True), super_resolve_model)
+    assert refused.value.hint and super_resolve_model.calls == 0
 
 
 def test_the_work_names_its_input(bench, super_resolve_model):
