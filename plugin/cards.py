@@ -97,6 +97,7 @@ def _tiny(task: str) -> ModelCard:
         schedulers=("DPM++ 2M", "DDIM", "DDPM"),
         steps=2,
         factors=(2, 4),
+        gives_mean=not draws,
         uses=("prompt", "negative_prompt", *(("strength", "margin") if draws else ())),
         vocabulary=("Forest", "River", "SeaLake") if draws else (),
         pickable=False,

@@ -58,6 +58,7 @@ class Draft:
             and polygons into the job folder, on a worker thread, and ``files: Sequence[str]`` that pixels come from.
         output: absolute path of the first sample; empty for one in the job folder.
         spread_output: absolute path of the spread.
+        mean_output: absolute path of the mean.
     """
 
     request: Request
@@ -65,6 +66,7 @@ class Draft:
     exports: tuple = ()
     output: str = ""
     spread_output: str = ""
+    mean_output: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def create_folder(root: str, draft: Draft) -> Tuple[str, str]:
     job = f"{now.strftime(_STAMP)}-{type(draft.request).__name__.lower()}-{secrets.token_hex(3)}"
     folder = os.path.join(os.path.abspath(root), job)
     os.makedirs(folder)
-    content = Job(job, draft.request, draft.output, draft.spread_output, draft.title)
+    content = Job(job, draft.request, draft.output, draft.spread_output, draft.mean_output, draft.title)
     _write(os.path.join(folder, REQUEST), dumps(content))
     return job, folder
 

@@ -59,9 +59,9 @@ def again(record: JobRecord, seed: Optional[int], exports: tuple, taken: Iterabl
     if seed is not None:
         request = replace(request, sampling=replace(request.sampling, seed=seed))
     exports = exports or tuple(Copy(record.folder, path) for path in input_paths(request))
-    spread = free_name(old.spread_output, taken)
-    output = free_name(old.output, taken, lambda name: set(target_paths(request, name, spread)) - {spread})
-    return Draft(request, record.title, exports, output, spread)
+    spread, mean = free_name(old.spread_output, taken), free_name(old.mean_output, taken)
+    output = free_name(old.output, taken, lambda name: set(target_paths(request, name, spread, mean)) - {spread, mean})
+    return Draft(request, record.title, exports, output, spread, mean)
 
 
 def free_name(

@@ -213,7 +213,8 @@ class Session(QObject):
                 job = folders.read_job(record.folder)
             except (OSError, WireError):  # it cannot be run either
                 continue
-            paths.update((job.spread_output, *target_paths(job.request, job.output, job.spread_output)))
+            outputs = (job.output, job.spread_output, job.mean_output)
+            paths.update((*outputs[1:], *target_paths(job.request, *outputs)))
         return paths
 
     def remove(self, job: str) -> None:

@@ -29,9 +29,9 @@ GROUP = "Afterimage"
 def add_result(result: Result, title: str, project: QgsProject) -> List[QgsRasterLayer]:
     """Add a job's outputs to the project; call it on the main thread.
 
-    The first sample is shown, the others and the spread are there to be switched on. Pictures on the way from noise
-    stand above, in a closed group for each sample, with the result uppermost: without the Temporal Controller the map
-    shows the result, and with it they are played.
+    The first sample is shown; the others, the mean and the spread are there to be switched on. Pictures on the way from
+    noise stand above, in a closed group for each sample, with the result uppermost: without the Temporal Controller the
+    map shows the result, and with it they are played.
 
     Args:
         result: of a job that succeeded.

@@ -16,7 +16,9 @@ MARK = "AI-generated"
 
 def layer_name(title: str, output: Output, samples: int) -> str:
     """Name of a result's layer: first that it is AI-generated, because a narrow layer tree cuts off the end."""
-    if output.role is Role.SPREAD:
+    if output.role is Role.MEAN:
+        title = tr("{}, mean").format(title)
+    elif output.role is Role.SPREAD:
         title = tr("{}, spread").format(title)
     elif samples > 1:
         title = f"{title} {output.sample}"
@@ -53,7 +55,7 @@ def layer_metadata(layer: QgsRasterLayer, output: Output, provenance: Provenance
     metadata.setKeywords({"Afterimage": [MARK, "synthetic", provenance.task, provenance.model]})
     metadata.setLicenses([provenance.licence] if provenance.licence else [])
     metadata.setRights([line for line in provenance.attribution.splitlines() if line.strip()])
-    metadata.setHistory(_history(provenance))
+    metadata.setHistory(_history(output, provenance))
     metadata.setCrs(layer.crs())
     extent = QgsLayerMetadata.SpatialExtent()
     extent.extentCrs = layer.crs()
@@ -72,7 +74,12 @@ def _box(layer: QgsRasterLayer) -> QgsBox3d:
 def _abstract(output: Output, provenance: Provenance) -> str:
     request = _request(provenance)
     edit = request if isinstance(request, Edit) else None
-    if output.role is Role.SPREAD:
+    if output.role is Role.MEAN:
+        what = tr(
+            "AI-generated: the mean of all that a generative model would draw here, not a measurement. Pixel by pixel "
+            "it is nearer to the truth than a sample; it is smoother than the ground."
+        )
+    elif output.role is Role.SPREAD:
         what = tr("AI-generated: how much samples of a generative model differ in each pixel (standard deviation).")
     elif output.role is Role.TRAJECTORY:
         what = tr(
@@ -118,11 +125,14 @@ def _request(provenance: Provenance) -> Optional[Request]:
         return None
 
 
-def _history(provenance: Provenance) -> list:
-    guidance = tr("guidance {:g}").format(provenance.guidance_scale)
-    steps = tr("{} steps").format(provenance.steps)
-    seed = tr("seed {}").format(provenance.seed)
-    how = ", ".join((provenance.task, provenance.model, provenance.scheduler, steps, guidance, seed))
+def _history(output: Output, provenance: Provenance) -> list:
+    if output.role is Role.MEAN:  # the samples' settings do not change it
+        settings = (tr("mean over eight orientations"),)
+    else:
+        guidance = tr("guidance {:g}").format(provenance.guidance_scale)
+        steps = tr("{} steps").format(provenance.steps)
+        settings = (provenance.scheduler, steps, guidance, tr("seed {}").format(provenance.seed))
+    how = ", ".join((provenance.task, provenance.model, *settings))
     history = [
         f"{provenance.created}: {how}",
         tr("Afterimage engine {}").format(provenance.engine_version),

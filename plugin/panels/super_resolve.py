@@ -44,6 +44,8 @@ class SuperResolvePanel(SourcePanel):
         self._dated = ""  # id of the layer that date and cloud cover are of
         self.factor = QComboBox()
         self.factor.setObjectName("factor")
+        self.mean = QCheckBox(tr("Dra&w it too"))
+        self.mean.setObjectName("mean")
         self.spread = QCheckBox(tr("Save it &too"))
         self.spread.setObjectName("spread")
         self.prompt = PromptInput()
@@ -51,7 +53,8 @@ class SuperResolvePanel(SourcePanel):
         self._lay_out()
         self._follow(self.bands, self.date, self.clouds, self.prompt, self.negative)
         self.factor.currentIndexChanged.connect(self._announce)
-        self.spread.toggled.connect(self._announce)
+        for box in (self.mean, self.spread):
+            box.toggled.connect(self._announce)
         self._follow_layer()
 
     def _lay_out(self) -> None:
@@ -63,6 +66,11 @@ class SuperResolvePanel(SourcePanel):
         self.fields.add(tr("Fact&or"), self.factor, tip=tr("How many times finer"))
         self.fields.add(tr("&Prompt"), self.prompt, self.prompt.edit, tr("What is there"))
         self._add_samples()
+        tip = tr(
+            "The mean of all that the model would draw: the most accurate picture pixel by pixel, and smoother than "
+            "the ground. Measure on this one, show a sample. Seed, steps and samples do not change it."
+        )
+        self.fields.add(tr("Mea&n"), self.mean, tip=tip)
         tip = tr("How much the samples differ: the standard deviation over them, for each pixel and band")
         self.fields.add(tr("Sp&read"), self.spread, tip=tip)
         self._add_seed_and_output()
@@ -142,6 +150,7 @@ class SuperResolvePanel(SourcePanel):
         return {
             **super().held(),
             "factor": self.factor.currentData() or 0,
+            "mean": self.mean.isChecked(),
             "spread": self.spread.isChecked(),
             "prompt": self.prompt.edit.toPlainText(),
             "negative_prompt": self.negative.edit.toPlainText(),
@@ -153,6 +162,7 @@ class SuperResolvePanel(SourcePanel):
         index = self.factor.findData(values.get("factor"))
         if index >= 0:
             self.factor.setCurrentIndex(index)
+        self.mean.setChecked(values.get("mean") is True)
         self.spread.setChecked(values.get("spread") is True)
         self.prompt.set_text(str(values.get("prompt", "")))
         self.negative.set_text(str(values.get("negative_prompt", "")))
@@ -168,6 +178,7 @@ class SuperResolvePanel(SourcePanel):
             spread=self.spread.isChecked() and samples > 1,
             prompt=prompt,
             negative_prompt=negative,
+            mean=self.mean.isChecked() and self.model.card.gives_mean,
         )
 
     def _show_card(self, card: ModelCard) -> None:
@@ -208,6 +219,8 @@ class SuperResolvePanel(SourcePanel):
         self.fields.note(self.layer, self._about_layer())
         if card is not None and self.prompt.is_used:
             self.fields.note(self.prompt, self.prompt.remark())
+        gives_mean = card is not None and card.gives_mean
+        self.fields.set_used(self.mean, gives_mean, tr("This model does not give it.") if card is not None else "")
         self.spread.setEnabled(self.samples.value() > 1)
         self.fields.note(self.spread, "" if self.spread.isEnabled() else tr("Needs 2 samples or more."))
         if card is None or self._info is None or not factor:

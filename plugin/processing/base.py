@@ -43,6 +43,8 @@ from .dressing import dress_when_loaded
 
 _ICON = os.path.join(os.path.dirname(__file__), "..", "..", "resources", "icons", "afterimage.svg")
 Parameters = Dict[str, Any]
+#: Destinations beside the samples -> what a draft calls them.
+_BESIDE = {"MEAN": "mean_output", "SPREAD": "spread_output"}
 #: Algorithms that were prepared for a run and are still there.
 _PREPARED: "weakref.WeakSet[AfterimageAlgorithm]" = weakref.WeakSet()
 
@@ -228,12 +230,15 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
         """Run the job and wait for it; an empty answer once cancelled."""
         draft, self._draft = self._draft, None
         output = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
-        spread = self._spread(parameters)
-        spread_output = self.parameterAsOutputLayer(parameters, "SPREAD", context) if spread is not None else ""
+        beside = {
+            name: self.parameterAsOutputLayer(parameters, name, context)
+            for name in _BESIDE
+            if self._destination(parameters, name) is not None
+        }
         draft = replace(
             draft,
             output=os.path.abspath(output),
-            spread_output=os.path.abspath(spread_output) if spread_output else "",
+            **{_BESIDE[name]: os.path.abspath(path) for name, path in beside.items() if path},
         )
         try:
             _require_sources_kept(draft)
@@ -248,24 +253,25 @@ class AfterimageAlgorithm(QgsProcessingAlgorithm):
         dress_when_loaded(result, draft.title, context)
         found: Parameters = {"OUTPUT": output}
         found["OUTPUTS"] = [item.path for item in result.outputs if item.role is Role.SAMPLE]
-        if spread_output:
-            found["SPREAD"] = spread_output
+        found.update({name: path for name, path in beside.items() if path})
         if self.outputDefinition("FRAMES") is not None:
             found["FRAMES"] = [item.path for item in result.outputs if item.role is Role.TRAJECTORY]
         return found
 
-    def _spread(self, parameters: Parameters) -> Optional[str]:
-        return values.destination(parameters.get("SPREAD")) if self.parameterDefinition("SPREAD") is not None else None
+    def _destination(self, parameters: Parameters, name: str) -> Optional[str]:
+        """Where the mean or the spread goes; None where it was not asked for."""
+        return values.destination(parameters.get(name)) if self.parameterDefinition(name) is not None else None
 
     def _checked_draft(self, parameters: Parameters, context: QgsProcessingContext) -> jobs.Draft:
         try:
             draft = self.draft(parameters, context)
         except ValueError as error:  # what only the request itself refuses
             raise values.refused(error) from None
-        output, spread = values.destination(parameters.get("OUTPUT")), self._spread(parameters)
-        for path in (output, spread):
+        places = {"output": values.destination(parameters.get("OUTPUT"))}
+        places.update({place: self._destination(parameters, name) for name, place in _BESIDE.items()})
+        for path in places.values():
             values.require_writable(path)
-        _require_sources_kept(replace(draft, output=output or "", spread_output=spread or ""))
+        _require_sources_kept(replace(draft, **{place: path or "" for place, path in places.items()}))
         failure = engine_failure()
         if failure is not None:
             raise Problem.of(failure)
@@ -304,7 +310,7 @@ def _require_sources_kept(draft: jobs.Draft) -> None:
         Problem: OUTPUT_NOT_WRITABLE.
     """
     for export in draft.exports:
-        require_kept(export.files, target_paths(draft.request, draft.output, draft.spread_output))
+        require_kept(export.files, target_paths(draft.request, draft.output, draft.spread_output, draft.mean_output))
 
 
 def _run(draft: jobs.Draft, feedback: QgsProcessingFeedback) -> Optional[Result]:

@@ -130,6 +130,7 @@ def _super_resolve(request: SuperResolve, folder: str) -> Dict[str, Any]:
         "MODEL": request.model,
         **_sampling(request.sampling),
         "GUIDANCE": request.sampling.guidance_scale,
+        "MEAN": "TEMPORARY_OUTPUT" if request.mean else None,
         "SPREAD": "TEMPORARY_OUTPUT" if request.spread else None,
     }
 

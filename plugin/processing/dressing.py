@@ -36,7 +36,7 @@ def dress_when_loaded(result: Result, title: str, context: QgsProcessingContext)
     for output in result.outputs:
         name = layer_name(title, output, len(samples))
         key = loaded.get(_normal(output.path))
-        if key is None and first is not None and output.role is not Role.SPREAD:
+        if key is None and first is not None and output.role not in (Role.MEAN, Role.SPREAD):
             key = output.path
             project = context.layerToLoadOnCompletionDetails(first).project
             source = "FRAMES" if output.role is Role.TRAJECTORY else "OUTPUTS"

@@ -47,7 +47,8 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
         return tr(
             "Makes a raster finer with a diffusion model on this computer: 2 or 4 times with the one that ships.\n\n"
             "The detail is AI-generated: plausible, not measured. The mean over each input pixel stays that of the "
-            "input. With several samples, the spread shows where they differ.\n\n"
+            "input. With several samples, the spread shows where they differ. The mean of all that the model would "
+            "draw is the most accurate picture, pixel by pixel, and smoother than the ground: measure on it.\n\n"
             "The result lies on the input's own grid, refined by the factor, with its bands, its pixel type and its "
             "'no data'. Rotated rasters, colour tables and map services are refused with what to do.\n\n"
             "Models that draw from the bands of Sentinel-2 make colour imagery (red, green, blue) of them: the bands "
@@ -102,6 +103,11 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
         self.add_outputs(tr("Super-resolved raster"))
         self.addParameter(
             QgsProcessingParameterRasterDestination(
+                "MEAN", tr("Mean: the most accurate picture"), None, optional=True, createByDefault=False
+            )
+        )
+        self.addParameter(
+            QgsProcessingParameterRasterDestination(
                 "SPREAD", tr("Spread over the samples"), None, optional=True, createByDefault=False
             )
         )
@@ -123,6 +129,12 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
         if spread and sampling.samples < 2:
             raise values.invalid(
                 tr("A spread needs at least 2 samples."), tr("Ask for more samples, or skip the spread.")
+            )
+        mean = values.destination(parameters.get("MEAN")) is not None
+        if mean and not card.gives_mean:
+            raise values.invalid(
+                tr("The model '{}' gives samples, and not their mean.").format(card.id),
+                tr("Skip the mean, or choose another model."),
             )
         if card.source_bands:
             require_sensor(layer, describe(layer), card.source_bands)
@@ -146,5 +158,6 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
             spread=spread,
             prompt=self.read_prompt(parameters, context, card),
             negative_prompt=values.prompt(self, parameters, "NEGATIVE_PROMPT", context),
+            mean=mean,
         )
         return Draft(request, super_resolve_title(request), exports=(export,))

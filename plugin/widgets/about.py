@@ -65,6 +65,10 @@ def describe(card: ModelCard) -> str:
         _section(tr("What changes the picture"), [", ".join(used)]),
         _section(tr("Layers that can guide it"), [", ".join(kind_name(kind) for kind in card.controls)]),
         _section(tr("What it needs to be given"), _needs(card)),
+        _section(
+            tr("What it gives beside samples"),
+            [tr("The mean of all that it would draw: the most accurate picture")] if card.gives_mean else [],
+        ),
         _section(tr("Memory"), [megabytes(card.memory_mb)] if card.memory_mb else []),
         _section(tr("Trained on"), list(card.training_data)),
         _section(tr("Licence"), [card.licence, card.attribution]),

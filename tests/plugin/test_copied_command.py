@@ -33,7 +33,7 @@ GRID = GeoBox("EPSG:32633", (10.0, 0.0, 300000.0, 0.0, -10.0, 5300000.0), (40, 4
 @pytest.fixture(autouse=True)
 def models(monkeypatch, qgis_app):
     editor = painter(tasks=("Edit",), uses=("prompt", "gsd", "strength", "margin", "cloud_cover", "image_guidance"))
-    known = {"painter": painter(), "sharpener": sharpener(), "editor": editor}
+    known = {"painter": painter(), "sharpener": sharpener(gives_mean=True), "editor": editor}
     monkeypatch.setattr(cards, "cards", lambda task: tuple(card for card in known.values() if task in card.tasks))
     monkeypatch.setattr(cards, "card", lambda id, task: known[id])
 
@@ -100,9 +100,9 @@ def test_a_sharpened_raster_is_asked_again_from_the_job_s_own_copy(tmp_path, ban
     (tmp_path / "inputs").mkdir()
     write_raster(tmp_path / "inputs" / "source.tif")
     source = Source("inputs/source.tif", "my layer", bands, "2024-06-30", cloud_cover=12.5)
-    request = SuperResolve("sharpener", source, 4, 10.0, Sampling(5, 7, "DDIM", 1.0, 2), spread=True)
+    request = SuperResolve("sharpener", source, 4, 10.0, Sampling(5, 7, "DDIM", 1.0, 2), spread=True, mean=True)
     again = asked_again(Job("j", request), tmp_path, SuperResolveAlgorithm).request
-    assert (again.factor, again.spread, again.sampling) == (4, True, request.sampling)
+    assert (again.factor, again.mean, again.spread, again.sampling) == (4, True, True, request.sampling)
     assert (again.source.bands, again.source.date, again.source.cloud_cover) == (bands, "2024-06-30", 12.5)
 
 

@@ -217,15 +217,16 @@ def test_again_keeps_the_request_or_changes_the_seed_alone(session, qtbot, draft
 
 
 def test_two_quick_runs_write_to_files_of_their_own(session, qtbot, draft, tmp_path):
-    places = {"output": str(tmp_path / "out.tif"), "spread_output": str(tmp_path / "spread.tif")}
+    places = {name: str(tmp_path / f"{name}.tif") for name in ("output", "spread_output", "mean_output")}
     job = session.submit(draft("slow", **places))
     runs = [jobs.read_job(session.job(session.again(job, True)).folder) for _ in range(2)]
-    assert [Path(run.output).name for run in runs] == ["out_2.tif", "out_3.tif"]
-    assert [Path(run.spread_output).name for run in runs] == ["spread_2.tif", "spread_3.tif"]
+    assert [Path(run.output).name for run in runs] == ["output_2.tif", "output_3.tif"]
+    assert [Path(run.spread_output).name for run in runs] == ["spread_output_2.tif", "spread_output_3.tif"]
+    assert [Path(run.mean_output).name for run in runs] == ["mean_output_2.tif", "mean_output_3.tif"]
     session.cancel_all()
     qtbot.waitUntil(lambda: all(record.is_over for record in session.jobs), timeout=20000)
     third = jobs.read_job(session.job(session.again(job, True)).folder)  # a retry would write the other ones
-    assert Path(third.output).name == "out_4.tif"
+    assert Path(third.output).name == "output_4.tif"
     session.cancel_all()
     qtbot.waitUntil(lambda: all(record.is_over for record in session.jobs), timeout=20000)
 

@@ -91,7 +91,7 @@ def test_a_picture_of_the_map_view_is_a_dated_layer_there(plugin, source, qtbot)
 
 
 @pytest.mark.slow
-def test_a_layer_becomes_finer_with_its_spread(plugin, source, qtbot):
+def test_a_layer_becomes_finer_with_its_mean_and_its_spread(plugin, source, qtbot):
     plugin.open_dock()
     dock = plugin.dock
     tabs = dock.tabs.tabBar()
@@ -99,11 +99,12 @@ def test_a_layer_becomes_finer_with_its_spread(plugin, source, qtbot):
     panel = dock.panels[1]
     assert panel.layer.currentLayer() == source
     panel.samples.setValue(2)
-    qtbot.keyClick(panel.spread, Qt.Key.Key_Space)
+    for box in (panel.mean, panel.spread):
+        qtbot.keyClick(box, Qt.Key.Key_Space)
     panel.sampling.steps.setValue(1)
     record = run(plugin, qtbot)
     made = layers(record)
-    assert len(made) == 3
+    assert len(made) == 4 and [layer.name().rpartition(", ")[2] for layer in made[2:]] == ["mean", "spread"]
     for layer in made:
         assert (layer.width(), layer.height()) == (96, 80)
         assert layer.extent() == source.extent()

@@ -145,19 +145,22 @@ def test_an_extent_becomes_a_raster(session, qtbot, tmp_path):
 
 
 def test_a_layer_becomes_finer(session, qtbot, tmp_path):
-    request = SuperResolve(
-        "tiny-superresolve", Source(Ramp.name, "ramp"), 2, 10.0, Sampling(7, 2, "DDIM", samples=2), spread=True
-    )
+    sampling = Sampling(7, 2, "DDIM", samples=2)
+    request = SuperResolve("tiny-superresolve", Source(Ramp.name, "ramp"), 2, 10.0, sampling, spread=True, mean=True)
     job = session.submit(Draft(request, "finer", exports=(Ramp(),), output=str(tmp_path / "finer.tif")))
     record = finish(qtbot, session, job)
-    assert [output.role for output in record.result.outputs] == [Role.SAMPLE, Role.SAMPLE, Role.SPREAD]
+    assert [output.role for output in record.result.outputs] == [Role.SAMPLE, Role.SAMPLE, Role.MEAN, Role.SPREAD]
     file = gdal.Open(str(tmp_path / "finer.tif"))
     assert (file.RasterXSize, file.RasterYSize) == (192, 128)
     assert file.GetRasterBand(1).DataType == gdal.GDT_UInt16
     again = session.again(job, new_seed=False)
     record = finish(qtbot, session, again)
     assert record.result.outputs[0].path == str(tmp_path / "finer_3.tif"), "the second is the second sample"
-    assert pixels(str(tmp_path / "finer.tif")) == pixels(str(tmp_path / "finer_3.tif"))
+    for name in ("finer.tif", "finer_mean.tif"):
+        assert pixels(str(tmp_path / name)) == pixels(str(tmp_path / name.replace("finer", "finer_3")))
+    other = finish(qtbot, session, session.again(job, new_seed=True)).result.outputs
+    assert pixels(other[0].path) != pixels(str(tmp_path / "finer.tif"))
+    assert pixels(other[2].path) == pixels(str(tmp_path / "finer_mean.tif")), "the seed does not change the mean"
 
 
 def test_what_cannot_be_met_fails_with_a_reason(session, qtbot):

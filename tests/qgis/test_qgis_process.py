@@ -83,7 +83,7 @@ def test_a_picture_from_the_command_line(qgis_process, tmp_path):
 
 
 def test_a_layer_gets_finer_from_the_command_line(qgis_process, picture, tmp_path):
-    target, spread = str(tmp_path / "fine.tif"), str(tmp_path / "spread.tif")
+    target, mean, spread = (str(tmp_path / name) for name in ("fine.tif", "mean.tif", "spread.tif"))
     status, results, said = qgis_process(
         "run",
         "afterimage:superresolve",
@@ -95,18 +95,22 @@ def test_a_layer_gets_finer_from_the_command_line(qgis_process, picture, tmp_pat
         "--STEPS=2",
         "--MODEL=tiny-superresolve",
         f"--OUTPUT={target}",
+        f"--MEAN={mean}",
         f"--SPREAD={spread}",
     )
     assert status == 0, said
-    assert results["OUTPUT"] == target and results["SPREAD"] == spread and len(results["OUTPUTS"]) == 2
-    for path in (*results["OUTPUTS"], spread):
+    assert (results["OUTPUT"], results["MEAN"], results["SPREAD"]) == (target, mean, spread) and len(
+        results["OUTPUTS"]
+    ) == 2
+    for path in (*results["OUTPUTS"], mean, spread):
         file = gdal.Open(path)
         assert (file.RasterXSize, file.RasterYSize, file.RasterCount) == (148, 116, 2)
         assert file.GetGeoTransform() == (500000, 2.5, 0, 5000000, 0, -2.5)
-    file = gdal.Open(target)
-    assert file.GetRasterBand(1).DataType == gdal.GDT_UInt16 and file.GetRasterBand(1).GetNoDataValue() == 0
-    assert file.GetRasterBand(1).ReadAsArray()[4:].mean() == pytest.approx(3150, abs=60)
-    assert not file.GetRasterBand(1).ReadAsArray()[:4].any()
+    for path in (target, mean):
+        file = gdal.Open(path)
+        assert file.GetRasterBand(1).DataType == gdal.GDT_UInt16 and file.GetRasterBand(1).GetNoDataValue() == 0
+        assert file.GetRasterBand(1).ReadAsArray()[4:].mean() == pytest.approx(3150, abs=60)
+        assert not file.GetRasterBand(1).ReadAsArray()[:4].any()
 
 
 @pytest.fixture

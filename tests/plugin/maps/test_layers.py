@@ -80,23 +80,36 @@ def result(raster, ramp):
     return make
 
 
-SAMPLE, SPREAD = Role.SAMPLE, Role.SPREAD
+SAMPLE, MEAN, SPREAD = Role.SAMPLE, Role.MEAN, Role.SPREAD
 
 
 def test_layers_stand_in_their_own_group_and_say_that_they_are_ai_generated(result, project):
-    layers = add_result(result((SAMPLE, 3, "uint8"), (SAMPLE, 3, "uint8"), (SPREAD, 1, "float32")), "A job", project)
+    made = result((SAMPLE, 3, "uint8"), (SAMPLE, 3, "uint8"), (MEAN, 3, "uint8"), (SPREAD, 1, "float32"))
+    layers = add_result(made, "A job", project)
     assert [layer.name() for layer in layers] == [
         "AI-generated: A job 1",
         "AI-generated: A job 2",
+        "AI-generated: A job, mean",
         "AI-generated: A job, spread",
     ]
     group = project.layerTreeRoot().findGroup(GROUP).findGroup("A job")
     assert [node.layer() for node in group.findLayers()] == layers
-    assert [node.itemVisibilityChecked() for node in group.findLayers()] == [True, False, False]
+    assert [node.itemVisibilityChecked() for node in group.findLayers()] == [True, False, False, False]
     for node in group.findLayers():
         assert "AI-generated" in node.customProperty("legend/title-label")
         assert "AI-generated" in node.customProperty("legend/label-0")
         assert not node.layer().isTemporary() or node.layer().source().startswith("/tmp")
+
+
+def test_the_mean_looks_like_a_sample_and_says_what_it_is(result, project):
+    sample, mean = add_result(result((SAMPLE, 3, "uint8"), (MEAN, 3, "uint8")), "A job", project)
+    assert mean.renderer().type() == sample.renderer().type() == "multibandcolor"
+    assert sample.name() == "AI-generated: A job" and mean.name() == "AI-generated: A job, mean"
+    said = mean.metadata().abstract()
+    assert "the mean of all" in said and "smoother than the ground" in said and "AI-generated" in said
+    history = "\n".join(mean.metadata().history())
+    assert "eight orientations" in history and "seed 5" not in history.splitlines()[0]
+    assert loads(Provenance, mean.customProperty(PROVENANCE)).seed == 5
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,23 @@ def test_a_spread_needs_samples(make, layer, qtbot):
     assert not panel.draft().request.spread
 
 
+def test_the_mean_is_asked_for_where_the_model_gives_it(make, layer, qtbot):
+    panel = make()
+    assert not panel.mean.isEnabled() and "does not give" in panel.fields.note_text(panel.mean)
+    panel.set_cards((sharpener(gives_mean=True), sharpener(id="other", name="Other")))
+    assert panel.mean.isEnabled() and not panel.fields.note_text(panel.mean)
+    assert "Measure on this one" in panel.mean.toolTip()
+    without = panel.estimate()
+    assert not panel.draft().request.mean
+    with qtbot.waitSignal(panel.changed):
+        qtbot.keyClick(panel.mean, Qt.Key.Key_Space)
+    request = panel.draft().request
+    assert request.mean and request.sampling.samples == 1 and not request.spread
+    assert panel.estimate().gflop > without.gflop and panel.estimate().tiles == 2 * without.tiles
+    panel.model.pick("other")
+    assert not panel.mean.isEnabled() and not panel.draft().request.mean
+
+
 def test_a_layer_that_cannot_be_used_is_refused_with_the_reason(make, qgis_new_project, tmp_path, qtbot):
     layer = QgsRasterLayer(write_raster(tmp_path / "lost.tif"), "lost")
     layer.setCrs(QgsCoordinateReferenceSystem())
@@ -125,8 +142,8 @@ def test_the_source_is_never_replaced(make, layer):
     assert codes(panel) == [ErrorCode.OUTPUT_NOT_WRITABLE]
 
 
-@pytest.mark.parametrize("name", ["four_2.tif", "four_spread.tif", "link.tif"])
-def test_no_sample_and_no_spread_replaces_the_source(make, qgis_new_project, tmp_path, name):
+@pytest.mark.parametrize("name", ["four_2.tif", "four_mean.tif", "four_spread.tif", "link.tif"])
+def test_no_sample_no_mean_and_no_spread_replaces_the_source(make, qgis_new_project, tmp_path, name):
     path = write_raster(tmp_path / "four_2.tif")
     if name == "link.tif":
         os.symlink(path, tmp_path / "link.tif")
@@ -135,9 +152,11 @@ def test_no_sample_and_no_spread_replaces_the_source(make, qgis_new_project, tmp
         path = str(tmp_path / name)
     QgsProject.instance().addMapLayer(QgsRasterLayer(path, "source"))
     panel = make()
+    panel.set_cards((sharpener(gives_mean=True),))
     panel.output.file.setFilePath(str(tmp_path / ("link.tif" if name == "link.tif" else "four.tif")))
     assert (codes(panel) == []) is (name != "link.tif")
     panel.samples.setValue(2)
+    panel.mean.setChecked(True)
     panel.spread.setChecked(True)
     assert codes(panel) == [ErrorCode.OUTPUT_NOT_WRITABLE]
     with pytest.raises(Problem):
@@ -150,10 +169,12 @@ def test_the_form_comes_back_as_it_was_left(make, layer):
     panel = make()
     panel.factor.setCurrentIndex(1)
     panel.samples.setValue(8)
+    panel.mean.setChecked(True)
     panel.spread.setChecked(True)
     panel.remember()
     other = make()
     other.recall()
+    assert other.mean.isChecked() and other.spread.isChecked()
     assert other.held() == {**panel.held(), "seed": other.seed.value()}
 
 

@@ -28,7 +28,7 @@ def test_names_are_those_that_scripts_rely_on(generate, super_resolve, edit, pro
     )
     assert {parameter.name() for parameter in super_resolve.parameterDefinitions()} == set(
         "INPUT BANDS FACTOR DATE CLOUD_COVER PROMPT NEGATIVE_PROMPT".split()
-        + "MODEL SEED STEPS GUIDANCE SCHEDULER SAMPLES OUTPUT SPREAD".split()
+        + "MODEL SEED STEPS GUIDANCE SCHEDULER SAMPLES OUTPUT MEAN SPREAD".split()
     )
     assert {parameter.name() for parameter in edit.parameterDefinitions()} == set(
         "INPUT MASK STRENGTH PROMPT NEGATIVE_PROMPT BANDS DATE".split()
@@ -38,7 +38,7 @@ def test_names_are_those_that_scripts_rely_on(generate, super_resolve, edit, pro
     assert edit.id() == "afterimage:edit"
     assert [output.name() for output in edit.outputDefinitions()] == ["OUTPUT", "OUTPUTS"]
     assert [output.name() for output in generate.outputDefinitions()] == ["OUTPUT", "OUTPUTS", "FRAMES"]
-    assert [output.name() for output in super_resolve.outputDefinitions()] == ["OUTPUT", "OUTPUTS", "SPREAD"]
+    assert [output.name() for output in super_resolve.outputDefinitions()] == ["OUTPUT", "OUTPUTS", "MEAN", "SPREAD"]
 
 
 def test_they_run_on_a_worker_thread_in_batch_and_can_be_cancelled(generate, super_resolve, edit):

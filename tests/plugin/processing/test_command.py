@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("qgis.core", reason="QGIS's own Python is needed")
@@ -80,8 +82,10 @@ def test_a_finer_layer_is_asked_for_again(qgis_app, tmp_path):
     source = Source("inputs/source.tif", "a layer", (3, 1), "2024-06-30")
     request = SuperResolve("tiny-superresolve", source, 4, 10.0, Sampling(1, 2, "DDIM", samples=2), spread=True)
     _, folder = create_folder(str(tmp_path), Draft(request, "t"))
+    assert "MEAN" not in asked(command(folder))[1]
+    _, folder = create_folder(str(tmp_path), Draft(replace(request, mean=True), "t"))
     name, parameters = asked(command(folder))
-    assert name == "afterimage:superresolve"
+    assert name == "afterimage:superresolve" and parameters["MEAN"] == "TEMPORARY_OUTPUT"
     assert parameters["INPUT"] == "a layer" and parameters["BANDS"] == [3, 1] and parameters["FACTOR"] == 4
     assert parameters["SPREAD"] == "TEMPORARY_OUTPUT" and parameters["SAMPLES"] == 2
     (tmp_path / folder / "inputs").mkdir()

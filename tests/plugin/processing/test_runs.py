@@ -44,7 +44,7 @@ def finished(monkeypatch, tmp_path):
         job = read_job(folder)
         grid = GeoBox("EPSG:32633", (5.0, 0.0, 500000.0, 0.0, -5.0, 5000000.0), (60, 80))
         made = Provenance("SuperResolve", "m", {}, "", "", "", "", "", None, 1, "", 1, 1.0, (), grid, "0", "")
-        paths = target_paths(job.request, job.output, job.spread_output)
+        paths = target_paths(job.request, job.output, job.spread_output, job.mean_output)
         outputs = [Output(path, Role.SAMPLE, k, grid, ("1",), "uint8") for k, path in enumerate(paths, 1)]
         return Result(tuple(outputs), made, (), 0.1)
 
@@ -124,6 +124,35 @@ def test_results_are_dressed_however_their_destination_is_spelled(
     assert set(context.layersToLoadOnCompletion()) == {output, str(tmp_path / "finer_2.tif")}
     for key in context.layersToLoadOnCompletion():
         assert context.layerToLoadOnCompletionDetails(key).postProcessor() is not None
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_the_mean_goes_to_its_own_destination_and_is_loaded_where_that_is_asked(
+    super_resolve, context, picture, tmp_path, monkeypatch, finished, is_loaded
+):
+    run_job, seen = base.run_job, []
+
+    def drawn(folder, feedback):
+        made = run_job(folder, feedback)
+        seen.append(read_job(folder))
+        sample, mean, spread = made.outputs[0], *made.outputs[2:]
+        mean, spread = replace(mean, role=Role.MEAN, sample=0), replace(spread, role=Role.SPREAD, sample=0)
+        return replace(made, outputs=(sample, made.outputs[1], mean, spread))
+
+    monkeypatch.setattr(base, "run_job", drawn)
+    output, mean, spread = (str(tmp_path / name) for name in ("finer.tif", "expected.tif", "spread.tif"))
+    for path in (output, mean) if is_loaded else (output,):
+        context.addLayerToLoadOnCompletion(path, QgsProcessingContext.LayerDetails("plain", context.project(), ""))
+    asked = {"INPUT": picture, "FACTOR": 2, "SAMPLES": 2, "MODEL": "tiny-superresolve"}
+    results, is_well, said = run(super_resolve, {**asked, "OUTPUT": output, "MEAN": mean, "SPREAD": spread}, context)
+    assert is_well and said == [] and (results["MEAN"], results["SPREAD"]) == (mean, spread)
+    (job,) = seen
+    assert job.request.mean and job.mean_output == mean and job.title and job.title != mean
+    assert results["OUTPUTS"] == [output, str(tmp_path / "finer_2.tif")]
+    loaded = {output, str(tmp_path / "finer_2.tif"), *([mean] if is_loaded else [])}
+    assert set(context.layersToLoadOnCompletion()) == loaded
+    if is_loaded:
+        assert context.layerToLoadOnCompletionDetails(mean).postProcessor() is not None
 
 
 def test_the_way_from_noise_is_loaded_with_the_result_and_listed_apart(

@@ -32,6 +32,17 @@ def test_super_resolve_becomes_a_request(super_resolve, context, picture):
         assert draft(super_resolve, context, INPUT=picture, BANDS=bands).request.source.bands == expected
 
 
+def test_the_mean_is_asked_for_and_refused_where_there_is_none(super_resolve, context, picture, monkeypatch):
+    asked = {"INPUT": picture, "FACTOR": 2, "MODEL": "tiny-superresolve", "OUTPUT": "TEMPORARY_OUTPUT"}
+    assert not draft(super_resolve, context, **asked).request.mean
+    assert draft(super_resolve, context, **asked, MEAN="TEMPORARY_OUTPUT").request.mean
+    assert not draft(super_resolve, context, **asked, SAMPLES=2, SPREAD="TEMPORARY_OUTPUT").request.mean
+    assert super_resolve.create().checkParameterValues({**asked, "MEAN": "TEMPORARY_OUTPUT"}, context) == (True, "")
+    card = replace(cards.card("tiny-superresolve", "SuperResolve"), gives_mean=False)
+    monkeypatch.setattr(cards, "card", lambda model, task: card)
+    assert refusal(super_resolve, {**asked, "MEAN": "TEMPORARY_OUTPUT"}, context) == "INVALID_REQUEST"
+
+
 def test_the_date_of_the_layer_is_used_unless_another_is_given(super_resolve, context, picture):
     layer = QgsRasterLayer(picture, "picture", "gdal")
     set_layer_date(layer, "2020-01-02")
@@ -140,15 +151,20 @@ def test_the_cloud_cover_of_the_layer_is_used_unless_another_is_given(super_reso
         ("scene_2.tif", "sub/../scene.tif", None),
         ("spread.tif", "scene.tif", "spread.tif"),
         ("spread.tif", None, "spread.tif"),
+        ("mean.tif", None, None),
     ],
 )
-def test_no_sample_and_no_spread_replaces_the_source(super_resolve, context, picture, tmp_path, source, output, spread):
+def test_no_sample_no_mean_and_no_spread_replaces_the_source(
+    super_resolve, context, picture, tmp_path, source, output, spread
+):
     (tmp_path / "sub").mkdir()
     os.rename(picture, tmp_path / source)
     parameters = {"INPUT": str(tmp_path / source), "FACTOR": 2, "SAMPLES": 2}
     parameters["OUTPUT"] = "TEMPORARY_OUTPUT" if output is None else str(tmp_path / output)
     if spread:
         parameters["SPREAD"] = str(tmp_path / spread)
+    if "mean" in source:
+        parameters.update(MODEL="tiny-superresolve", MEAN=str(tmp_path / source))
     assert refusal(super_resolve, parameters, context) == "OUTPUT_NOT_WRITABLE"
-    parameters.update(OUTPUT=str(tmp_path / "other.tif"), SPREAD=str(tmp_path / "other_spread.tif"))
+    parameters.update(OUTPUT=str(tmp_path / "other.tif"), SPREAD=str(tmp_path / "other_spread.tif"), MEAN=None)
     assert super_resolve.create().checkParameterValues(parameters, context) == (True, "")
