@@ -72,8 +72,8 @@ class Finished:
 
     @property
     def pictures(self) -> tuple[int, ...]:
-        """What is drawn, in order: the numbers of the samples, and ``MEAN`` if it was asked for."""
-        return (*self.samples, *([MEAN] if self.work.mean else []))
+        """Numbers of what is drawn, in order, the lowest first: ``MEAN`` if it was asked for, and the samples."""
+        return (*([MEAN] if self.work.mean else []), *self.samples)
 
     @property
     def total(self) -> int:
