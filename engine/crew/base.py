@@ -14,6 +14,8 @@ from ..settings import Settings
 
 #: What is drawn and committed at once: the number of the sample, from 1 or ``MEAN``, and the chunk.
 Piece = tuple[int, Window]
+#: The first and the last piece of what one process draws in a row, in the order of the work.
+Run = tuple[Piece, Piece]
 
 
 class Crew(Protocol):

@@ -26,7 +26,7 @@ from ..finished import Finished
 from ..settings import Settings
 from ..version import engine_version
 from . import member
-from .base import Piece
+from .base import Piece, Run
 from .messages import Answer, Begun, Broken, Lost
 from .team import Team
 
@@ -128,13 +128,13 @@ class Cluster:
         self._key = finished.key
         self._told.extend((hand, Begun()) for hand in sorted(self._hands))
 
-    def give(self, hand: str, piece: Piece) -> None:
+    def give(self, hand: str, piece: Piece, run: Run) -> None:
         """See ``Hands``."""
         sample, chunk = piece
-        where = [chunk.row, chunk.col, chunk.height, chunk.width]
+        pieces = [[number, each.row, each.col, each.height, each.width] for number, each in (piece, *run)]
         task = self._client.submit(
             _remote("draw"),
-            *(self._path, self._key, self._run, sample, where),
+            *(self._path, self._key, self._run, pieces),
             key=f"chunk-{sample}-{chunk.row}-{chunk.col}-{uuid.uuid4().hex[:8]}",
             workers=[hand],
             resources={member.RESOURCE: 1},

@@ -27,6 +27,7 @@ from ..device import choose, cores, guess, libraries
 from ..errors import JobCancelled, JobFolderDamaged, WorkerMismatch, failure_of
 from ..settings import Settings
 from ..version import engine_version
+from .base import Piece
 from .messages import Answer, Broken, Drawn, Reached
 from .worker import Worker
 
@@ -65,8 +66,15 @@ class _Member:
             del self._runs[next(iter(self._runs))]
         return self._runs.setdefault(run, threading.Event())
 
-    def draw(self, path: str, key: str, run: str, sample: int, chunk: Window) -> list[str]:
-        """Draw a piece and commit it; the answers as lines of JSON, none where the run was stopped."""
+    def draw(self, path: str, key: str, run: str, pieces: list[Piece]) -> list[str]:
+        """Draw a piece and commit it; the answers as lines of JSON, none where the run was stopped.
+
+        Args:
+            path: the job folder.
+            key: hash of the work.
+            run: of the job.
+            pieces: which, and the first and the last of those in a row that are drawn here.
+        """
         said: list[Answer] = []
         try:
             if self._open is None or self._open[0] != run:
@@ -74,7 +82,8 @@ class _Member:
                 self._open = run, self._opened(path, key, run, said.append)
             worker = self._open[1]
             worker.tell = said.append
-            said.append(Drawn(worker.draw((sample, chunk))))
+            piece, first, last = pieces
+            said.append(Drawn(worker.draw(piece, (first, last))))
         except JobCancelled:
             self._open = None
             return []
@@ -101,11 +110,11 @@ def about() -> dict[str, str]:
     return {} if _member is None else _member.about
 
 
-def draw(path: str, key: str, run: str, sample: int, chunk: list[int]) -> list[str]:
-    """See ``_Member.draw``; a task of the scheduler."""
+def draw(path: str, key: str, run: str, pieces: list[list[int]]) -> list[str]:
+    """See ``_Member.draw``; a task of the scheduler. A piece is its sample, row, column, height and width."""
     if _member is None:
         raise RuntimeError("this process is no member")
-    return _member.draw(path, key, run, sample, Window(*chunk))
+    return _member.draw(path, key, run, [(sample, Window(*chunk)) for sample, *chunk in pieces])
 
 
 def stop(run: str) -> None:

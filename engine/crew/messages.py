@@ -16,11 +16,26 @@ class Begin:
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Draw a piece and commit it."""
+class Place:
+    """A piece, told to another process."""
 
     sample: int
     chunk: Window
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draw a piece and commit it.
+
+    Attributes:
+        piece: which.
+        first: piece of the run that it is of: what lies outside is drawn by others.
+        last: piece of that run.
+    """
+
+    piece: Place
+    first: Place
+    last: Place
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from ..contract import LINE_LIMIT, WireError, dumps, loads
 from ..errors import WorkersLost
 from ..finished import Finished
 from ..settings import Settings
-from .base import Piece
-from .messages import Answer, Begin, Draw, Lost, Order, Stop
+from .base import Piece, Run
+from .messages import Answer, Begin, Draw, Lost, Order, Place, Stop
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +66,10 @@ class Processes:
         for process in list(self._running.values()):
             process.send(Begin(self._key))
 
-    def give(self, hand: str, piece: Piece) -> None:
+    def give(self, hand: str, piece: Piece, run: Run) -> None:
         """See ``Hands``."""
         self._false_starts = 0
-        self._running[hand].send(Draw(*piece))
+        self._running[hand].send(Draw(*(Place(*each) for each in (piece, *run))))
 
     def next(self, seconds: float) -> tuple[str, Answer | Lost] | None:
         """See ``Hands``; a process that was lost has a successor by then, unless its memory may be what others lack."""

@@ -26,18 +26,31 @@ class Shares(Generic[T]):
         cuts = [len(pieces) * i // count for i in range(count + 1)]
         self._spare = deque(deque(pieces[a:b]) for a, b in itertools.pairwise(cuts))
         self._owned: dict[str, deque[T]] = {}
+        self._runs: dict[str, tuple[T, T]] = {}
         self._back: deque[T] = deque()
 
     def next(self, hand: str) -> T | None:
         """The next piece of a hand; None where nothing is left to give."""
         own = self._owned.setdefault(hand, deque())
+        is_begun = bool(own)
         if not own and self._spare:
             own = self._owned[hand] = self._spare.popleft()
         if not own and self._back:
-            return self._back.popleft()
+            piece = self._back.popleft()
+            self._runs[hand] = (piece, piece)
+            return piece
         if not own:
             own = self._owned[hand] = self._half()
-        return own.popleft() if own else None
+        if not own:
+            return None
+        last = own[-1]  # another may have taken what came after
+        piece = own.popleft()
+        self._runs[hand] = (self._runs[hand][0] if is_begun else piece, last)
+        return piece
+
+    def run(self, hand: str) -> tuple[T, T]:
+        """The first and the last piece of the run that a hand's latest piece is of, as far as it is the hand's."""
+        return self._runs[hand]
 
     def give_back(self, piece: T) -> None:
         """Have a piece drawn by another, when runs are done: it may take that one along, too."""

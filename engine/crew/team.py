@@ -15,7 +15,7 @@ from ..finished import Finished
 from ..raster import Raster
 from ..settings import Settings
 from ..tasks.canvas import Canvas
-from .base import FailedElsewhere, Piece
+from .base import FailedElsewhere, Piece, Run
 from .messages import Answer, Begun, Broken, Drawn, Lost, Reached, Way
 from .shares import Shares
 from .worker import fingerprint
@@ -48,8 +48,8 @@ class Hands(Protocol):
             pieces: to draw; more hands than that are of no use.
         """
 
-    def give(self, hand: str, piece: Piece) -> None:
-        """Have one draw a piece; it tells ``Drawn`` or ``Broken``, or is ``Lost``."""
+    def give(self, hand: str, piece: Piece, run: Run) -> None:
+        """Have one draw a piece of a run; it tells ``Drawn`` or ``Broken``, or is ``Lost``."""
 
     def next(self, seconds: float) -> tuple[str, Answer | Lost] | None:
         """What one of them tells, by its name; None where nothing comes in that time.
@@ -170,23 +170,23 @@ class _Drawing:
     def _give(self, hand: str) -> None:
         piece = self._shares.next(hand)
         if piece is not None:
-            self._have(hand, piece)
+            self._have(hand, piece, self._shares.run(hand))
 
-    def _have(self, hand: str, piece: Piece) -> None:
+    def _have(self, hand: str, piece: Piece, run: Run) -> None:
         self._idle.discard(hand)
         self._at[hand] = piece
-        self._hands.give(hand, piece)
+        self._hands.give(hand, piece, run)
 
     def _give_last(self, hand: str) -> None:
         """Nothing else is left: one of those that wait, or what shows whether it was that one."""
         if self._suspect is None:
-            self._have(hand, self._waiting[0])
+            self._have(hand, self._waiting[0], (self._waiting[0], self._waiting[0]))
             return
         known = self._known or self._finished.drawn()
         if known is None:
             raise WorkersLost("The workers ended over and over, and nothing has been drawn yet.")
         self._proving = hand
-        self._have(hand, known)
+        self._have(hand, known, (known, known))
 
     def _drawn(self, hand: str, sha256: str) -> Piece | None:
         """See whether what was drawn lies in the folder here too, and show it."""

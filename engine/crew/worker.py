@@ -19,7 +19,8 @@ from ..journal import JobFolder
 from ..raster import Raster
 from ..settings import Settings
 from ..version import engine_version
-from .base import Piece
+from .base import Piece, Run
+from .exchange import Exchange
 from .messages import Answer, Begin, Begun, Broken, Draw, Drawn, Order, Reached, Way
 from .opening import Opened, cleaned
 
@@ -67,11 +68,15 @@ class Worker:
                 "A worker plans this job otherwise than the engine that runs it: its models or the job's files differ.",
                 "Give all machines the same models, and the job's folder on a disk that they share.",
             )
+        self._exchange = Exchange(folder.scratch / "windows", key, self._opened.work.chunks)
+        if self._opened.work.share is not None:
+            self._opened.work.share(self._exchange)
         self._tell_way()
 
-    def draw(self, piece: Piece) -> str:
-        """Draw a piece and commit it; the hash of its pixels."""
+    def draw(self, piece: Piece, run: Run) -> str:
+        """Draw a piece of a run and commit it; the hash of its pixels."""
         self._told = 0.0
+        self._exchange.take(run)
         for (sample, chunk), part in self._ctx.anew().track([piece], "drawing"):
             raster = self._finished.draw(sample, chunk, part)
         self._tell_way()
@@ -135,7 +140,8 @@ def work(
                 worker = Worker(path, order.key, settings, cancelled, send)
                 send(Begun())
             elif isinstance(order, Draw) and worker is not None:
-                send(Drawn(worker.draw((order.sample, order.chunk))))
+                piece, first, last = ((each.sample, each.chunk) for each in (order.piece, order.first, order.last))
+                send(Drawn(worker.draw(piece, (first, last))))
             else:
                 break
     except JobCancelled:

@@ -33,8 +33,10 @@ class TileCache:
         size: int = 1,
         later: Iterable[K] = (),
         places: Callable[[K], int] = lambda key: 1,
+        fetch: Callable[[K], Tensor | None] = lambda key: None,
+        leave: Callable[[K, Tensor], None] = lambda key, tile: None,
     ) -> dict[K, Tensor]:
-        """The tiles of these keys; those that are not remembered are computed, in one call and in the given order.
+        """The tiles of these keys; those that are not to be had are computed, in one call and in the given order.
 
         Args:
             keys: of the tiles.
@@ -43,18 +45,22 @@ class TileCache:
             later: keys that will be asked for next, the nearest first; they take the places that would be left over in
                 the last batch.
             places: that a key takes in a batch.
+            fetch: the tile of a key that somebody else computed, None where there is none.
+            leave: takes each tile that was computed here.
         """
-        missing = [key for key in keys if key not in self._tiles]
+        missing = [key for key in keys if not self._has(key, fetch)]
         asked = dict.fromkeys(missing)
         room = -sum(map(places, asked)) % size
         for key in later if room else ():
             if not room:
                 break
-            if key not in self._tiles and key not in asked and places(key) <= room:
+            if key not in asked and places(key) <= room and not self._has(key, fetch):
                 asked[key] = None
                 room -= places(key)
         fresh = dict(zip(asked, compute(list(asked)))) if asked else {}
         self.computed += len(fresh)
+        for key, tile in fresh.items():
+            leave(key, tile)
         found = {key: fresh[key] if key in fresh else self._tiles[key] for key in keys}
         for key, tile in (found | fresh).items():
             self._remember(key, tile)
@@ -62,6 +68,12 @@ class TileCache:
             _, tile = self._tiles.popitem(last=False)
             self._size -= tile.nbytes
         return found
+
+    def _has(self, key: K, fetch: Callable[[K], Tensor | None]) -> bool:
+        """Whether a tile is remembered, or is now because it could be fetched."""
+        if key not in self._tiles and (tile := fetch(key)) is not None:
+            self._remember(key, tile)
+        return key in self._tiles
 
     def _remember(self, key: Hashable, tile: Tensor) -> None:
         if key not in self._tiles:

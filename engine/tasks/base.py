@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..context import JobContext
 from ..contract import GeoBox, Input, ModelCard, Window
 from ..raster import Profile, Raster
+from .elsewhere import Elsewhere
 
 #: Number of the mean of all samples, which is drawn as one of them.
 MEAN = 0
@@ -36,6 +37,7 @@ class Work:
         frames: pictures to keep of each sample on its way from noise, the sample itself among them; 0 for none.
         draw_frames: takes the place of ``draw`` where ``frames`` is above 0: as many rasters of a chunk, the noisiest
             first, and at last the same as ``draw`` makes.
+        share: takes those who draw other chunks of the same work; None where nothing is shared with them.
     """
 
     card: ModelCard
@@ -51,3 +53,4 @@ class Work:
     notices: tuple[str, ...] = ()
     frames: int = 0
     draw_frames: Callable[[Window, int, JobContext], Iterator[Raster]] | None = None
+    share: Callable[[Elsewhere], None] | None = None

@@ -107,6 +107,7 @@ def plan(request: Generate, folder: JobFolder, model: GenerateModel, ctx: JobCon
         notices=(*_notices(request, model, drawn, gsd), *said),
         frames=request.trajectory,
         draw_frames=picture.draw_frames if request.trajectory else None,
+        share=picture.share,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..context import JobContext
 from ..contract import FRAMES_MEMORY, GeoBox, Sampling, Window, steps_done
 from ..diffusion.cache import TileCache
+from ..diffusion.constraints import with_mean
 from ..diffusion.guidance import Predict
 from ..diffusion.loop import START, batches
 from ..diffusion.phases import can_pause, count, cut, noised
@@ -27,6 +28,7 @@ from .canvas import Canvas
 from .chunks import absolute, chunks, relative
 from .decoding import make_decoding
 from .denoising import REMEMBERED, denoise, noise_of
+from .elsewhere import Elsewhere
 from .regions import RegionTexts, RegionTold
 from .trajectory import Recorder, kept_states
 
@@ -36,6 +38,10 @@ Key = tuple[int, Index]
 Place = tuple[int, Window]
 #: How many of the chunks that come next may fill the places that one leaves over in the network's batches.
 AHEAD = 8
+#: Chunks of which it is remembered what they are made of.
+CONES = 128
+#: The streams of noise of what is drawn once more begin here, after those of the steps.
+REDRAW = 2**31
 #: Phase -> its windows that the next chunks will ask for, in that order.
 Later = Callable[[int], Iterator[Key]]
 #: Pixels (bands, h, w) float32 in 0..1 of a window of the grid, which may reach beyond it -> as they are published.
@@ -67,6 +73,11 @@ class Picture:
 
     A card with several phases has each window go on, after some of the steps, from the blend of all windows that touch
     it. What a window of a phase depends on is a cone of windows that ends, so it stays a function of its place.
+
+    A card with ``redraw`` has the finished picture drawn once more, from itself under noise, in windows of the size
+    that the network was trained on, each with the mean that it has there. Wide windows decide what is where, and in
+    which tone, but leave out details that the network draws at its own size. (Xu et al. 2023, "Restart Sampling for
+    Improving Generative Processes", for going back to noise and down again.)
 
     Args:
         grid: what is drawn.
@@ -115,8 +126,16 @@ class Picture:
         self._steps = count(scheduler, sampling.steps)
         self._timesteps = scheduler.timesteps
         first = 0 if start is None else max(1, self._steps - steps_done(self._steps, start.strength))
-        self._phases = cut(self._steps, len(self._lattices), first)
-        self._lattices = shifted(self._lattices[slice(-len(self._phases), None)])  # few steps are fewer phases
+        wide, redraw = self._lattices[: len(model.card.phases) or 1], self._lattices[len(model.card.phases) or 1 :]
+        self._phases = cut(self._steps, len(wide), first)
+        wide = wide[slice(-len(self._phases), None)]  # few steps are fewer phases
+        again = range(max(1, first, self._steps - steps_done(self._steps, model.card.redraw_strength)), self._steps)
+        #: The phase that draws the finished picture once more; None for none.
+        self._redraw = len(wide) if redraw and again else None
+        if self._redraw is not None:
+            self._phases, wide = (*self._phases, again), (*wide, *redraw)
+        self._lattices = shifted(wide)
+        self._scheduler = scheduler
         # windows are larger by the pictures of their way: neighbours still find those that they share
         limit = limit or (FRAMES_MEMORY if trajectory else REMEMBERED)
         self._caches = [TileCache(limit // len(self._phases)) for _ in self._phases]
@@ -129,8 +148,19 @@ class Picture:
         self._texts = RegionTold(regions, model, scene, sampling.guidance_scale) if regions else None
         #: Places of the network's calls.
         self._size = model.batch if self._texts is None else self._texts.size
-        order = chunks(grid, grid.anchor())
-        self._next = dict(pairwise(order))
+        self._order = chunks(grid, grid.anchor())
+        self._next = dict(pairwise(self._order))
+        self._cone = lru_cache(CONES)(self._made_of)
+        self._elsewhere: Elsewhere | None = None
+        #: Phase -> windows of the chunk at work that chunks of other processes are made of, too.
+        self._border: list[set[Key]] = []
+
+    def share(self, elsewhere: Elsewhere) -> None:
+        """Draw windows that other processes need, too, only where none of them has left them; leave them what is drawn.
+
+        A window is a function of its place, so who draws it changes no bit.
+        """
+        self._elsewhere = elsewhere
 
     def draw(self, chunk: Window, sample: int, ctx: JobContext) -> Raster:
         """The pixels of a chunk (bands, height, width)."""
@@ -144,6 +174,7 @@ class Picture:
         A picture on the way is what the network is shown: noisy pixels, or noisy latents, decoded like clean ones.
         """
         area = absolute(chunk, self._origin)
+        self._border = self._shared(chunk, sample)
         later = partial(self._following, chunk, sample)
         # the earlier phases' windows of the chunk itself are wanted only where pictures of them are
         wanted = range(len(self._phases)) if self._states else [len(self._phases) - 1]
@@ -188,12 +219,16 @@ class Picture:
         if frame == len(self._states):
             phase = len(self._phases) - 1
             return phase, len(self._kept(phase)) * self._model.channels
-        phase = next(p for p, steps in enumerate(self._phases) if self._states[frame] in steps)
+        phase = self._latest(self._states[frame])
         return phase, self._kept(phase).index(self._states[frame]) * self._model.channels
 
     def _kept(self, phase: int) -> list[int]:
         """The states that are kept of a phase: numbers of steps before them."""
-        return [state for state in self._states if state in self._phases[phase]]
+        return [state for state in self._states if self._latest(state) == phase]
+
+    def _latest(self, state: int) -> int:
+        """The phase that a state is kept of: the one that draws once more, where it has it, too."""
+        return max(phase for phase, steps in enumerate(self._phases) if state in steps)
 
     def _following(self, chunk: Window, sample: int, phase: int) -> Iterator[Key]:
         """The windows of a phase that the chunks after one will ask for, in that order."""
@@ -201,12 +236,41 @@ class Picture:
             following = self._next.get(chunk)
             if following is None or self._states:  # pictures on their way take much memory
                 return
+            if self._elsewhere is not None and self._elsewhere.draws(sample, following):
+                return
             chunk = following
-            at, keys = len(self._phases) - 1, self._deciding(-1, sample, absolute(chunk, self._origin))
-            while at > phase:
-                keys = self._touching(at - 1, sample, [self._lattices[at].window(index) for _, index in keys])
-                at -= 1
-            yield from keys
+            yield from self._cone(chunk, sample)[phase]
+
+    def _made_of(self, chunk: Window, sample: int) -> list[list[Key]]:
+        """Phase -> its windows that a chunk is made of."""
+        found = [self._deciding(-1, sample, absolute(chunk, self._origin))]
+        for phase in range(len(self._phases) - 1, 0, -1):
+            windows = [self._lattices[phase].window(index) for _, index in found[0]]
+            found.insert(0, self._touching(phase - 1, sample, windows))
+        return found
+
+    def _shared(self, chunk: Window, sample: int) -> list[set[Key]]:
+        """Phase -> its windows that chunks of other processes around this one are made of."""
+        if self._elsewhere is None:
+            return []
+        reach = (self._model.decode_halo or 0) + sum(lattice.size for lattice in self._lattices)
+        around = chunk.pad(2 * reach * self._model.scale)  # a window of two chunks lies within the reach of both
+        others = [other for other in self._order if other.intersects(around) and self._elsewhere.draws(sample, other)]
+        return [
+            {key for other in others for key in self._cone(other, sample)[phase]} for phase in range(len(self._phases))
+        ]
+
+    def _fetch(self, phase: int, key: Key) -> Tensor | None:
+        """A window that another process left for this one."""
+        if self._elsewhere is None or not self._border or key not in self._border[phase]:
+            return None
+        found = self._elsewhere.fetch(_name(phase, key))
+        return None if found is None else torch.from_numpy(found)
+
+    def _leave(self, phase: int, key: Key, tile: Tensor) -> None:
+        """Leave a window for another process that needs it."""
+        if self._elsewhere is not None and self._border and key in self._border[phase]:
+            self._elsewhere.leave(_name(phase, key), tile.numpy())
 
     def _tiles(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> dict[Key, Tensor]:
         """Windows after a phase: (channels, h, w) of each kept picture, then of the state, or at last the sample."""
@@ -216,6 +280,8 @@ class Picture:
             self._size,
             later(phase),
             partial(self._rows, phase),
+            partial(self._fetch, phase),
+            partial(self._leave, phase),
         )
 
     def _rows(self, phase: int, key: Key) -> int:
@@ -245,7 +311,11 @@ class Picture:
                 clean, noise = self._start.latents(self._places(batch), share), self._noise(phase, batch, START)
                 scheduler = model.scheduler(self._sampling.scheduler)
                 return noised(scheduler, self._sampling.steps, steps.start, clean, noise)
-            return torch.stack([below[key] for key in batch]).to(model.device)
+            states = torch.stack([below[key] for key in batch]).to(model.device)
+            if phase == self._redraw:
+                scheduler, noise = model.scheduler(self._sampling.scheduler), self._noise(phase, batch, START)
+                return noised(scheduler, self._sampling.steps, steps.start, states, noise)
+            return states
 
         def predict(batch: list[Key]) -> Predict:
             windows = [self._window(phase, index) for _, index in batch]
@@ -254,6 +324,8 @@ class Picture:
                 guided = model.predictor(self._told, self._sampling.guidance_scale, given)
             else:
                 guided = self._texts.predictor(windows, given, ctx.check)
+            if phase == self._redraw:
+                guided = with_mean(guided, self._scheduler, torch.stack([below[key] for key in batch]).to(model.device))
             if not states:
                 return guided
             recorders.append((batch, Recorder(guided, states)))
@@ -295,7 +367,7 @@ class Picture:
 
     def _noise(self, phase: int, keys: list[Key], stream: int) -> Tensor:
         model = self._model
-        stream, lattice = self._stream + stream, self._lattices[phase]
+        stream, lattice = self._stream + stream + (REDRAW if phase == self._redraw else 0), self._lattices[phase]
         return noise_of(keys, stream, self._sampling.seed, lattice, model.channels).to(model.device)
 
     def _places(self, keys: list[Key]) -> list[Place]:
@@ -326,6 +398,12 @@ class Picture:
         every = np.ones((window.height, window.width), np.bool_)
         valid = every if self._regions is None else self._regions.valid(window)
         return Raster(to_bytes(pixels), valid, self._grid.crop(window))
+
+
+def _name(phase: int, key: Key) -> str:
+    """Of a window of a phase, among all of a job."""
+    sample, (row, col) = key
+    return f"s{sample}_p{phase}_r{row}_c{col}"
 
 
 def place_windows(

@@ -108,7 +108,7 @@ def told(hands):
 
 def test_a_scheduler_that_is_lost_ends_in_its_code(client, hands, broken):
     client.tasks = [broken]
-    hands.give(HAND, PIECE)
+    hands.give(HAND, PIECE, (PIECE, PIECE))
     client.status = "connecting"
     with pytest.raises(WorkersLost, match="scheduler was lost"):
         for _ in range(50):
@@ -117,11 +117,11 @@ def test_a_scheduler_that_is_lost_ends_in_its_code(client, hands, broken):
 
 def test_a_connection_that_comes_back_costs_the_pieces_that_were_drawn_over_it(client, hands, broken):
     client.tasks = [broken, Task("finished", [dumps(Drawn("00"))])]
-    hands.give(HAND, PIECE)
+    hands.give(HAND, PIECE, (PIECE, PIECE))
     hand, lost = told(hands)
     assert hand == HAND and isinstance(lost, Lost) and not lost.is_end
     assert told(hands) == (HAND, Begun())
-    hands.give(HAND, PIECE)
+    hands.give(HAND, PIECE, (PIECE, PIECE))
     assert told(hands) == (HAND, Drawn("00"))
 
 
@@ -129,7 +129,7 @@ def test_a_task_that_dask_has_forgotten_without_a_word_is_given_back(client, han
     task = Task("pending")
     task.add_done_callback = lambda told: None
     client.tasks = [task]
-    hands.give(HAND, PIECE)
+    hands.give(HAND, PIECE, (PIECE, PIECE))
     assert hands.next(0.05) is None
     task.status = "lost"
     hand, lost = told(hands)
@@ -141,7 +141,7 @@ def drawing(client, hands):
     task = Task("pending")
     task.add_done_callback = lambda told: None
     client.tasks = [task]
-    hands.give(HAND, PIECE)
+    hands.give(HAND, PIECE, (PIECE, PIECE))
 
 
 def test_a_worker_that_leaves_has_ended_only_if_its_successor_says_so(client, hands):

@@ -63,3 +63,17 @@ def test_a_piece_that_is_left_out_is_not_given_again():
 def test_hands_that_come_later_get_work_too():
     shares = Shares(range(12), 1)
     assert shares.next("a") == 0 and shares.next("late") == 6
+
+
+def test_a_run_is_told_by_its_ends_as_far_as_it_is_the_hands():
+    shares = Shares(range(16), 2)
+    assert shares.next("slow") == 0 and shares.run("slow") == (0, 7)
+    for _ in range(8):
+        shares.next("fast")
+    assert shares.run("fast") == (8, 15)
+    assert shares.next("fast") == 4 and shares.run("fast") == (4, 7)
+    assert shares.next("slow") == 1 and shares.run("slow") == (0, 3)
+    shares.give_back(1)
+    shares.leave("slow")
+    assert [shares.next("fast") for _ in range(4)] == [5, 6, 7, 2] and shares.run("fast") == (2, 3)
+    assert [shares.next("fast") for _ in range(2)] == [3, 1] and shares.run("fast") == (1, 1)

@@ -43,7 +43,7 @@ class Scripted:
         self.ctx = JobContext("job", lambda event: None, threading.Event(), None)
         self.waiting.extend((hand, Begun()) for hand in sorted(self.left))
 
-    def give(self, hand, piece):
+    def give(self, hand, piece, run):
         self.given.append((hand, piece))
         answers = self.does(hand, piece)
         if answers is None:
