@@ -241,12 +241,14 @@ def _phased(shape: Tuple[int, int], card: ModelCard) -> int:
     """The same where phases have windows of their own: as many of the card's as take as much work."""
     if card.draws_whole(shape):
         return 1
-    pixels, beyond = 0, card.halo
-    for window, stride in reversed(card.windows):
+    parts = [(*windows, 1 / len(card.phases)) for windows in card.phases]
+    parts += [(*windows, card.redraw_strength) for windows in card.redraw]
+    pixels, beyond = 0.0, card.halo
+    for window, stride, share in reversed(parts):
         rows, cols = (math.ceil((side + window + 2 * beyond) / stride) for side in shape)
-        pixels += rows * cols * window * window
+        pixels += rows * cols * window * window * share
         beyond += window  # an earlier phase is drawn wherever a later one looks
-    return math.ceil(pixels / len(card.windows) / card.window**2)
+    return math.ceil(pixels / card.window**2)
 
 
 def _touching(shape: Tuple[int, int], card: ModelCard) -> int:
