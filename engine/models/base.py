@@ -196,6 +196,9 @@ class MultispectralModel(GenerateModel, Protocol):
 class SuperResolveModel(Protocol):
     """Draws the detail that is missing between an enlarged raster and the real one, in output pixels.
 
+    One whose card ``gives_mean`` has a scheduler "DDPM" whose noisiest level holds no signal: what the network
+    estimates there is the mean of all that it would draw.
+
     Attributes:
         card: what it can do.
         device: where its network lives.
