@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import faults
+from . import faults, lean
 from .contract import dumps
 from .device import prepare_environment
 from .settings import Settings
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("rasterio").setLevel(settings.log_level if settings.log_level == "DEBUG" else "CRITICAL")
     prepare_environment(settings)
     faults.arm(settings.fault)
+    if options.command in ("serve", "run", "work"):
+        lean.ask()
     if options.command == "serve":
         from .server import serve
 

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,29 +57,52 @@ def differing(a: Path, b: Path) -> int:
         return int((first.read() != second.read()).sum())
 
 
-def windows(model: Any, grid: Any, wanted: Sequence[Window]) -> set[tuple[int, int]]:
-    """The windows that some chunks are made of."""
-    lattices, origin = place_windows(grid, model)
-    lattice = shifted(lattices)[-1]
-    decoding = make_decoding(model, lattice)
-    parts = [part for chunk in wanted for part in decoding.latents(absolute(chunk, origin))]
-    return {index for part in parts for index in lattice.touching(part)}
+class Windows:
+    """The windows that chunks of a picture are made of, in all phases.
+
+    Args:
+        model: that draws.
+        grid: what is drawn.
+    """
+
+    def __init__(self, model: Any, grid: Any) -> None:
+        lattices, self.origin = place_windows(grid, model)
+        self._lattices = shifted(lattices)
+        self._decoding = make_decoding(model, self._lattices[-1])
+
+    def of(self, chunk: Window) -> set[tuple[int, int, int]]:
+        """(phase, row, column) of each."""
+        phase, parts = len(self._lattices) - 1, self._decoding.latents(absolute(chunk, self.origin))
+        found = set()
+        while phase >= 0:
+            indices = {index for part in parts for index in self._lattices[phase].touching(part)}
+            found |= {(phase, *index) for index in indices}
+            parts = [self._lattices[phase].window(index) for index in indices]
+            phase -= 1
+        return found
 
 
 def evaluated(model: Any, side: int, workers: int) -> dict[str, float]:
-    """Windows that hands of one pace compute, and those after a kill half way, over those of one that remembers all."""
+    """Windows that hands of one pace compute, and those after a kill half way, over those of one that remembers all.
+
+    What one hand has drawn is there for the others from its next piece on; ``apart`` is without that.
+    """
     grid = jobs.grid(side)
-    _, origin = place_windows(grid, model)
-    pieces = chunks(grid, origin)
-    shares, drawn = Shares(pieces, workers), [[] for _ in range(workers)]
-    while any(found := [shares.next(str(hand)) for hand in range(workers)]):
-        for own, piece in zip(drawn, found):
-            own += [piece] if piece is not None else []
-    ideal = len(windows(model, grid, pieces))
+    windows = Windows(model, grid)
+    pieces = chunks(grid, windows.origin)
+    shares, ideal = Shares(pieces, workers), len(set().union(*map(windows.of, pieces)))
+    drawn: list[set[Any]] = [set() for _ in range(workers)]
+    seen: list[set[Any]] = [set() for _ in range(workers)]
+    while any(given := [shares.next(str(hand)) for hand in range(workers)]):
+        left = set().union(*drawn)
+        for hand, piece in enumerate(given):
+            needed = windows.of(piece) if piece is not None else set()
+            drawn[hand] |= needed - left
+            seen[hand] |= needed
     half = len(pieces) // 2
-    resumed = len(windows(model, grid, pieces[:half])) + len(windows(model, grid, pieces[half:]))
-    total = sum(len(windows(model, grid, own)) for own in drawn)
-    return {"side": side, "ideal": ideal, "over_ideal": round(total / ideal, 4), "resumed": round(resumed / ideal, 4)}
+    resumed = sum(len(set().union(*map(windows.of, part))) for part in (pieces[:half], pieces[half:]))
+    found = {"over_ideal": sum(map(len, drawn)), "apart": sum(map(len, seen)), "resumed": resumed}
+    return {"side": side, "ideal": ideal, **{name: round(count / ideal, 4) for name, count in found.items()}}
 
 
 def killed(folder: Path, request: Generate, workers: int) -> dict[str, int]:

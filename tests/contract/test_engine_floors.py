@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE_FLOORS = (
     ("contract",),
     ("errors", "faults", "settings", "version"),
-    ("durable", "device", "diffusion", "backends"),
+    ("durable", "device", "lean", "diffusion", "backends"),
     ("raster",),
     ("radiometry", "context", "tiles", "provenance", "models", "controls"),
     ("journal",),
