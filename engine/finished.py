@@ -13,9 +13,12 @@ from .context import JobContext
 from .contract import Job, Window, dumps
 from .errors import EngineError, OutOfMemory, OutputDamaged
 from .journal import JobFolder, key_of
-from .raster import Packed, Parts, Raster
+from .raster import Packed, Parts, Profile, Raster
 from .tasks.base import MEAN, Work
 from .tiles import Committer
+
+#: Number of the frame that a chunk of the mean has beside it: its standard deviation.
+SPREAD = 1
 
 
 class NotCommitted(OutOfMemory):
@@ -72,8 +75,9 @@ class Finished:
 
     @property
     def pictures(self) -> tuple[int, ...]:
-        """Numbers of what is drawn, in order, the lowest first: ``MEAN`` if it was asked for, and the samples."""
-        return (*([MEAN] if self.work.mean else []), *self.samples)
+        """Numbers of what is drawn, in order, the lowest first: ``MEAN`` if it is of use, and the samples."""
+        work = self.work
+        return (*([MEAN] if work.mean or (work.spread and work.told is not None) else []), *self.samples)
 
     @property
     def total(self) -> int:
@@ -108,6 +112,10 @@ class Finished:
         A crash in between leaves the chunk missing, so it is drawn again with its whole way.
         """
         work = self.work
+        if sample == MEAN and work.told is not None:
+            mean, spread = work.told(chunk, ctx)
+            self._commit(spread, sample, chunk, SPREAD, spread_profile(work.profile))
+            return self._commit(mean, sample, chunk, 0)
         if work.draw_frames is None:
             return self._commit(work.draw(chunk, sample, ctx), sample, chunk, 0)
         numbers = [*range(1, work.frames), 0]
@@ -115,8 +123,8 @@ class Finished:
             last = self._commit(raster, sample, chunk, number)
         return last
 
-    def _commit(self, raster: Raster, sample: int, chunk: Window, frame: int) -> Raster:
-        profile, shape = self.work.profile, (len(self.work.profile.bands), chunk.height, chunk.width)
+    def _commit(self, raster: Raster, sample: int, chunk: Window, frame: int, profile: Profile | None = None) -> Raster:
+        profile, shape = profile or self.work.profile, (len(self.work.profile.bands), chunk.height, chunk.width)
         if raster.pixels.shape != shape or raster.pixels.dtype.name != profile.dtype:
             raise EngineError(
                 f"The model drew {raster.pixels.dtype} {raster.pixels.shape}, not {profile.dtype} {shape}."
@@ -180,6 +188,9 @@ class Finished:
         empty = Raster(self.work.profile.fill(empty), empty.valid, grid)
         # first: a crash in between leaves a note of a chunk that is still to be drawn, and no gap without a note
         self._folder.leave_out(sample, chunk, self.key)
+        if sample == MEAN and self.work.told is not None:
+            unknown = Raster(np.full(shape, np.nan, np.float32), empty.valid, grid)
+            self._tiles.write(sample, chunk, unknown, SPREAD)
         for frame in [*range(1, self.work.frames), 0]:
             self._tiles.write(sample, chunk, empty, frame)
 
@@ -212,8 +223,10 @@ class Finished:
         return Parts(self.work.chunks, lambda chunk: self.read(sample, chunk, again, number), packed)
 
     def spread(self, ctx: JobContext) -> Parts:
-        """Per-pixel standard deviation over the samples, chunk by chunk, float32. Source: Welford 1962."""
+        """Per-pixel standard deviation, float32: as the model told it, or over the samples. Source: Welford 1962."""
         again = ctx.part(0.0, 0.0)
+        if self.work.told is not None:
+            return Parts(self.work.chunks, lambda chunk: self.read(MEAN, chunk, again, SPREAD))
 
         def read(chunk: Window) -> Raster:
             shape = (len(self.work.profile.bands), chunk.height, chunk.width)
@@ -229,3 +242,9 @@ class Finished:
             return Raster(spread, valid, self.work.drawn.crop(chunk))
 
         return Parts(self.work.chunks, read)
+
+
+def spread_profile(profile: Profile) -> Profile:
+    """Of the standard deviation of values: it has their unit and scale, and no offset."""
+    names = tuple(f"spread of {name}" for name in profile.bands)
+    return Profile("float32", names, float("nan"), scales=profile.scales, units=profile.units)

@@ -15,10 +15,10 @@ from . import durable
 from .context import JobContext
 from .contract import Job, Output, Provenance, Result, Role, dumps, target_paths
 from .errors import DiskFull, InvalidRequest, OutputNotWritable
-from .finished import Finished
+from .finished import Finished, spread_profile
 from .journal import JobFolder
 from .provenance import now, stac_item, tags
-from .raster import Pending, Profile, check_grid, gsd, prepare, publish
+from .raster import Pending, check_grid, gsd, prepare, publish
 from .tasks.base import MEAN, Work
 from .version import engine_version
 
@@ -122,7 +122,7 @@ class OutputPlan:
             whole = zip(self.targets(), _parts(finished), strict=True)
             for (target, (role, sample, frame)), part in ctx.track(list(whole), "writing"):
                 is_spread = role is Role.SPREAD
-                profile = _spread_profile(work.profile) if is_spread else work.profile
+                profile = spread_profile(work.profile) if is_spread else work.profile
                 parts = finished.spread(part) if is_spread else finished.parts(sample, part, frame)
                 date = frame_date(work.date, frame, work.frames) if frame else work.date
                 output = Output(str(target), role, sample, work.result, profile.bands, profile.dtype, date, frame)
@@ -208,12 +208,6 @@ def _provenance(finished: Finished) -> Provenance:
         created=now(),
         pins=finished.pins,
     )
-
-
-def _spread_profile(profile: Profile) -> Profile:
-    """A deviation has the unit and scale of the values, and no offset."""
-    names = tuple(f"spread of {name}" for name in profile.bands)
-    return Profile("float32", names, float("nan"), scales=profile.scales, units=profile.units)
 
 
 def _check_writable(folder: Path) -> None:

@@ -140,7 +140,8 @@ def estimate(
         count = _phased(drawn, card)
     elif isinstance(request, Edit) and source is not None and (request.margin or area is not None):
         changed, count = _changed(source.shape, request.margin, area, card)
-    mean = 1 if isinstance(request, SuperResolve) and request.mean else 0
+    told = isinstance(request, SuperResolve) and request.spread and card.gives_mean  # with the mean, in the same calls
+    mean = 1 if told or (isinstance(request, SuperResolve) and request.mean) else 0
     windows = groups * samples * count
     pixels = drawn[0] * drawn[1]
     frames = getattr(request, "trajectory", 0)

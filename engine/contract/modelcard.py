@@ -62,7 +62,8 @@ class ModelCard:
         required: those of them that must be given.
         palettes: kind of control -> what it shows -> its colour, "#rrggbb", as the model was trained on.
         frames: dated rasters that a Forecast may start from, at most.
-        gives_mean: whether a SuperResolve can ask for the mean of all that the model would draw.
+        gives_mean: whether a SuperResolve can ask for the mean of all that the model would draw, and is told how far
+            the truth may lie from it.
         source_bands: names of the bands that a SuperResolve must be given, in order ("B1", "B2" ...); empty for any.
         image_guidance_scale: default of an Edit that is shown its source.
         whole: whether an extent of at most one window is drawn as one picture, not as a part of the endless lattice.

@@ -282,7 +282,8 @@ class SuperResolve:
         factor: 2 to 16; the card lists those that the model knows.
         gsd: metres on the ground of one source pixel.
         sampling: how; guidance_scale counts where the card has "prompt" among its inputs.
-        spread: also write the per-pixel standard deviation over the samples.
+        spread: also write how far the truth may lie from the mean, pixel by pixel: the standard deviation that the
+            model tells (``ModelCard.gives_mean``), of others that over the samples, of which they need 2.
         prompt: what is there, for models that are told.
         negative_prompt: what to stay away from.
         mean: also write the mean of all that the model would draw, for models that give it. It is drawn by itself:
@@ -303,8 +304,6 @@ class SuperResolve:
         """Check what can be checked without a model."""
         if not FACTORS[0] <= self.factor <= FACTORS[1]:
             raise ValueError(f"factor must be from {FACTORS[0]} to {FACTORS[1]}")
-        if self.spread and self.sampling.samples < 2:
-            raise ValueError("a spread needs at least 2 samples")
         if not 0 < self.gsd < GSD_LIMIT:
             raise ValueError("gsd must be metres per pixel, above 0")
 

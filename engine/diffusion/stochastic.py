@@ -49,7 +49,9 @@ def step(scheduler: Any, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None)
 
     Args:
         scheduler: a diffusers scheduler with its timesteps set.
-        output: the network's output at ``x``, in the scheduler's prediction type.
+        output: the network's output at ``x``, in the scheduler's prediction type: (B, C, h, w), or (B, 2 C, h, w) of a
+            network that predicts velocities and tells beside them the logarithm of their errors' variance. Ancestral
+            sampling draws with that; the others need the velocities alone.
         t: timestep of ``scheduler.timesteps``.
         x: noisy sample (B, C, h, w).
         z: standard normal noise like ``x``; None where the scheduler draws none.
@@ -57,8 +59,11 @@ def step(scheduler: Any, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None)
     Returns:
         (the sample at the next, lower timestep; the estimate of the clean sample), both like ``x``.
     """
+    told = None
+    if output.shape[1] == 2 * x.shape[1]:
+        output, told = output.chunk(2, dim=1)
     if isinstance(scheduler, DDPMScheduler):
-        return _ddpm(scheduler, output, t, x, z)
+        return _ddpm(scheduler, output, t, x, z, told)
     if isinstance(scheduler, DDIMScheduler):
         return _ddim(scheduler, output, t, x)
     if isinstance(scheduler, EulerAncestralDiscreteScheduler):
@@ -76,16 +81,17 @@ def step(scheduler: Any, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None)
     return stepped.prev_sample, denoised
 
 
-def _ddpm(scheduler: DDPMScheduler, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
+def _ddpm(
+    scheduler: DDPMScheduler, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None, told: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Mean of the posterior plus its deviation times z; no noise at t = 0.
 
-    The posterior is that of a known clean sample. Where steps are few, what is not known of it counts: a scheduler
-    whose configuration has ``data_deviation`` adds the variance of the clean sample given ``x``, as if its elements
-    were independent and normal with this deviation. With 1 that is "fixed_large", but for the last step, which adds
-    no noise from however high a level it starts.
+    The posterior is that of a known clean sample. Where steps are few, what is not known of it counts: to the variance
+    that of the clean sample given ``x`` is added, as if its elements were independent, where the network tells it.
 
     Source: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", eq. 7 and Algorithm 2; Bao et al. 2022,
-    "Analytic-DPM", theorem 1.
+    "Analytic-DPM", theorem 1; told by the network: Bao et al. 2022, "Estimating the Optimal Covariance with Imperfect
+    Mean in Diffusion Probabilistic Models", section 3.
     """
     if scheduler.config.clip_sample or scheduler.config.thresholding:
         # Its own step draws noise before it is added; a generator of its own keeps it away from torch's global one,
@@ -102,14 +108,12 @@ def _ddpm(scheduler: DDPMScheduler, output: Tensor, t: Tensor, x: Tensor, z: Ten
     mean = mean + (alpha**0.5 * (1 - alpha_bar_before) / (1 - alpha_bar)) * x
     if t == 0 or z is None:
         return mean, denoised
-    data = scheduler.config.get("data_deviation")
-    if data is not None:
+    if told is not None:
         if before < 0:
             return mean, denoised
-        unknown = data**2 * (1 - alpha_bar) / (alpha_bar * data**2 + 1 - alpha_bar)
         known = (1 - alpha_bar_before) / (1 - alpha_bar) * (1 - alpha)
         share = alpha_bar_before * ((1 - alpha) / (1 - alpha_bar)) ** 2
-        return mean + (known + share * unknown) ** 0.5 * z, denoised
+        return mean + (known + share * (1 - alpha_bar) * told.exp()) ** 0.5 * z, denoised
     variance_type = scheduler.config.variance_type
     if variance_type not in ("fixed_small", "fixed_small_log", "fixed_large"):
         raise ValueError(f"variance type {variance_type} is not supported")

@@ -197,7 +197,8 @@ class SuperResolveModel(Protocol):
     """Draws the detail that is missing between an enlarged raster and the real one, in output pixels.
 
     One whose card ``gives_mean`` has a scheduler "DDPM" whose noisiest level holds no signal: what the network
-    estimates there is the mean of all that it would draw.
+    estimates there is the mean of all that it would draw. Beside the velocities it predicts the logarithm of the
+    variance of their errors: ``predict`` has twice the channels then.
 
     Attributes:
         card: what it can do.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from ..backends.network import Network, Networks
@@ -34,9 +34,9 @@ class ResidualModel:
 
     Args:
         card: what it can do; window, stride and factors are read from it.
-        network: predicts velocities of folded residuals, given the folded enlargement and the factor's position.
+        network: predicts velocities of folded residuals and the logarithms of their errors' variances, given the folded
+            enlargement and the factor's position.
         residual_scales: what residuals are divided by, over the contrast around them, for each factor of the card.
-        deviation: of scaled residuals from their mean, which the ancestral sampler needs for a few steps.
         schedule: configuration of the scheduler that training used.
         device: where the network goes.
     """
@@ -51,24 +51,19 @@ class ResidualModel:
         card: ModelCard,
         network: UNet2DModel,
         residual_scales: Sequence[float],
-        deviation: float,
         schedule: Mapping[str, Any],
         device: torch.device,
     ) -> None:
         self.card, self.device = card, device
         self.window, self.stride = card.window, card.stride
-        self._deviation = deviation
         self._scales = dict(zip(card.factors, residual_scales))
         self._network, self._schedule = network.to(device), dict(schedule)
         self._last: tuple[Tensor, int, Tensor] | None = None
         self.networks = Networks({"denoiser": Network(_Labelled(self._network))})
 
     def scheduler(self, name: str) -> Any:
-        """See ``SuperResolveModel``. The ancestral sampler is told how far residuals lie from their mean."""
-        made = make_scheduler(name, self.card.schedulers, self._schedule)
-        if isinstance(made, DDPMScheduler):
-            made.register_to_config(data_deviation=self._deviation)
-        return made
+        """See ``SuperResolveModel``."""
+        return make_scheduler(name, self.card.schedulers, self._schedule)
 
     def enlarge(self, lr: Tensor, factor: int) -> Tensor:
         """See ``SuperResolveModel``."""
@@ -81,7 +76,8 @@ class ResidualModel:
     def predict(self, x: Tensor, t: Tensor, enlarged: Tensor, factor: int) -> Tensor:
         """See ``SuperResolveModel``."""
         labels = torch.full((len(x),), self.card.factors.index(factor), device=self.device)
-        return unfold(self.networks.denoiser(torch.cat([fold(x), self._told(enlarged, factor)], dim=1), t, labels))
+        output = self.networks.denoiser(torch.cat([fold(x), self._told(enlarged, factor)], dim=1), t, labels)
+        return torch.cat([unfold(part) for part in output.chunk(2, dim=1)], dim=1)
 
     def _told(self, enlarged: Tensor, factor: int) -> Tensor:
         """What the network is told of an enlargement; the last is remembered, since all steps of a sampler share it."""
@@ -142,8 +138,8 @@ class _Labelled(nn.Module):
 
 def predict_folded(
     network: nn.Module, x: Tensor, t: Tensor, enlarged: Tensor, around: Tensor, labels: Tensor
-) -> Tensor:
-    """The velocity of folded noisy residuals.
+) -> tuple[Tensor, Tensor]:
+    """The velocity of folded noisy residuals, and the logarithm of the variance of its error.
 
     Args:
         network: of the family.
@@ -154,10 +150,12 @@ def predict_folded(
         labels: (B,) positions of the factors among the model's.
 
     Returns:
-        (B, 48, h, w).
+        (B, 48, h, w) each.
     """
     told = analyse(enlarged, around)
-    return network(torch.cat([x, told], dim=1), t, class_labels=labels, return_dict=False)[0]
+    output: Tensor = network(torch.cat([x, told], dim=1), t, class_labels=labels, return_dict=False)[0]
+    velocity, log_variance = output.chunk(2, dim=1)
+    return velocity, log_variance
 
 
 def analyse(enlarged: Tensor, around: Tensor) -> Tensor:
@@ -205,14 +203,14 @@ def load_model(card: ModelCard, folder: Path, device: torch.device) -> ResidualM
         WeightsDamaged: a file is not the one that the card names, or the settings lack the scales.
     """
     settings = read_json(folder / "model_index.json")
-    scales, deviation = settings.get("residual_scales"), settings.get("residual_deviation")
+    scales = settings.get("residual_scales")
     if not isinstance(scales, list) or len(scales) != len(card.factors) or not all(scale > 0 for scale in scales):
         raise WeightsDamaged("The model's settings lack residual_scales.")
-    if not isinstance(deviation, float) or deviation <= 0:
-        raise WeightsDamaged("The model's settings lack residual_deviation.")
     network = load_network(UNet2DModel, folder, "unet", card.weights)
+    if network.config.out_channels != network.config.in_channels:
+        raise WeightsDamaged("The model's network does not tell how sure it is.")
     schedule = read_json(folder / "scheduler" / "scheduler_config.json")
-    return ResidualModel(card, network, scales, deviation, schedule, device)
+    return ResidualModel(card, network, scales, schedule, device)
 
 
 def make_tiny(card: ModelCard, device: torch.device) -> ResidualModel:
@@ -222,7 +220,7 @@ def make_tiny(card: ModelCard, device: torch.device) -> ResidualModel:
         network = UNet2DModel(
             sample_size=16,
             in_channels=96,
-            out_channels=48,
+            out_channels=96,
             block_out_channels=(8, 16),
             down_block_types=("DownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "UpBlock2D"),
@@ -231,4 +229,4 @@ def make_tiny(card: ModelCard, device: torch.device) -> ResidualModel:
             add_attention=False,
             num_class_embeds=len(card.factors),
         )
-    return ResidualModel(card, network.eval().requires_grad_(False), [1.0] * len(card.factors), 1.0, SCHEDULE, device)
+    return ResidualModel(card, network.eval().requires_grad_(False), [1.0] * len(card.factors), SCHEDULE, device)

@@ -32,7 +32,10 @@ class Work:
         inputs: the rasters it is made from.
         date: ISO 8601 date of the result.
         mean: whether the mean of all samples that there could be is drawn and published too.
-        spread: whether the standard deviation over samples is published too.
+        spread: whether how far the truth may lie from the mean is published too: the standard deviation over samples,
+            or what ``told`` says.
+        told: (chunk, context) -> the finished pixels of a chunk of the mean in ``profile.dtype``, and their standard
+            deviation in float32, for models that tell it. Like ``draw``, whose place it takes for ``MEAN``.
         notices: sentences for the person.
         frames: pictures to keep of each sample on its way from noise, the sample itself among them; 0 for none.
         draw_frames: takes the place of ``draw`` where ``frames`` is above 0: as many rasters of a chunk, the noisiest
@@ -50,6 +53,7 @@ class Work:
     date: str | None = None
     mean: bool = False
     spread: bool = False
+    told: Callable[[Window, JobContext], tuple[Raster, Raster]] | None = None
     notices: tuple[str, ...] = ()
     frames: int = 0
     draw_frames: Callable[[Window, int, JobContext], Iterator[Raster]] | None = None

@@ -57,7 +57,8 @@ def plan(
     """Check a request against its source, and prepare its work: as ``multispectral`` for models of given bands.
 
     Raises:
-        InvalidRequest: for a factor or a mean that the model does not have, or steps that the scheduler cannot do.
+        InvalidRequest: for a factor, a mean or a spread that the model does not have, or steps that the scheduler
+            cannot do.
         UnknownScheduler: for a scheduler that the model does not have.
         ExtentTooLarge: for more pixels than a job may have.
         UnsupportedGrid: for a raster that does not lie on the ground.
@@ -67,6 +68,11 @@ def plan(
         raise InvalidRequest(
             f"The model {model.card.name} gives samples, and not their mean.",
             "Ask for samples and no mean, or choose another model.",
+        )
+    if request.spread and request.sampling.samples < 2 and not model.card.gives_mean:
+        raise InvalidRequest(
+            f"The model {model.card.name} needs at least 2 samples for a spread.",
+            "Ask for more samples, or leave out the spread.",
         )
     if model.card.source_bands:
         return multispectral.plan(request, folder, cast(MultispectralModel, model), ctx)
@@ -105,6 +111,7 @@ def _plan(request: SuperResolve, folder: JobFolder, model: SuperResolveModel, ct
             date=request.source.date,
             mean=request.mean,
             spread=request.spread,
+            told=drawing.told if card.gives_mean else None,
             notices=notices,
         )
 
@@ -162,12 +169,27 @@ class _Drawing:
         self._underlay = Underlay(folder.path, request.source, scene.radiometry, scene.mean, below)
         # never stepped: copies of it take a twentieth of the time of new ones, whose levels are computed one by one
         self._scheduler = model.scheduler(self._sampling.scheduler)
-        self._once = model.scheduler(ONCE.scheduler) if request.mean else None
+        self._once = model.scheduler(ONCE.scheduler) if model.card.gives_mean else None
         self._groups = range(math.ceil(self._bands / model.bands))
         self._next = dict(pairwise(chunks(self._grid, origin)))
 
     def draw(self, chunk: Window, sample: int, ctx: JobContext) -> Raster:
         """The pixels of a chunk (bands, height, width) in the source's own type, valid where the source is."""
+        return self._drawn(chunk, sample, ctx)[0]
+
+    def told(self, chunk: Window, ctx: JobContext) -> tuple[Raster, Raster]:
+        """The mean of a chunk, and how far the truth lies from it: its standard deviation, as the network tells it.
+
+        What the mean over a pixel of the source is, is known: an error that has none there has as much less variance.
+        """
+        mean, deviation = self._drawn(chunk, MEAN, ctx)
+        radiometry = self._scene.radiometry
+        unit = np.array(radiometry.high, np.float32) - np.array(radiometry.low, np.float32)
+        spread = deviation.numpy() * unit[:, None, None] * np.float32((1 - 1 / self._factor**2) ** 0.5)
+        return mean, Raster(spread, mean.valid, mean.grid)
+
+    def _drawn(self, chunk: Window, sample: int, ctx: JobContext) -> tuple[Raster, Tensor]:
+        """What ``draw`` returns; of ``MEAN`` the deviation (bands, height, width), of 0..1, too, of samples zeros."""
         factor, area = self._factor, absolute(chunk, self._origin)
         # Everything around the network is done on the whole absolute square, whatever part of it lies in the raster:
         # one shape, one rounding.
@@ -179,15 +201,17 @@ class _Drawing:
         valid = constraints.enlarge_nearest(inside.valid, factor)[rows, cols].numpy()
         if valid.any():
             later = self._following(chunk, sample)
-            residual = self._residual(self._touching(area, sample), later, region, ctx)
+            residual, variance = self._residual(self._touching(area, sample), later, region, ctx)
             fine = self._agreeing(around, residual, inside)
             pixels = self._scene.radiometry.from_unit(fine[:, rows, cols].numpy())
             pixels[:, ~valid] = 0
+            deviation = variance[:, rows, cols].sqrt()
         else:
+            deviation = torch.zeros(self._bands, chunk.height, chunk.width)
             pixels = np.zeros((self._bands, chunk.height, chunk.width), self._scene.radiometry.dtype)
         self._canvas.paint(pixels, valid, chunk)
         self._canvas.show(ctx)
-        return Raster(pixels, valid, self._grid.crop(chunk))
+        return Raster(pixels, valid, self._grid.crop(chunk)), deviation
 
     def _touching(self, area: Window, sample: int) -> list[Key]:
         """The windows that decide an area of absolute pixels, of one sample; those without data are left out."""
@@ -207,8 +231,13 @@ class _Drawing:
             chunk = following
             yield from self._touching(absolute(chunk, self._origin), sample)
 
-    def _residual(self, keys: list[Key], later: Iterable[Key], region: Window, ctx: JobContext) -> Tensor:
-        """What the model adds to the enlargement over a region, right where all its windows are: (bands, h, w)."""
+    def _residual(
+        self, keys: list[Key], later: Iterable[Key], region: Window, ctx: JobContext
+    ) -> tuple[Tensor, Tensor]:
+        """What the model adds to the enlargement over a region, right where all its windows are: (bands, h, w).
+
+        And the variance of its error, like it, of ``MEAN``; zeros of samples.
+        """
         tiles = self._cache.get(
             keys,
             lambda missing: self._denoise(missing, ctx),
@@ -216,12 +245,15 @@ class _Drawing:
             later,
             lambda key: WAYS if key[0] == MEAN else 1,
         )
-        parts = []
+        parts, bands = [], self._model.bands
         for group in self._groups:
             ctx.check()
             found = {index: tile for (_, of, index), tile in tiles.items() if of == group}
-            parts.append(blend(self._lattice, found, region, self._model.bands))
-        return torch.cat(parts)[: self._bands]
+            channels = next((len(tile) for tile in found.values()), bands)
+            parts.append(blend(self._lattice, found, region, channels))
+        residual = torch.cat([part[:bands] for part in parts])[: self._bands]
+        told = [part[bands:] if len(part) > bands else torch.zeros_like(part) for part in parts]
+        return residual, torch.cat(told)[: self._bands]
 
     def _agreeing(self, around: Patch, residual: Tensor, inside: Patch) -> Tensor:
         """Enlargement plus residual, made to agree with the source: (bands, h, w) about 0..1.
@@ -247,17 +279,20 @@ class _Drawing:
         return torch.cat(parts)[: self._bands]
 
     def _denoise(self, keys: list[Key], ctx: JobContext) -> list[Tensor]:
-        """Residuals of windows, all of one sample, or all of the mean."""
+        """Residuals of windows, all of one sample, or all of the mean, with the variance of their error below."""
         conditions: dict[tuple[int, Index], Tensor] = {}
         drawn = []
         if keys[0][0] == MEAN:
             for key, part in ctx.track(keys, "denoising"):
-                ways = [(seed, *key[1:]) for seed in range(WAYS)]
-                drawn.append(over_ways(self._sampled(ways, ONCE, self._once, conditions, part).__getitem__))
-        else:
-            seeded = [(self._seed(key[0]), *key[1:]) for key in keys]
-            drawn = self._sampled(seeded, self._sampling, self._scheduler, conditions, ctx)
-        return [tile * self._scale(conditions[key[1:]]) for tile, key in zip(drawn, keys)]
+                ways, told = [(seed, *key[1:]) for seed in range(WAYS)], []
+                clean = self._sampled(ways, ONCE, self._once, conditions, part, told)
+                variances, scale = [variance.exp() for variance in told], self._scale(conditions[key[1:]])
+                mean, variance = over_ways(clean.__getitem__), over_ways(variances.__getitem__)
+                drawn.append(torch.cat([mean * scale, variance * scale.square()]))
+            return drawn
+        seeded = [(self._seed(key[0]), *key[1:]) for key in keys]
+        sampled = self._sampled(seeded, self._sampling, self._scheduler, conditions, ctx, [])
+        return [tile * self._scale(conditions[key[1:]]) for tile, key in zip(sampled, keys)]
 
     def _sampled(
         self,
@@ -266,8 +301,13 @@ class _Drawing:
         scheduler: Any,
         conditions: dict[tuple[int, Index], Tensor],
         ctx: JobContext,
+        told: list[Tensor],
     ) -> list[Tensor]:
-        """Diffused residuals of windows; ``conditions`` gets what the network is given for each."""
+        """Diffused residuals of windows.
+
+        ``conditions`` gets what the network is given for each, and ``told`` at each call the logarithm of the variance
+        of the velocities' errors, window by window: at the noisiest level, that of the clean residual.
+        """
         model = self._model
 
         def predict(batch: list[Seeded]) -> Predict:
@@ -277,7 +317,14 @@ class _Drawing:
             enlarged = torch.stack([conditions[key[1:]] for key in batch])
             seeds = [seed for seed, _, _ in batch]
             turned = in_turn(lambda x, t, told: model.predict(x, t, told, self._factor), seeds)
-            return lambda x, t: turned(x, t, enlarged)
+
+            def predicted(x: Tensor, t: Tensor) -> Tensor:
+                output = turned(x, t, enlarged)
+                if sampling is ONCE:
+                    told.extend(output[:, model.bands :].float().cpu())
+                return output
+
+            return predicted
 
         return denoise(
             keys,
@@ -308,8 +355,7 @@ class _Drawing:
     def _noise(self, keys: list[Seeded], stream: int) -> Tensor:
         bands = self._model.bands
         fields = [
-            paired_field(seed, stream, self._lattice.window(index), bands, group * bands)
-            for seed, group, index in keys
+            paired_field(seed, stream, self._lattice.window(index), bands, group * bands) for seed, group, index in keys
         ]
         return torch.stack(fields).to(self._model.device)
 

@@ -46,11 +46,25 @@ class ChipClassifier(nn.Module):
 
     def features(self, pixels: Tensor) -> Tensor:
         """(B, 128): what the classes are told from."""
-        return self.body((pixels - 0.4) * 4)
+        return self.body(_spread(pixels))
+
+    def stages(self, pixels: Tensor) -> list[Tensor]:
+        """What each layer makes of images, (B, channels, h, w) each, the first layer's first."""
+        found, x = [], _spread(pixels)
+        for part in self.body:
+            x = part(x)
+            if isinstance(part, nn.SiLU):
+                found.append(x)
+        return found
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (B, classes)."""
         return self.head(self.features(pixels))
+
+
+def _spread(pixels: Tensor) -> Tensor:
+    """From 0..1 to about -1..1 in imagery, which is dark."""
+    return (pixels - 0.4) * 4
 
 
 def _layer(inner: int, outer: int, stride: int) -> list[nn.Module]:

@@ -36,9 +36,13 @@ class ResidualObjective:
     is the fine image after ``agree``: what a task makes of a sample is what the network was trained to draw. The last
     noise level holds no signal, so one call there is the mean of all fine images that fit.
 
+    Beside the velocity the network tells the logarithm of the variance of its error, at each pixel: the likelihood of a
+    normal error, as it turned out, teaches it (Bao et al. 2022, "Estimating the Optimal Covariance with Imperfect Mean
+    in Diffusion Probabilistic Models", section 3.2, whose squared error this replaces, for variances of all sizes).
+
     Args:
-        recipe: options ``crop`` (fine pixels), ``residual_scales`` (one a factor), ``residual_deviation`` (see
-            ``ResidualModel``), ``lean`` (of timesteps, see ``velocity``) and ``every`` (thins out validation).
+        recipe: options ``crop`` (fine pixels), ``residual_scales`` (one a factor), ``variance`` (weight of that
+            likelihood), ``lean`` (of timesteps, see ``velocity``) and ``every`` (thins out validation).
         data: folder with the archives.
         device: where the network lives.
     """
@@ -49,7 +53,7 @@ class ResidualObjective:
         self.trained: nn.Module = UNet2DModel(
             sample_size=recipe.options["crop"] // FOLD,
             in_channels=96,
-            out_channels=48,
+            out_channels=96,
             num_class_embeds=len(FACTORS),
             **recipe.network,
         ).to(device)
@@ -80,8 +84,10 @@ class ResidualObjective:
         target, weights = velocity(x0, noise, t, self.alphas), fold(loud(around))
         inputs = [given.to(self.device) for given in (x, t, enlarged, around, _labels(x0, factor))]
         with autocast(self.device, self.recipe.bf16):
-            v = predict_folded(self.trained, *inputs)
-        return ((v.float() - target.to(self.device)).square() * weights.to(self.device)).mean()
+            v, log_variance = (part.float() for part in predict_folded(self.trained, *inputs))
+        squared, weights = (v - target.to(self.device)).square(), weights.to(self.device)
+        unlikely = log_variance + squared.detach() * (-log_variance).exp()
+        return ((squared + self.recipe.options["variance"] / 2 * unlikely) * weights).mean()
 
     def _crops(self, step: int, generator: torch.Generator) -> Tensor:
         """Three bands of random squares of random images, (B, 3, crop, crop) in 0..1, turned one of eight ways."""
@@ -113,7 +119,8 @@ class ResidualObjective:
                 parts = []
                 for noisy, at, *told in zip(x.split(8), t.split(8), enlarged.split(8), around.split(8)):
                     inputs = [given.to(self.device) for given in (noisy, at, *told, _labels(noisy, factor))]
-                    parts.append(denoised(noisy, predict_folded(averaged, *inputs).cpu(), at, self.alphas))
+                    v, _ = predict_folded(averaged, *inputs)
+                    parts.append(denoised(noisy, v.cpu(), at, self.alphas))
                 added = unfold(torch.cat(parts)) * around * self.scales[factor]
                 sharp = agree(enlarged + added, lr, factor).clamp(0, 1)
                 figures[f"{name}_{factor}x_gain"] = psnr(sharp, hr) - psnr(enlarged.clamp(0, 1), hr)
@@ -129,7 +136,6 @@ class ResidualObjective:
             {"unet": ("diffusers", "UNet2DModel"), "scheduler": ("diffusers", "DDPMScheduler")},
             {
                 "residual_scales": list(self.scales.values()),
-                "residual_deviation": self.recipe.options["residual_deviation"],
                 "factors": list(FACTORS),
                 "fold": FOLD,
             },

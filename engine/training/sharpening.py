@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..models.autoencoder import TileableAutoencoder
+from .classifier import ChipClassifier, read_judge
 from .datasets import ARCHIVES, read_chips
 from .dihedral import turn
 from .export import save_component
@@ -21,6 +22,9 @@ from .precision import autocast
 from .recipe import Recipe
 from .transform import fit_autoencoder
 
+#: Seed of the classifier whose layers compare pictures. It judges nothing: judges have other seeds.
+COMPARING = 1
+
 
 class SharpeningObjective:
     """A decoder learns to draw texture; the transform, and so the latents, stay as they were fitted.
@@ -28,16 +32,18 @@ class SharpeningObjective:
     Squared error alone makes a decoder blur whatever its latents leave open, and houses of a pixel or two vanish. Here
     the smoothed picture must still be right, while the local strength of gradients at two scales must be that of the
     real chip, and a small critic of patches must not tell the two apart (hinge loss: Lim & Ye 2017; patches: Isola et
-    al. 2017; in autoencoders: Esser et al. 2021). Decoder and critic learn in one step of one optimizer: the critic's
-    weights are held still where the decoder's loss passes through it. Noise on the latents makes neighbouring latents
-    decode alike, so that the small errors of a denoiser stay small in the picture.
+    al. 2017; in autoencoders: Esser et al. 2021). The layers of a small classifier, taught by the same train split,
+    must see much the same in both (Johnson et al. 2016; Zhang et al. 2018). Decoder and critic learn in one step of one
+    optimizer: the critic's weights are held still where the decoder's loss passes through it. Noise on the latents
+    makes neighbouring latents decode alike, so that the small errors of a denoiser stay small in the picture.
 
     Args:
         recipe: ``network`` is the autoencoder's; options ``data`` (name of a data set), ``whitening`` (see
-            ``transform``), ``crop`` (pixels), ``latent_noise``, the weights ``texture``, ``grid``, ``critic`` and
-            ``pixels``, ``critic_from`` (step) and ``every`` (1 takes all chips, 2 every second).
+            ``transform``), ``crop`` (pixels), ``latent_noise``, the weights ``texture``, ``grid``, ``critic``,
+            ``pixels`` and ``layers``, ``critic_from`` (step) and ``every`` (1 takes all chips, 2 every second).
         data: folder with the archives.
-        fitted: folder that keeps the fitted autoencoder; made anew where the data or its settings are others.
+        fitted: folder that keeps the fitted autoencoder; made anew where the data or its settings are others. The
+            classifier lies beside it.
         device: where the networks live.
     """
 
@@ -57,6 +63,8 @@ class SharpeningObjective:
             autoencoder = fit_autoencoder(self.pixels, **decides)
             keep_folder(fitted, lambda folder: save_component(autoencoder, folder), mark)
         self.autoencoder = read_component(TileableAutoencoder, fitted).to(device)
+        seeing = read_judge(name, data, fitted.parent, COMPARING) if recipe.options["layers"] else None
+        self.seeing = seeing.to(device).requires_grad_(False) if seeing is not None else None
         detail = self.autoencoder.detail.train().requires_grad_(True)
         self.trained: nn.Module = nn.ModuleDict({"detail": detail, "critic": make_critic().to(device)})
         self.order = Order(len(self.pixels), recipe.batch, recipe.seed)
@@ -72,8 +80,9 @@ class SharpeningObjective:
                 z = self.autoencoder.encode(real).float()
             z = z + torch.randn(z.shape, generator=generator).to(self.device) * options["latent_noise"]
             drawn = self._decode(self.trained, z).float()
+            loss = options["layers"] * layers_distance(self.seeing, drawn, real) if self.seeing is not None else 0.0
             error = drawn - real
-            loss = 100 * smooth(error).square().mean() + options["pixels"] * 100 * error.square().mean()
+            loss = loss + 100 * smooth(error).square().mean() + options["pixels"] * 100 * error.square().mean()
             loss = loss + options["texture"] * texture_distance(drawn, real)
             loss = loss + options["grid"] * grid_distance(drawn, real, self.autoencoder.scale)
             hinge = (1 - critic(_centred(real))).relu().mean() + (1 + critic(_centred(drawn.detach()))).relu().mean()
@@ -173,6 +182,31 @@ def grid_distance(ours: Tensor, truth: Tensor, period: int = 8) -> Tensor:
             shares.append(torch.stack([by_place.mean(dim=k) / by_place.mean() for k in (0, 1)]))
         distance = distance + (shares[0] - shares[1]).abs().mean()
     return distance
+
+
+def layers_distance(seeing: ChipClassifier, ours: Tensor, truth: Tensor) -> Tensor:
+    """How differently a classifier sees two batches: the mean over its layers of how far their outputs are apart.
+
+    Outputs of a place are brought to length 1 over their channels first; the means over all places, which classes are
+    told from, count like one more layer.
+
+    Args:
+        seeing: in evaluation mode.
+        ours: (B, 3, H, W) in about 0..1.
+        truth: same shape.
+
+    Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", eq. 1.
+    """
+    with torch.no_grad():
+        wanted = seeing.stages(truth)
+    found = seeing.stages(ours)
+    pairs = [*zip(found, wanted), (found[-1].mean(dim=(2, 3), keepdim=True), wanted[-1].mean(dim=(2, 3), keepdim=True))]
+    apart = [(_of_length_1(a) - _of_length_1(b)).square().sum(dim=1).mean() for a, b in pairs]
+    return torch.stack(apart).mean()
+
+
+def _of_length_1(x: Tensor) -> Tensor:
+    return nn.functional.normalize(x.float(), dim=1)
 
 
 def _centred(pixels: Tensor) -> Tensor:

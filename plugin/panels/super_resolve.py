@@ -71,7 +71,7 @@ class SuperResolvePanel(SourcePanel):
             "the ground. Measure on this one, show a sample. Seed, steps and samples do not change it."
         )
         self.fields.add(tr("Mea&n"), self.mean, tip=tip)
-        tip = tr("How much the samples differ: the standard deviation over them, for each pixel and band")
+        tip = tr("How far the truth may lie from the mean: a standard deviation for each pixel and band")
         self.fields.add(tr("Sp&read"), self.spread, tip=tip)
         self._add_seed_and_output()
         self.more.add(tr("Avo&id"), self.negative, self.negative.edit, tr("What the picture should not show"))
@@ -175,7 +175,7 @@ class SuperResolvePanel(SourcePanel):
             factor=self.factor.currentData(),
             gsd=gsd,
             sampling=self.sampling.value(seed, samples),
-            spread=self.spread.isChecked() and samples > 1,
+            spread=self.spread.isChecked() and (samples > 1 or self.model.card.gives_mean),
             prompt=prompt,
             negative_prompt=negative,
             mean=self.mean.isChecked() and self.model.card.gives_mean,
@@ -221,7 +221,7 @@ class SuperResolvePanel(SourcePanel):
             self.fields.note(self.prompt, self.prompt.remark())
         gives_mean = card is not None and card.gives_mean
         self.fields.set_used(self.mean, gives_mean, tr("This model does not give it.") if card is not None else "")
-        self.spread.setEnabled(self.samples.value() > 1)
+        self.spread.setEnabled(self.samples.value() > 1 or gives_mean)
         self.fields.note(self.spread, "" if self.spread.isEnabled() else tr("Needs 2 samples or more."))
         if card is None or self._info is None or not factor:
             self.fields.note(self.factor, "")

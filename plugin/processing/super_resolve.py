@@ -47,8 +47,8 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
         return tr(
             "Makes a raster finer with a diffusion model on this computer: 2 or 4 times with the one that ships.\n\n"
             "The detail is AI-generated: plausible, not measured. The mean over each input pixel stays that of the "
-            "input. With several samples, the spread shows where they differ. The mean of all that the model would "
-            "draw is the most accurate picture, pixel by pixel, and smoother than the ground: measure on it.\n\n"
+            "input. The mean of all that the model would draw is the most accurate picture, pixel by pixel, and "
+            "smoother than the ground: measure on it. The spread shows how far the truth may lie from it.\n\n"
             "The result lies on the input's own grid, refined by the factor, with its bands, its pixel type and its "
             "'no data'. Rotated rasters, colour tables and map services are refused with what to do.\n\n"
             "Models that draw from the bands of Sentinel-2 make colour imagery (red, green, blue) of them: the bands "
@@ -107,9 +107,7 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
             )
         )
         self.addParameter(
-            QgsProcessingParameterRasterDestination(
-                "SPREAD", tr("Spread over the samples"), None, optional=True, createByDefault=False
-            )
+            QgsProcessingParameterRasterDestination("SPREAD", tr("Spread"), None, optional=True, createByDefault=False)
         )
 
     def draft(self, parameters: Dict[str, Any], context: QgsProcessingContext) -> Draft:
@@ -126,9 +124,10 @@ class SuperResolveAlgorithm(AfterimageAlgorithm):
                 tr("Choose the factor {}.").format(tr(" or ").join(str(known) for known in sorted(card.factors))),
             )
         spread = values.destination(parameters.get("SPREAD")) is not None
-        if spread and sampling.samples < 2:
+        if spread and sampling.samples < 2 and not card.gives_mean:
             raise values.invalid(
-                tr("A spread needs at least 2 samples."), tr("Ask for more samples, or skip the spread.")
+                tr("With this model a spread needs at least 2 samples."),
+                tr("Ask for more samples, or skip the spread."),
             )
         mean = values.destination(parameters.get("MEAN")) is not None
         if mean and not card.gives_mean:

@@ -457,6 +457,52 @@ def test_the_spread_is_the_standard_deviation(start, make_job, make_raster, null
     assert np.allclose(spread, np.stack(samples).astype(float).std(axis=0, ddof=1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("point", [None, "tile.before_fsync:1", "tile.after_replace:1", "tile.after_replace:2"])
+@pytest.mark.parametrize("has_mean", [False, True])
+def test_a_spread_that_is_told_is_drawn_with_the_mean_and_survives_a_crash(
+    start, make_job, make_raster, null_engine, tmp_path, point, has_mean
+):
+    request = super_resolve(samples=1, spread=True, mean=has_mean)
+    folder = make_job(request=request, output=tmp_path / "finer.tif")
+    make_raster(np.full((2, 40, 40), 100, "uint16"), folder=folder)
+    plan, calls = null_engine.plan_super_resolve, []
+
+    def telling(request, folder, model, ctx):
+        work = plan(request, folder, model, ctx)
+
+        def told(chunk, part):
+            calls.append(chunk)
+            mean = work.draw(chunk, 0, part)
+            noise = null_engine.hashed(work.drawn, chunk, 7, 2, "uint16")
+            return mean, dataclasses.replace(mean, pixels=(noise / 3).astype(np.float32))
+
+        return dataclasses.replace(work, told=told)
+
+    start.null = type(
+        "Null",
+        (),
+        {
+            "cards": null_engine.cards,
+            "load": null_engine.load,
+            "plan_generate": None,
+            "plan_super_resolve": staticmethod(telling),
+        },
+    )
+    if point is not None:
+        faults.arm(f"{point}:raise")
+        assert code(start(folder)) is ErrorCode.INTERNAL
+        faults.arm("")
+    ending = start(folder)
+    outputs = ending.result.outputs
+    names = ["finer.tif", *(["finer_mean.tif"] if has_mean else []), "finer_spread.tif"]
+    assert [Path(item.path).name for item in outputs] == names
+    found, mask, *_ = pixels(ending)[-1]
+    expected = null_engine.hashed(outputs[0].grid, outputs[0].grid.window, 7, 2, "uint16") / 3
+    assert found.dtype == np.float32 and (mask == 255).all() and np.allclose(found, expected, rtol=1e-6)
+    # a chunk is there with both or not at all: the spread is committed first
+    assert len(set(calls)) == 4 and len(calls) <= 4 + (0 if point is None else WAITING + 1)
+
+
 @pytest.mark.parametrize("point", ["tile.before_fsync:1", "tile.after_replace:3", "publish.after_cog:2"])
 def test_broken_while_the_mean_is_drawn_it_resumes_to_the_same_pixels(start, make_job, make_raster, tmp_path, point):
     given = np.arange(2 * 64 * 60, dtype="uint16").reshape(2, 64, 60)

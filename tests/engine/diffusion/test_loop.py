@@ -68,6 +68,39 @@ def test_the_clean_estimate_has_the_bits_of_diffusers(prediction_type):
         assert torch.equal(stochastic.step(scheduler, output, t, x, None)[1], theirs)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4, 20])
+def test_few_ancestral_steps_draw_a_gaussian_whose_network_tells_what_it_does_not_know(steps):
+    """Of deviation 2 around 1; the last step adds no noise, so only what is unknown there is missing."""
+    scheduler = make_scheduler("DDPM", ("DDPM",), SCHEDULE)
+
+    def draw(stream):
+        return torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(stream))
+
+    levels, last = scheduler.alphas_cumprod, []
+
+    def predict(x, t):
+        signal, sigma = levels[t].sqrt(), (1 - levels[t]).sqrt()
+        total = 4 * signal**2 + sigma**2
+        clean = 1 + 4 * signal * (x - signal) / total
+        unknown = 4 * sigma**2 / total
+        last[:] = [float(unknown)]
+        velocity = (signal * x - clean) / sigma
+        return torch.cat([velocity, torch.full_like(x, float((unknown / sigma**2).log()))], dim=1)
+
+    drawn = sample(predict, scheduler, steps, draw)
+    assert float(drawn.mean()) == pytest.approx(1, abs=0.03)
+    assert float(drawn.var()) == pytest.approx(4 - last[0], rel=0.03, abs=1e-6)
+    silent = sample(lambda x, t: predict(x, t)[:, :3], scheduler, steps, draw)
+    assert steps in (1, 20) or float(silent.var()) < 0.9 * float(drawn.var())
+
+
+@pytest.mark.parametrize("name", ["DDIM", "DPM++ 2M"])
+def test_other_samplers_take_the_velocities_alone(name):
+    both = [make_scheduler(name, (name,), SCHEDULE) for _ in range(2)]
+    plain = sample(lambda x, t: 0.3 * x, both[0], 6, keyed)
+    assert torch.equal(sample(lambda x, t: torch.cat([0.3 * x, 9 * x], dim=1), both[1], 6, keyed), plain)
+
+
 def test_euler_ancestral_steps_are_those_of_diffusers_but_for_the_noise(monkeypatch):
     scheduler = diffusers.EulerAncestralDiscreteScheduler()
 

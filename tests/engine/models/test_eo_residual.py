@@ -1,11 +1,17 @@
 """What the super-resolution network is told, and on which grid it works."""
 
+import dataclasses
+import json
+
 import pytest
 import torch
+from afterimage.engine.errors import WeightsDamaged
 from afterimage.engine.models import catalog
 from afterimage.engine.models.enlargement import contrast
-from afterimage.engine.models.eo_residual import analyse, fold, make_tiny, unfold
+from afterimage.engine.models.eo_residual import analyse, fold, load_model, make_tiny, predict_folded, unfold
+from afterimage.engine.models.weights import digests
 from afterimage.engine.settings import Settings
+from diffusers import UNet2DModel
 
 
 @pytest.fixture
@@ -51,10 +57,26 @@ def test_exposure_and_offset_do_not_matter_to_what_is_told():
     assert torch.allclose(analyse(x, contrast(x, 2)), analyse(dark, contrast(dark, 2)), rtol=0.01, atol=0.01)
 
 
-def test_the_ancestral_sampler_is_told_the_deviation(card_of_tiny):
+def test_velocities_come_before_what_the_network_tells_of_their_errors(card_of_tiny):
+    """In the order of the network's channels, each half unfolded by itself."""
     model = make_tiny(card_of_tiny, torch.device("cpu"))
-    for name in card_of_tiny.schedulers:
-        assert model.scheduler(name).config.get("data_deviation") == (1.0 if name == "DDPM" else None)
+    enlarged, x = (torch.rand(model.batch, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+    around, labels = contrast(enlarged, 4), torch.full((model.batch,), card_of_tiny.factors.index(4))
+    with torch.inference_mode():
+        velocity, log_variance = predict_folded(model._network, fold(x), torch.tensor(500), enlarged, around, labels)
+        both = model.predict(x, torch.tensor(500), enlarged, 4)
+    assert torch.allclose(both[:, :3], unfold(velocity), atol=1e-5)
+    assert torch.allclose(both[:, 3:], unfold(log_variance), atol=1e-5)
+    assert not torch.allclose(both[:, :3], both[:, 3:], atol=1e-2)
+
+
+def test_a_network_that_tells_nothing_is_refused(card_of_tiny, tmp_path):
+    network = UNet2DModel(**{**make_tiny(card_of_tiny, torch.device("cpu"))._network.config, "out_channels": 48})
+    network.save_pretrained(tmp_path / "unet")
+    (tmp_path / "model_index.json").write_text(json.dumps({"residual_scales": [1.0] * len(card_of_tiny.factors)}))
+    card = dataclasses.replace(card_of_tiny, weights=digests(tmp_path))
+    with pytest.raises(WeightsDamaged, match="how sure"):
+        load_model(card, tmp_path, torch.device("cpu"))
 
 
 def test_what_it_is_told_is_remembered_for_the_same_enlargement_alone(card_of_tiny):

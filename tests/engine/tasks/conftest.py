@@ -120,6 +120,7 @@ class StubSuperResolve(_Stub):
 
     card = _card(window=64, stride=48)
     bands, window, stride, multiple = 3, 64, 48, 4
+    log_variance = -1.0
 
     def __init__(self):
         torch.manual_seed(0)
@@ -136,7 +137,10 @@ class StubSuperResolve(_Stub):
         assert x.shape == enlarged.shape == (self.batch, 3, self.window, self.window)
         assert enlarged.min() >= 0 and enlarged.max() <= 1
         self.calls += 1
-        return 0.9 * x + 0.3 * self.net(torch.cat([x, enlarged], dim=1))
+        velocity = 0.9 * x + 0.3 * self.net(torch.cat([x, enlarged], dim=1))
+        if not self.card.gives_mean:
+            return velocity
+        return torch.cat([velocity, torch.full_like(velocity, self.log_variance)], dim=1)
 
 
 @pytest.fixture(autouse=True)

@@ -291,6 +291,40 @@ def test_the_mean_is_what_many_estimates_at_the_noisiest_level_are_on_average(be
     assert np.allclose(np.mean(parts, axis=0), whole, atol=1e-4 * np.std(parts))
 
 
+def test_the_spread_is_what_the_network_tells_in_units_of_the_source(bench, averaged):
+    """The stub's residuals are over 0.1 + 0.2 times the enlargement; 100 of 255 everywhere, without a border to see."""
+    write(bench.path / "source.tif", np.full((3, 60, 50), 100, "uint8"))
+    work = bench.plan(super_resolve, request(4, gsd=40.0, spread=True), averaged)
+    mean = bench.draw(work, sample=MEAN)[0]
+    for chunk in work.chunks:
+        drawn, told = work.told(chunk, bench.ctx)
+        assert np.array_equal(drawn.pixels, mean[(..., *chunk.slices())])
+        assert told.pixels.dtype == np.float32 and told.valid.all()
+        expected = math.exp(averaged.log_variance / 2) * (0.1 + 0.2 * 100 / 255) * 255 * (1 - 1 / 16) ** 0.5
+        assert np.allclose(told.pixels, expected, rtol=1e-3)
+
+
+def test_a_spread_that_the_network_tells_follows_it_and_ends_with_the_data(bench, averaged):
+    hole = np.zeros((40, 33), bool)
+    hole[20:30, 10:20] = True
+    write(bench.path / "source.tif", np.where(hole, -99, scene(3, 40, 33, "int16")).astype("int16"), mask=~hole)
+    spreads = []
+    for averaged.log_variance in (-1.0, 1.0):
+        work = bench.plan(super_resolve, request(4, gsd=40.0, spread=True), averaged)
+        told = work.told(work.chunks[0], bench.ctx)[1]
+        assert np.array_equal(told.valid, work.draw(work.chunks[0], 1, bench.ctx).valid)
+        spreads.append(told.pixels[:, told.valid])
+    assert (spreads[0] > 0).all() and np.allclose(spreads[1] / spreads[0], math.e, rtol=1e-4)
+
+
+def test_a_model_that_tells_nothing_needs_two_samples_for_a_spread(bench, super_resolve_model):
+    write(bench.path / "source.tif", scene(3, 20, 20))
+    with pytest.raises(InvalidRequest, match="at least 2 samples") as refused:
+        bench.plan(super_resolve, request(spread=True), super_resolve_model)
+    assert refused.value.hint and super_resolve_model.calls == 0
+    assert bench.plan(super_resolve, request(samples=2, spread=True), super_resolve_model).told is None
+
+
 def test_a_model_that_gives_no_mean_refuses_it_before_any_work(bench, super_resolve_model):
     with pytest.raises(InvalidRequest, match="not their mean") as refused:
         bench.plan(super_resolve, request(mean=True), super_resolve_model)

@@ -8,7 +8,7 @@ import torch
 from afterimage.engine.errors import WeightsDamaged
 from afterimage.engine.models import catalog
 from afterimage.engine.settings import Settings
-from afterimage.engine.training import command
+from afterimage.engine.training import classifier, command
 from afterimage.engine.training.datasets import read_eurosat, read_naip, read_ucmerced
 from afterimage.engine.training.export import WEIGHTS
 from afterimage.engine.training.order import Order
@@ -60,7 +60,9 @@ def runs(shared_data, tmp_path_factory):
         path = root / f"{name}.json"
         path.write_text(recipe.to_json())
         words = ["train", str(path), "--data", str(shared_data), "--out", str(root), "--steps", "2"]
-        assert command.main([*words, "--publish", str(root / "models")]) == 0
+        with pytest.MonkeyPatch.context() as patch:  # what compares pictures for a decoder is hardly taught
+            patch.setattr(classifier, "COURSES", {data: classifier.Course(2, 8) for data in classifier.COURSES})
+            assert command.main([*words, "--publish", str(root / "models")]) == 0
     return root
 
 
