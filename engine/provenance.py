@@ -27,7 +27,7 @@ def now() -> str:
 
 def tags(provenance: Provenance, output: Output, frames: int = 0) -> dict[str, str]:
     """TIFF tags for one output; ``frames`` is how many pictures of its way from noise are kept."""
-    whole = {Role.MEAN: "mean of all samples", Role.SPREAD: "spread of the samples"}
+    whole = {Role.MEAN: "mean of all samples", Role.SPREAD: "spread around the mean"}
     what = whole.get(output.role, f"sample {output.sample}")
     if output.role is Role.TRAJECTORY:
         what += f" on its way from noise, picture {output.frame} of {frames}"

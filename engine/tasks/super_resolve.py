@@ -284,7 +284,8 @@ class _Drawing:
         drawn = []
         if keys[0][0] == MEAN:
             for key, part in ctx.track(keys, "denoising"):
-                ways, told = [(seed, *key[1:]) for seed in range(WAYS)], []
+                ways = [(seed, *key[1:]) for seed in range(WAYS)]
+                told: list[Tensor] = []
                 clean = self._sampled(ways, ONCE, self._once, conditions, part, told)
                 variances, scale = [variance.exp() for variance in told], self._scale(conditions[key[1:]])
                 mean, variance = over_ways(clean.__getitem__), over_ways(variances.__getitem__)

@@ -105,6 +105,9 @@ def test_a_spread_needs_samples(make, layer, qtbot):
     assert panel.draft().request.spread
     panel.samples.setValue(1)
     assert not panel.draft().request.spread
+    panel.set_cards((sharpener(gives_mean=True),))  # it tells how sure it is
+    assert panel.spread.isEnabled() and not panel.fields.note_text(panel.spread)
+    assert panel.draft().request.spread and panel.draft().request.sampling.samples == 1
 
 
 def test_the_mean_is_asked_for_where_the_model_gives_it(make, layer, qtbot):

@@ -38,9 +38,12 @@ def test_the_mean_is_asked_for_and_refused_where_there_is_none(super_resolve, co
     assert draft(super_resolve, context, **asked, MEAN="TEMPORARY_OUTPUT").request.mean
     assert not draft(super_resolve, context, **asked, SAMPLES=2, SPREAD="TEMPORARY_OUTPUT").request.mean
     assert super_resolve.create().checkParameterValues({**asked, "MEAN": "TEMPORARY_OUTPUT"}, context) == (True, "")
+    assert draft(super_resolve, context, **asked, SAMPLES=1, SPREAD="TEMPORARY_OUTPUT").request.spread
     card = replace(cards.card("tiny-superresolve", "SuperResolve"), gives_mean=False)
     monkeypatch.setattr(cards, "card", lambda model, task: card)
     assert refusal(super_resolve, {**asked, "MEAN": "TEMPORARY_OUTPUT"}, context) == "INVALID_REQUEST"
+    assert refusal(super_resolve, {**asked, "SPREAD": "TEMPORARY_OUTPUT"}, context) == "INVALID_REQUEST"
+    assert draft(super_resolve, context, **asked, SAMPLES=2, SPREAD="TEMPORARY_OUTPUT").request.spread
 
 
 def test_the_date_of_the_layer_is_used_unless_another_is_given(super_resolve, context, picture):
@@ -63,7 +66,6 @@ def test_the_date_of_the_layer_is_used_unless_another_is_given(super_resolve, co
         ({"PROMPT": "x" * 5000}, "PROMPT_TOO_LONG"),
         ({"BANDS": [9]}, "INVALID_REQUEST"),
         ({"BANDS": "red"}, "INVALID_REQUEST"),
-        ({"SPREAD": "TEMPORARY_OUTPUT"}, "INVALID_REQUEST"),
         ({"OUTPUT": "INPUT"}, "OUTPUT_NOT_WRITABLE"),
     ],
 )
