@@ -178,15 +178,11 @@ class _Drawing:
         return self._drawn(chunk, sample, ctx)[0]
 
     def told(self, chunk: Window, ctx: JobContext) -> tuple[Raster, Raster]:
-        """The mean of a chunk, and how far the truth lies from it: its standard deviation, as the network tells it.
-
-        What the mean over a pixel of the source is, is known: an error that has none there has as much less variance.
-        """
+        """The mean of a chunk, and how far the truth lies from it: its standard deviation, as the network tells it."""
         mean, deviation = self._drawn(chunk, MEAN, ctx)
         radiometry = self._scene.radiometry
         unit = np.array(radiometry.high, np.float32) - np.array(radiometry.low, np.float32)
-        spread = deviation.numpy() * unit[:, None, None] * np.float32((1 - 1 / self._factor**2) ** 0.5)
-        return mean, Raster(spread, mean.valid, mean.grid)
+        return mean, Raster(deviation.numpy() * unit[:, None, None], mean.valid, mean.grid)
 
     def _drawn(self, chunk: Window, sample: int, ctx: JobContext) -> tuple[Raster, Tensor]:
         """What ``draw`` returns; of ``MEAN`` the deviation (bands, height, width), of 0..1, too, of samples zeros."""

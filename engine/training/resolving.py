@@ -190,8 +190,7 @@ def doubt(model: ResidualModel, lr: Tensor, factor: int) -> Tensor:
         scale = model.scale(model.enlarge(part, factor).clamp(0, 1), factor)
         return over_ways(lambda seed: _variance(model, part, factor, seed)) * scale.square()
 
-    # the error's mean over a pixel of the coarse image is known to be 0
-    return (_in_threes(model, lr, variance) * (1 - 1 / factor**2)).sqrt()
+    return _in_threes(model, lr, variance).sqrt()
 
 
 def _agreeing(model: ResidualModel, lr: Tensor, factor: int, residual: Callable[[Tensor], Tensor]) -> Tensor:
