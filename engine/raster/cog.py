@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -105,7 +106,11 @@ def prepare(
     """
     scratch.mkdir(parents=True, exist_ok=True)
     for leftover in scratch.iterdir():
-        leftover.unlink()
+        # of a killed run, or what processes left for each other while they drew
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink()
     # named after the job, so that what a killed run left there is overwritten by the next
     mark = hashlib.sha256(os.fsencode(scratch.resolve())).hexdigest()[:8]
     pending = Pending(target.with_name(f".{target.name}.{mark}.part.tif"), target, mark)
