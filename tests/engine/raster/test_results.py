@@ -42,6 +42,18 @@ def assemble(tmp_path, parts, drawn, profile, result=None, tell=lambda fraction:
     return tmp_path / "out.tif"
 
 
+def test_what_lies_in_the_scratch_folder_is_cleared_files_and_folders(tmp_path):
+    (tmp_path / "s" / "windows").mkdir(parents=True)
+    (tmp_path / "s" / "windows" / "s1_p0_r0_c0").write_bytes(b"left by another process")
+    (tmp_path / "s" / "warped.blocks").write_bytes(b"of a killed run")
+    pixels = RNG.integers(0, 255, (1, 70, 60), np.uint8)
+    parts = parts_of(pixels, np.ones((70, 60), bool), GeoBox("EPSG:32633", UTM, (70, 60)))
+    path = assemble(tmp_path, parts, GeoBox("EPSG:32633", UTM, (70, 60)), Profile("uint8", ("a",)))
+    with rasterio.open(path) as file:
+        assert np.array_equal(file.read(), pixels)
+    assert not list((tmp_path / "s").iterdir())
+
+
 @pytest.mark.parametrize(
     "profile",
     [
