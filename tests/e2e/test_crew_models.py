@@ -19,6 +19,7 @@ from afterimage.engine.journal import JobFolder
 from afterimage.engine.models import catalog
 from afterimage.engine.settings import Settings
 from afterimage.engine.tasks import TASKS
+from afterimage.engine.tasks.base import MEAN
 
 GRID = GeoBox("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0), (300, 420))
 GENERATE = Generate("tiny-generate", GRID, GRID, 10.0, "a forest", Sampling(7, 2, "DDIM", 2.0))
@@ -101,4 +102,6 @@ def test_chunks_in_any_order_are_the_same_tiles(make, request_):
             opened.finished.draw(sample, chunk, ctx)
         tiles = {path.name: path.read_bytes() for path in (folder.path / "tiles").iterdir()}
         kept = kept or tiles
-        assert tiles == kept and len(tiles) == len(missing) > 4
+        # how far the truth lies from the mean is a frame of its own
+        told = sum(sample == MEAN for sample, _ in missing)
+        assert tiles == kept and len(tiles) == len(missing) + told > 4
