@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,8 +45,12 @@ def names(count: int) -> list[str]:
 
 
 def digest(module: nn.Module) -> str:
-    """A hash of what a network is and of its weights."""
-    configs = [str(part.config) for part in module.modules() if hasattr(part, "config")]  # diffusers' networks have one
+    """A hash of what a network is and of its weights, the same in every process.
+
+    What diffusers notes for itself in a network's settings begins with an underscore. It decides no pixel, and one such
+    note, the settings that were left at their defaults, is in the order of a set: another one in each process.
+    """
+    configs = [_settings(part.config) for part in module.modules() if hasattr(part, "config")]
     found = hashlib.sha256(repr((str(module), configs)).encode())
     for name, tensor in module.state_dict().items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -55,6 +59,13 @@ def digest(module: nn.Module) -> str:
         found.update(name.encode())
         found.update(buffer.detach().cpu().contiguous().numpy().data)
     return found.hexdigest()
+
+
+def _settings(config: Any) -> list[tuple[str, str]] | str:
+    """What decides pixels of the settings of a network: diffusers' are a mapping, others tell theirs as a text."""
+    if not isinstance(config, Mapping):
+        return str(config)
+    return sorted((name, str(value)) for name, value in config.items() if not name.startswith("_"))
 
 
 def _key(module: nn.Module, inputs: tuple[Tensor, ...], varies: bool) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -96,6 +98,33 @@ def test_a_short_job_is_not_worth_a_measurement_and_a_long_one_makes_it_for_all_
     trials.clear()
     assert choice.choose(catalog.load("tiny-generate", settings), settings, 1.0) == chosen
     assert not trials
+
+
+#: Prints what a model's networks are known by.
+_DIGEST = """
+import importlib.util, pathlib, sys
+spec = importlib.util.spec_from_file_location("launch", sys.argv[1])
+launch = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(launch)
+launch.register(pathlib.Path(sys.argv[1]).parents[1])
+from afterimage.engine.models import catalog
+from afterimage.engine.settings import Settings
+print(catalog.load(sys.argv[2], Settings(device="cpu", threads=1)).networks.digest())
+"""
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_process_knows_the_networks_by_one_name(root, name):
+    told = {
+        subprocess.run(
+            [sys.executable, "-s", "-c", _DIGEST, str(root / "engine" / "launch.py"), name],
+            env={**os.environ, "PYTHONHASHSEED": order},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for order in "123"
+    }
+    assert len(told) == 1 and told != {b""}, "or each process measures again"
 
 
 def test_other_threads_or_another_model_are_measured_anew(settings):
