@@ -318,7 +318,8 @@ class _Drawing:
             def predicted(x: Tensor, t: Tensor) -> Tensor:
                 output = turned(x, t, enlarged)
                 if sampling is ONCE:
-                    told.extend(output[:, model.bands :].float().cpu())
+                    _, variances = output.split(model.bands, dim=1)
+                    told.extend(variances.float().cpu())
                 return output
 
             return predicted

@@ -235,8 +235,8 @@ def _variance(model: ResidualModel, lr: Tensor, factor: int, seed: int) -> Tenso
     scheduler, seeds = model.scheduler("DDPM"), _seeds(lr, seed)
     set_timesteps(scheduler, 1)
     turned = in_turn(lambda x, t, told: model.predict(x, t, told, factor), seeds)
-    output = turned(_noise(enlarged, seeds, START), scheduler.timesteps[0], enlarged)
-    return output[:, model.bands :].exp()
+    _, variance = turned(_noise(enlarged, seeds, START), scheduler.timesteps[0], enlarged).split(model.bands, dim=1)
+    return variance.exp()
 
 
 def _seeds(images: Tensor, seed: int) -> list[int]:
