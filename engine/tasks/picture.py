@@ -126,8 +126,8 @@ class Picture:
         self._steps = count(scheduler, sampling.steps)
         self._timesteps = scheduler.timesteps
         first = 0 if start is None else max(1, self._steps - steps_done(self._steps, start.strength))
-        told = len(model.card.phases) or 1
-        wide, redraw = self._lattices[:told], self._lattices[told:]
+        phases = len(model.card.phases) or 1
+        wide, redraw = self._lattices[:phases], self._lattices[phases:]
         self._phases = cut(self._steps, len(wide), first)
         wide = wide[slice(-len(self._phases), None)]  # few steps are fewer phases
         again = range(max(1, first, self._steps - steps_done(self._steps, model.card.redraw_strength)), self._steps)
