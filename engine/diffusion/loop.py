@@ -54,13 +54,14 @@ def sample(
     x = noise(START)
     set_timesteps(scheduler, steps, x.device)
     first = steps - steps_done(steps, strength)
+    if hasattr(scheduler, "set_begin_index"):
+        # a solver that looks for its place by the timestep takes the second of two alike, and so one step too many
+        scheduler.set_begin_index(first)
     if first == 0:
         x = x * scheduler.init_noise_sigma
     elif source is None:
         raise ValueError("a strength below 1 needs a source")
     else:
-        if hasattr(scheduler, "set_begin_index"):  # solvers that remember earlier steps must know that there are none
-            scheduler.set_begin_index(first)
         x = scheduler.add_noise(source, x, scheduler.timesteps[first].reshape(1))
     return walk(predict, scheduler, x, list(enumerate(scheduler.timesteps))[first:], noise, on_step)
 

@@ -6,7 +6,7 @@ import torch
 from afterimage.engine.contract import Window, steps_done
 from afterimage.engine.diffusion import noise, stochastic
 from afterimage.engine.diffusion.loop import START, batches, sample, set_timesteps
-from afterimage.engine.models.schedulers import SCHEDULE, SCHEDULERS, make_scheduler
+from afterimage.engine.models.schedulers import KARRAS, SCHEDULE, SCHEDULERS, make_scheduler
 
 WINDOW = Window(-8, 24, 16, 16)
 MEAN, DEVIATION = 0.4, 0.7
@@ -194,6 +194,23 @@ def test_there_are_as_many_timesteps_as_steps(name):
         assert scheduler.num_inference_steps == steps
         if hasattr(scheduler, "sigmas"):
             assert len(scheduler.sigmas) == steps + 1 and scheduler.sigmas[-1] == 0, steps
+
+
+@pytest.mark.parametrize("steps", [12, 45, 50, 100, 200])
+def test_levels_that_round_to_the_same_timestep_are_all_walked(steps):
+    """As the shipped generators lay them: of 50, two are timestep 999, and diffusers would begin with the second."""
+    config = SCHEDULE | dict(zip(KARRAS, (True, 0.03, 80.0)))
+    scheduler = make_scheduler("DPM++ 2M", ("DPM++ 2M",), config)
+    levels = []
+
+    def still(x, t):
+        levels.append(float(scheduler.sigmas[scheduler.step_index or 0]))
+        return torch.zeros_like(x)
+
+    sample(still, scheduler, steps, keyed)
+    assert levels == scheduler.sigmas[:-1].tolist() and len(levels) == steps
+    if steps > 45:
+        assert len(set(scheduler.timesteps.tolist())) < steps
 
 
 @pytest.mark.parametrize("name", list(SCHEDULERS))
