@@ -150,6 +150,20 @@ def cancelled(folder: Path, request: Generate, workers: int) -> float:
     return seconds
 
 
+def check(root: Path, request: Generate, workers: int) -> dict[str, Any]:
+    """What more processes must not change, and how fast they let go."""
+    first = make(root / "first", request)
+    run(first, 1)
+    crews = {f"{count}_workers": make(root / f"with{count}", request) for count in (2, 4)}
+    for count, folder in zip((2, 4), crews.values()):
+        run(folder, count)
+    differ = {name: differing(first, folder) for name, folder in crews.items()}
+    resume = killed(root / "killed", request, workers)
+    differ["killed_and_resumed"] = differing(first, root / "killed")
+    cancel = [round(cancelled(root / f"cancelled{i}", request, workers), 2) for i in range(3)]
+    return {"differing_bytes": differ, "resume": resume, "cancel_s": cancel}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -159,26 +173,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--timed", action="store_true", help="times and windows alone, no bytes, kills or cancelling")
     options = parser.parse_args()
     model = catalog.load(options.model, jobs.SETTINGS)
     more = {"steps": options.steps} if options.steps else {}
     request = jobs.generate(model.card, jobs.grid(options.side), options.prompt, 7, **more)
     with tempfile.TemporaryDirectory() as scratch:
         root, number = Path(scratch), iter(range(10**6))
-        first = make(root / "first", request)
-        run(first, 1)
-        crews = {f"{count}_workers": make(root / f"with{count}", request) for count in (2, 4)}
-        for count, folder in zip((2, 4), crews.values()):
-            run(folder, count)
-        bytes_ = {name: differing(first, folder) for name, folder in crews.items()}
-        resume = killed(root / "killed", request, options.workers)
-        bytes_["killed_and_resumed"] = differing(first, root / "killed")
+        checked = {} if options.timed else check(root, request, options.workers)
         times = in_turns(
             lambda: run(make(root / str(next(number)), request), options.workers),
             lambda: run(make(root / str(next(number)), request), 1),
             options.rounds,
         )
-        cancel = [cancelled(root / f"cancelled{i}", request, options.workers) for i in range(3)]
     report(
         benchmark="crew",
         model=options.model,
@@ -187,9 +194,7 @@ def main() -> None:
         workers=options.workers,
         one_worker_over_many=times,
         windows=[evaluated(model, side, options.workers) for side in (options.side, 4096, 16384)],
-        differing_bytes=bytes_,
-        resume=resume,
-        cancel_s=[round(seconds, 2) for seconds in cancel],
+        **checked,
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from protocol import report
+from protocol import report, shipped_spacing
 
 import diffusers  # isort: skip
 import torch
@@ -37,6 +37,7 @@ REFERENCE = "DDIM"
 SPACINGS = {
     "": {},
     ", Karras": {"use_karras_sigmas": True},
+    ", as the shipped generators": shipped_spacing(),
     ", even in log-SNR": {"use_lu_lambdas": True},
 }
 

@@ -19,7 +19,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from protocol import report
+from protocol import report, shipped_spacing
 
 import torch  # isort: skip
 from afterimage.engine.contract import Window
@@ -34,6 +34,8 @@ from torch import Tensor
 SIZE, LENGTH, REGION, STEPS = 32, 8.0, Window(-96, 96, 192, 192), 20
 #: Output pixels of a block of the low resolution, and the deviation of its noise.
 FACTOR, BLUR = 4, 0.02
+#: Where the steps lie: evenly in time, as the shipped generators' settings say, evenly in log-SNR.
+SPACINGS = {"time": {}, "shipped": shipped_spacing(), "log-snr": {"use_lu_lambdas": True}}
 #: Side of the field that sources are cut from; it repeats, far from where we look.
 TORUS = 512
 #: Blocks of low resolution before the region in ``means``.
@@ -114,7 +116,7 @@ class Field:
 
 
 def drawn(
-    field: Field, seed: int, lattice: Lattice, phases: int, is_even: bool = False, is_keyed: bool = True
+    field: Field, seed: int, lattice: Lattice, phases: int, spacing: str = "time", is_keyed: bool = True
 ) -> Tensor:
     """(1, height, width): the region in windows, by the engine's phases, noise and blending."""
     steps, needed = cut(STEPS, phases), [REGION]
@@ -130,7 +132,7 @@ def drawn(
             state = None
             if states is not None:
                 state = field.turn(torch.stack([cropped(states, held, window) for window in windows]))
-            sampler = make_scheduler(is_even)
+            sampler = make_scheduler(spacing)
             predict = field.predictor(windows, seed, sampler)
             made = sample_phase(predict, sampler, STEPS, phase, lambda s, n=begun: field.turn(n), state)
             tiles.update(zip(batch[:count], field.turn_back(made)[:count]))
@@ -144,11 +146,9 @@ def starts(batch: list[tuple[int, int]], windows: list[Window], seed: int, is_ke
     return torch.stack([noise.field(seed, 0, place, 1) for place in places])
 
 
-def make_scheduler(is_even: bool) -> DPMSolverMultistepScheduler:
-    """The first of the shipped models', or the same with steps that lie evenly in the logarithm of signal to noise."""
-    return DPMSolverMultistepScheduler.from_config(
-        {**SCHEDULE, "timestep_spacing": "trailing", "use_lu_lambdas": is_even}
-    )
+def make_scheduler(spacing: str) -> DPMSolverMultistepScheduler:
+    """The first of the shipped models', with its steps laid by one of ``SPACINGS``."""
+    return DPMSolverMultistepScheduler.from_config({**SCHEDULE, "timestep_spacing": "trailing", **SPACINGS[spacing]})
 
 
 def hull(lattice: Lattice, region: Window) -> Window:
@@ -200,9 +200,9 @@ def main() -> None:
     """Print one line of JSON for each way of tiling."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--seeds", type=int, default=16)
-    arguments.add_argument("--even", action="store_true", help="steps evenly in log-SNR")
+    arguments.add_argument("--spacing", choices=SPACINGS, default="time", help="where the steps lie")
     chosen = arguments.parse_args()
-    seeds, even = chosen.seeds, chosen.even
+    seeds, spacing = chosen.seeds, chosen.spacing
     truth = make_truth(seeds)
     first = MARGIN * FACTOR
     inner = truth[:, first : first + REGION.height, first : first + REGION.width]
@@ -212,11 +212,11 @@ def main() -> None:
     everywhere = torch.ones(shown.shape[1:], dtype=torch.bool)
     half, most = SIZE // 2, 3 * SIZE // 4
     for task, field in (("generation", Field()), ("super-resolution", Field(means))):
-        alone = torch.cat([drawn(field, seed, Lattice(SIZE, SIZE), 1, even) for seed in range(seeds)])
+        alone = torch.cat([drawn(field, seed, Lattice(SIZE, SIZE), 1, spacing) for seed in range(seeds)])
         ways = [("keyed", stride, phases) for phases in (1, 2) for stride in (half, most)]
         for way, stride, phases in [*ways, ("independent", half, 1), ("independent", most, 1)]:
             lattice = Lattice(SIZE, stride)
-            made = [drawn(field, seed, lattice, phases, even, way == "keyed") for seed in range(seeds)]
+            made = [drawn(field, seed, lattice, phases, spacing, way == "keyed") for seed in range(seeds)]
             fields = torch.cat(made)
             rows = {way: fields}
             if task == "super-resolution" and way == "keyed":
@@ -228,7 +228,7 @@ def main() -> None:
                     error = constraints.down(each[:, None], FACTOR)[:, 0] - shown
                     found["consistency"] = float(f"{error.square().mean().sqrt():.3g}")
                 report(
-                    figure="seams", task=task, way=name, size=SIZE, is_even=even, stride=stride, phases=phases, **found
+                    figure="seams", task=task, way=name, size=SIZE, spacing=spacing, stride=stride, phases=phases, **found
                 )
 
 
