@@ -69,6 +69,10 @@ def make_objective(recipe: Recipe, data: Path, folder: Path, device: torch.devic
         from .residual import ResidualObjective
 
         return ResidualObjective(recipe, data, device)
+    if recipe.objective == "adversarial":
+        from .adversarial import AdversarialObjective
+
+        return AdversarialObjective(recipe, data, folder.parent / recipe.needs, device)
     if recipe.objective == "ddpm":
         from .ddpm import NoiseObjective
 

@@ -16,7 +16,7 @@ class Recipe:
 
     Attributes:
         name: of the recipe and of its file.
-        objective: sharpening, latent, residual or ddpm: the file in ``training/`` that computes the loss.
+        objective: sharpening, latent, residual, adversarial or ddpm: the file in ``training/`` that computes the loss.
         model: id of the model that the run makes a part of.
         network: diffusers class and configuration of what is trained; what the objective adds is left out.
         batch: images in each step.
@@ -51,7 +51,7 @@ class Recipe:
     @property
     def publishes(self) -> bool:
         """Whether the run's result is a whole model."""
-        return self.objective in ("latent", "residual", "ddpm")
+        return self.objective in ("latent", "residual", "adversarial", "ddpm")
 
     def to_json(self) -> str:
         """The recipe as it stands in its file."""

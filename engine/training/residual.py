@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,40 @@ from .recipe import Recipe
 from .velocity import add_noise, alphas_cumprod, denoised, draw_timesteps, velocity
 
 FACTORS = (2, 4)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """What one step learns from.
+
+    Attributes:
+        hr: fine images that agree with the coarse ones, (B, 3, crop, crop), about 0..1.
+        enlarged: bicubic enlargements of the coarse ones, like them.
+        lr: the coarse ones, (B, 3, crop / factor, crop / factor) in 0..1.
+        around: the contrast of the enlargements around each pixel, like them.
+        scale: what residuals are divided by, over that.
+        factor: of the enlargement.
+        labels: (B,) position of the factor.
+    """
+
+    hr: Tensor
+    enlarged: Tensor
+    lr: Tensor
+    around: Tensor
+    scale: float
+    factor: int
+    labels: Tensor
+
+    def first(self, count: int) -> Crops:
+        """The first so many."""
+        hr, enlarged, lr, around, labels = (
+            part[:count] for part in (self.hr, self.enlarged, self.lr, self.around, self.labels)
+        )
+        return Crops(hr, enlarged, lr, around, self.scale, self.factor, labels)
+
+    def residual(self) -> Tensor:
+        """What is diffused: (B, 3, crop, crop), about as large as standard normal noise."""
+        return (self.hr - self.enlarged) / (self.around * self.scale)
 
 
 class ResidualObjective:
@@ -67,29 +102,49 @@ class ResidualObjective:
         every = recipe.options.get("every", 1)
         held_out = (read_ucmerced(data, "val").every(3 * every), read_eurosat(data, "val").every(20 * every))
         self.held_out = [chips.pixels for chips in held_out]
-        self.alphas = alphas_cumprod()
+        self.alphas = alphas_cumprod().to(device)
 
     def loss(self, step: int) -> Tensor:
         """See the class."""
         generator = step_generator(self.recipe.seed, step)
-        factor = FACTORS[step % 2]
-        hr = vary_bands(self._crops(step, generator), generator)
-        lr = degrade(hr, factor, generator)
-        enlarged = enlarge(lr, factor)
-        around = contrast(enlarged, factor)
-        x0 = fold((agree(hr, lr, factor) - enlarged) / (around * self.scales[factor]))
-        noise = torch.randn(x0.shape, generator=generator)
-        t = draw_timesteps(len(x0), generator, lean=self.recipe.options["lean"])
+        return self.velocity_loss(self.trained, self.crops(step, generator), generator)
+
+    def velocity_loss(
+        self, network: nn.Module, crops: Crops, generator: torch.Generator, apart: tuple[int, int] = (0, 0)
+    ) -> Tensor:
+        """The error of velocities at random levels, and how unlikely it is by what the network tells of it.
+
+        Args:
+            network: that predicts both.
+            crops: on the device.
+            generator: draws noise and levels.
+            apart: images whose level falls into this range, without its end, do not count.
+        """
+        x0 = fold(crops.residual())
+        noise = torch.randn(x0.shape, generator=generator).to(self.device)
+        t = draw_timesteps(len(x0), generator, lean=self.recipe.options["lean"]).to(self.device)
+        counts = ((t < apart[0]) | (t >= apart[1])).float().view(-1, 1, 1, 1)
         x = add_noise(x0, noise, t, self.alphas)
-        target, weights = velocity(x0, noise, t, self.alphas), fold(loud(around))
-        inputs = [given.to(self.device) for given in (x, t, enlarged, around, _labels(x0, factor))]
+        target, weights = velocity(x0, noise, t, self.alphas), fold(loud(crops.around)) * counts
         with autocast(self.device, self.recipe.bf16):
-            v, log_variance = (part.float() for part in predict_folded(self.trained, *inputs))
-        squared, weights = (v - target.to(self.device)).square(), weights.to(self.device)
+            predicted = predict_folded(network, x, t, crops.enlarged, crops.around, crops.labels)
+        v, log_variance = (part.float() for part in predicted)
+        squared = (v - target).square()
         unlikely = log_variance + squared.detach() * (-log_variance).exp()
         return ((squared + self.recipe.options["variance"] / 2 * unlikely) * weights).mean()
 
-    def _crops(self, step: int, generator: torch.Generator) -> Tensor:
+    def crops(self, step: int, generator: torch.Generator) -> Crops:
+        """Random squares, degraded, of the factor whose turn it is, on the device."""
+        factor = FACTORS[step % 2]
+        hr = vary_bands(self._squares(step, generator), generator)
+        lr = degrade(hr, factor, generator)
+        hr, lr = hr.to(self.device), lr.to(self.device)
+        enlarged = enlarge(lr, factor)
+        around = contrast(enlarged, factor)
+        labels = _labels(lr, factor).to(self.device)
+        return Crops(agree(hr, lr, factor), enlarged, lr, around, self.scales[factor], factor, labels)
+
+    def _squares(self, step: int, generator: torch.Generator) -> Tensor:
         """Three bands of random squares of random images, (B, 3, crop, crop) in 0..1, turned one of eight ways."""
         rng = np.random.default_rng([self.recipe.seed, step])
         crop = self.recipe.options["crop"]
@@ -120,7 +175,7 @@ class ResidualObjective:
                 for noisy, at, *told in zip(x.split(8), t.split(8), enlarged.split(8), around.split(8)):
                     inputs = [given.to(self.device) for given in (noisy, at, *told, _labels(noisy, factor))]
                     v, _ = predict_folded(averaged, *inputs)
-                    parts.append(denoised(noisy, v.cpu(), at, self.alphas))
+                    parts.append(denoised(inputs[0], v, inputs[1], self.alphas).cpu())
                 added = unfold(torch.cat(parts)) * around * self.scales[factor]
                 sharp = agree(enlarged + added, lr, factor).clamp(0, 1)
                 figures[f"{name}_{factor}x_gain"] = psnr(sharp, hr) - psnr(enlarged.clamp(0, 1), hr)

@@ -125,10 +125,10 @@ class SharpeningObjective:
         save_component(finished, folder / "vae")
 
 
-def make_critic() -> nn.Module:
-    """Patches of 22 pixels, overlapping, to one number each, high for real ones."""
+def make_critic(bands: int = 3) -> nn.Module:
+    """Patches of 22 pixels of so many bands, overlapping, to one number each, high for real ones."""
     return nn.Sequential(
-        nn.Conv2d(3, 32, 4, 2, 1),
+        nn.Conv2d(bands, 32, 4, 2, 1),
         nn.LeakyReLU(0.2),
         nn.Conv2d(32, 64, 4, 2, 1),
         nn.LeakyReLU(0.2),

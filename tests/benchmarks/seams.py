@@ -227,9 +227,8 @@ def main() -> None:
                 if task == "super-resolution":
                     error = constraints.down(each[:, None], FACTOR)[:, 0] - shown
                     found["consistency"] = float(f"{error.square().mean().sqrt():.3g}")
-                report(
-                    figure="seams", task=task, way=name, size=SIZE, spacing=spacing, stride=stride, phases=phases, **found
-                )
+                layout = {"size": SIZE, "spacing": spacing, "stride": stride, "phases": phases}
+                report(figure="seams", task=task, way=name, **layout, **found)
 
 
 if __name__ == "__main__":

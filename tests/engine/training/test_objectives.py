@@ -52,10 +52,12 @@ def runs(shared_data, tmp_path_factory):
         "ucmerced-decoder": decoder,
         "ucmerced-generate": denoiser,
         "superresolve": {"block_out_channels": [16, 16]},
+        "superresolve-samples": {"block_out_channels": [16, 16]},
     }
     for name, changes in small.items():
         recipe = read_recipe(name)
-        options = recipe.options | {"every": 100, "critic_from": 1}
+        few = {"quilts": 2} if "quilts" in recipe.options else {}
+        options = recipe.options | {"every": 100, "critic_from": 1} | few
         recipe = dataclasses.replace(recipe, network=recipe.network | changes, batch=4, options=options)
         path = root / f"{name}.json"
         path.write_text(recipe.to_json())
@@ -107,7 +109,7 @@ def test_a_decoder_keeps_the_transform_that_the_latents_were_made_with(runs):
 
 
 def test_publishing_again_replaces_weights_and_card_together(runs, tmp_path):
-    export = runs / "superresolve" / "export"
+    export = runs / "superresolve-samples" / "export"
     first = publish(export, "superresolve", tmp_path)
     assert publish(export, "superresolve", tmp_path) == first
     path = tmp_path / "superresolve" / "unet" / "diffusion_pytorch_model.safetensors"

@@ -1,0 +1,93 @@
+"""Samples taught by what the sampler draws, and what must not change beside them."""
+
+import dataclasses
+
+import pytest
+import torch
+from afterimage.engine.models.enlargement import average
+from afterimage.engine.training.adversarial import AdversarialObjective, error_of_mean
+from afterimage.engine.training.order import step_generator
+from afterimage.engine.training.recipe import read_recipe
+from afterimage.engine.training.residual import ResidualObjective
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    recipe = read_recipe("superresolve-samples")
+    options = recipe.options | {"every": 100, "critic_from": 0, "pairs": 2}
+    network = recipe.network | {"block_out_channels": [16, 16]}
+    return dataclasses.replace(recipe, network=network, batch=4, options=options)
+
+
+@pytest.fixture(scope="module")
+def objective(shared_data, recipe, tmp_path_factory):
+    """From the export of a run whose network learned nothing."""
+    start = tmp_path_factory.mktemp("superresolve")
+    first = ResidualObjective(dataclasses.replace(recipe, seed=1), shared_data, torch.device("cpu"))
+    first.export(first.trained, start / "export")
+    made = AdversarialObjective(recipe, shared_data, start, torch.device("cpu"))
+    for ours, theirs in zip(made.trained["network"].parameters(), first.trained.parameters()):
+        assert torch.allclose(ours, theirs, atol=1e-3)  # an export has half precision
+    return made
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_drawn_sample_agrees_with_the_coarse_image_nearly(objective, step):
+    generator = step_generator(0, step)
+    crops = objective.residual.crops(step, generator)
+    with torch.no_grad():
+        one, other = (objective.draw(objective.trained["network"], crops, generator) for _ in range(2))
+    for drawn in (one, other):
+        pixels = crops.enlarged + drawn * crops.around * crops.scale
+        off = average(pixels, crops.factor) - crops.lr
+        assert off.square().mean() < 0.1 * (drawn * crops.around * crops.scale).square().mean()
+    assert (one - other).abs().mean() > 0.01
+
+
+def test_only_the_last_step_of_the_sampler_is_followed_back(objective):
+    generator = step_generator(0, 0)
+    crops = objective.residual.crops(0, generator).first(1)
+    network, calls = objective.trained["network"], []
+    handle = network.register_forward_hook(lambda module, given, output: calls.append(output[0].requires_grad))
+    try:
+        drawn = objective.draw(network, crops, generator)
+    finally:
+        handle.remove()
+    assert calls == [False] * (objective.recipe.options["steps"] - 1) + [True]
+    assert drawn.requires_grad
+
+
+def test_squared_error_is_not_asked_for_around_the_last_level(objective):
+    crops = objective.residual.crops(0, step_generator(0, 0))
+    network = objective.trained["network"]
+    with torch.no_grad():
+        none = objective.residual.velocity_loss(network, crops, step_generator(0, 1), (0, 1000))
+        some = objective.residual.velocity_loss(network, crops, step_generator(0, 1), objective.apart)
+        whole = objective.residual.velocity_loss(network, crops, step_generator(0, 1))
+    assert none == 0 and 0 < some < whole
+    assert objective.apart[0] < int(objective.scheduler.timesteps[-1]) < objective.apart[1]
+
+
+def test_one_invented_picture_drawn_twice_costs_more_than_two_that_differ():
+    """The penalty of the mean is that of infinitely many samples, not of each."""
+    generator = torch.Generator().manual_seed(0)
+    truth, one, other = torch.randn(3, 1, 1, 200, 100, generator=generator)
+    weights = torch.ones_like(truth)
+    assert error_of_mean(one, other, truth, weights) == pytest.approx(1, abs=0.05)
+    assert error_of_mean(one, one, truth, weights) == pytest.approx(2, abs=0.1)
+    assert error_of_mean(one, other, truth, 0 * weights) == 0
+
+
+def test_the_critic_is_taught_by_both_and_the_network_by_the_critic(objective):
+    loss = objective.loss(0)
+    loss.backward()
+    for part in ("network", "critic"):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in objective.trained[part].parameters())
+    objective.trained.zero_grad(set_to_none=True)
+
+
+def test_what_is_exported_is_the_network_alone(objective, tmp_path):
+    objective.export(objective.trained, tmp_path / "export")
+    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == ["model_index.json", "scheduler", "unet"]
+    figures = objective.validate(objective.trained)
+    assert {"ucmerced_4x_gain", "gradient_energy_2x", "gradient_energy_4x", "samples_apart_4x"} <= figures.keys()
