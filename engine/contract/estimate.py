@@ -242,12 +242,10 @@ def _phased(shape: Tuple[int, int], card: ModelCard) -> int:
     """The same where phases have windows of their own: as many of the card's as take as much work."""
     if card.draws_whole(shape):
         return 1
-    parts = [(*windows, 1 / len(card.phases)) for windows in card.phases]
-    parts += [(*windows, card.redraw_strength) for windows in card.redraw]
     pixels, beyond = 0.0, card.halo
-    for window, stride, share in reversed(parts):
+    for window, stride in reversed(card.phases):
         rows, cols = (math.ceil((side + window + 2 * beyond) / stride) for side in shape)
-        pixels += rows * cols * window * window * share
+        pixels += rows * cols * window * window / len(card.phases)
         beyond += window  # an earlier phase is drawn wherever a later one looks
     return math.ceil(pixels / card.window**2)
 

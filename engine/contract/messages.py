@@ -7,7 +7,7 @@ from .modelcard import ModelCard
 from .outcomes import Failure, Result
 
 #: Raised whenever a sample in tests/data/wire changes.
-PROTOCOL = 6
+PROTOCOL = 7
 
 
 @dataclass(frozen=True)

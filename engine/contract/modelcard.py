@@ -43,9 +43,6 @@ class ModelCard:
             Between two of them neighbouring windows are blended, so that they agree on what covers more ground than one
             window (Goslin 2025, "InfiniteDiffusion"); large windows settle what is coarse, small ones what is fine.
             Empty for one part with ``window`` and ``stride``; an extent that is one window never has more.
-        redraw: (window, stride) in output pixels of windows that draw the finished picture once more, from itself under
-            noise, each with its tone; at most one, after phases, and empty for none.
-        redraw_strength: share of the steps that this takes, above 0 and below 1.
         halo: output pixels around a region that must be drawn too, because the region's own depend on them.
         factors: refinement factors, for SuperResolve.
         schedulers: names that ``Sampling.scheduler`` may take, the default first.
@@ -102,8 +99,6 @@ class ModelCard:
     guided: float = 1.0
     halo: int = 0
     phases: Tuple[Tuple[int, int], ...] = ()
-    redraw: Tuple[Tuple[int, int], ...] = ()
-    redraw_strength: float = 0.5
     factors: Tuple[int, ...] = ()
     uses: Tuple[str, ...] = ()
     vocabulary: Tuple[str, ...] = ()
@@ -142,12 +137,6 @@ class ModelCard:
             raise ValueError("stride must be from 1 to window")
         if not all(0 < stride <= window for window, stride in self.phases):
             raise ValueError("the stride of a phase must be from 1 to its window")
-        if len(self.redraw) > 1 or (self.redraw and not self.phases):
-            raise ValueError("redraw is one (window, stride) after phases")
-        if not all(0 < stride <= window for window, stride in self.redraw):
-            raise ValueError("the stride of redraw must be from 1 to its window")
-        if not 0 < self.redraw_strength < 1:
-            raise ValueError("redraw_strength must be above 0 and below 1")
         if not 0 <= self.guided <= 1:
             raise ValueError("guided must be from 0 to 1")
         if not self.schedulers:
@@ -169,7 +158,7 @@ class ModelCard:
     @property
     def windows(self) -> Tuple[Tuple[int, int], ...]:
         """(window, stride) in output pixels of each part of the steps, where an extent is more than one window."""
-        return (*self.phases, *self.redraw) or ((self.window, self.stride),)
+        return self.phases or ((self.window, self.stride),)
 
     @property
     def reach(self) -> int:

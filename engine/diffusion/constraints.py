@@ -60,22 +60,6 @@ def with_known(predict: Predict, scheduler: Any, hold: Callable[[Tensor], Tensor
     return held
 
 
-def with_mean(predict: Predict, scheduler: Any, clean: Tensor) -> Predict:
-    """A prediction whose estimate of the clean sample has the mean of each channel of another one.
-
-    Pictures that are drawn side by side, each of which would choose a tone of its own, keep those of one that is there.
-
-    Args:
-        predict: the network with its condition and guidance.
-        scheduler: see ``with_known``.
-        clean: (B, C, h, w), whose means count.
-
-    Source: Choi et al. 2021, "ILVR: Conditioning Method for Denoising Diffusion Probabilistic Models", eq. 8, with the
-        mean over all of a window as its low-pass filter, and on the estimate instead of the noisy sample.
-    """
-    return with_known(predict, scheduler, lambda z: z + (clean - z).mean(dim=(-2, -1), keepdim=True))
-
-
 def _alpha_bar(levels: Tensor, t: float) -> Tensor:
     """Share of the signal at a timestep; between two of those of training as Euler's method in diffusers has it."""
     below = int(t)

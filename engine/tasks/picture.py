@@ -16,7 +16,6 @@ from torch import Tensor
 from ..context import JobContext
 from ..contract import FRAMES_MEMORY, GeoBox, Sampling, Window, steps_done
 from ..diffusion.cache import TileCache
-from ..diffusion.constraints import with_mean
 from ..diffusion.guidance import Predict
 from ..diffusion.loop import START, batches
 from ..diffusion.phases import can_pause, count, cut, noised
@@ -40,8 +39,6 @@ Place = tuple[int, Window]
 AHEAD = 8
 #: Chunks of which it is remembered what they are made of.
 CONES = 128
-#: The streams of noise of what is drawn once more begin here, after those of the steps.
-REDRAW = 2**31
 #: Phase -> its windows that the next chunks will ask for, in that order.
 Later = Callable[[int], Iterator[Key]]
 #: Pixels (bands, h, w) float32 in 0..1 of a window of the grid, which may reach beyond it -> as they are published.
@@ -73,11 +70,6 @@ class Picture:
 
     A card with several phases has each window go on, after some of the steps, from the blend of all windows that touch
     it. What a window of a phase depends on is a cone of windows that ends, so it stays a function of its place.
-
-    A card with ``redraw`` has the finished picture drawn once more, from itself under noise, in windows of the size
-    that the network was trained on, each with the mean that it has there. Wide windows decide what is where, and in
-    which tone, but leave out details that the network draws at its own size. (Xu et al. 2023, "Restart Sampling for
-    Improving Generative Processes", for going back to noise and down again.)
 
     Args:
         grid: what is drawn.
@@ -126,17 +118,8 @@ class Picture:
         self._steps = count(scheduler, sampling.steps)
         self._timesteps = scheduler.timesteps
         first = 0 if start is None else max(1, self._steps - steps_done(self._steps, start.strength))
-        phases = len(model.card.phases) or 1
-        wide, redraw = self._lattices[:phases], self._lattices[phases:]
-        self._phases = cut(self._steps, len(wide), first)
-        wide = wide[slice(-len(self._phases), None)]  # few steps are fewer phases
-        again = range(max(1, first, self._steps - steps_done(self._steps, model.card.redraw_strength)), self._steps)
-        #: The phase that draws the finished picture once more; None for none.
-        self._redraw = len(wide) if redraw and again else None
-        if self._redraw is not None:
-            self._phases, wide = (*self._phases, again), (*wide, *redraw)
-        self._lattices = shifted(wide)
-        self._scheduler = scheduler
+        self._phases = cut(self._steps, len(self._lattices), first)
+        self._lattices = shifted(self._lattices[slice(-len(self._phases), None)])  # few steps are fewer phases
         # windows are larger by the pictures of their way: neighbours still find those that they share
         limit = limit or (FRAMES_MEMORY if trajectory else REMEMBERED)
         self._caches = [TileCache(limit // len(self._phases)) for _ in self._phases]
@@ -220,16 +203,16 @@ class Picture:
         if frame == len(self._states):
             phase = len(self._phases) - 1
             return phase, len(self._kept(phase)) * self._model.channels
-        phase = self._latest(self._states[frame])
+        phase = self._phase_of(self._states[frame])
         return phase, self._kept(phase).index(self._states[frame]) * self._model.channels
 
     def _kept(self, phase: int) -> list[int]:
         """The states that are kept of a phase: numbers of steps before them."""
-        return [state for state in self._states if self._latest(state) == phase]
+        return [state for state in self._states if self._phase_of(state) == phase]
 
-    def _latest(self, state: int) -> int:
-        """The phase that a state is kept of: the one that draws once more, where it has it, too."""
-        return max(phase for phase, steps in enumerate(self._phases) if state in steps)
+    def _phase_of(self, state: int) -> int:
+        """The phase that begins with a state or walks through it."""
+        return next(phase for phase, steps in enumerate(self._phases) if state in steps)
 
     def _following(self, chunk: Window, sample: int, phase: int) -> Iterator[Key]:
         """The windows of a phase that the chunks after one will ask for, in that order."""
@@ -312,11 +295,7 @@ class Picture:
                 clean, noise = self._start.latents(self._places(batch), share), self._noise(phase, batch, START)
                 scheduler = model.scheduler(self._sampling.scheduler)
                 return noised(scheduler, self._sampling.steps, steps.start, clean, noise)
-            states = torch.stack([below[key] for key in batch]).to(model.device)
-            if phase == self._redraw:
-                scheduler, noise = model.scheduler(self._sampling.scheduler), self._noise(phase, batch, START)
-                return noised(scheduler, self._sampling.steps, steps.start, states, noise)
-            return states
+            return torch.stack([below[key] for key in batch]).to(model.device)
 
         def predict(batch: list[Key]) -> Predict:
             windows = [self._window(phase, index) for _, index in batch]
@@ -325,8 +304,6 @@ class Picture:
                 guided = model.predictor(self._told, self._sampling.guidance_scale, given)
             else:
                 guided = self._texts.predictor(windows, given, ctx.check)
-            if phase == self._redraw:
-                guided = with_mean(guided, self._scheduler, torch.stack([below[key] for key in batch]).to(model.device))
             if not states:
                 return guided
             recorders.append((batch, Recorder(guided, states)))
@@ -367,9 +344,8 @@ class Picture:
         return found
 
     def _noise(self, phase: int, keys: list[Key], stream: int) -> Tensor:
-        model = self._model
-        stream, lattice = self._stream + stream + (REDRAW if phase == self._redraw else 0), self._lattices[phase]
-        return noise_of(keys, stream, self._sampling.seed, lattice, model.channels).to(model.device)
+        model, lattice = self._model, self._lattices[phase]
+        return noise_of(keys, self._stream + stream, self._sampling.seed, lattice, model.channels).to(model.device)
 
     def _places(self, keys: list[Key]) -> list[Place]:
         """The windows of the first phase in absolute pixels."""

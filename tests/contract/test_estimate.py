@@ -76,16 +76,6 @@ def test_windows_of_phases_count_for_their_area_and_their_share_of_the_steps():
     assert found.windows == math.ceil((small / 4 + large) / 2)
 
 
-def test_what_is_drawn_once_more_counts_for_its_share_of_the_steps():
-    phased = dataclasses.replace(CARD, phases=((64, 48),))
-    again = dataclasses.replace(phased, redraw=((32, 16),), redraw_strength=0.25)
-    # as of the phases above: large windows once, and small ones for a quarter of the steps
-    small, large = 20 * 36, math.ceil((256 + 64 + 64 + 32) / 48) * math.ceil((512 + 64 + 64 + 32) / 48)
-    assert estimate(generate(256, 512), again).windows == math.ceil(small / 4 * 0.25 + large)
-    assert again.reach == phased.reach + 32 and again.windows == ((64, 48), (32, 16))
-    assert estimate(generate(64, 64), dataclasses.replace(again, whole=True)).windows == 1
-
-
 def test_guidance_calls_the_network_twice_and_samples_are_drawn_one_by_one():
     once = estimate(generate(256, 256), CARD)
     guided = estimate(generate(256, 256, guidance_scale=4.0), CARD)

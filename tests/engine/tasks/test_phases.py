@@ -6,8 +6,8 @@ import random
 
 import numpy as np
 import pytest
-from afterimage.engine.contract import Generate, GeoBox, Sampling, Window
-from afterimage.engine.diffusion.windows import Lattice, blend
+from afterimage.engine.contract import Generate, GeoBox, Sampling
+from afterimage.engine.diffusion.windows import Lattice
 from afterimage.engine.tasks import generate, picture
 
 #: Near a corner where four chunks meet, so that a small extent has four.
@@ -23,12 +23,11 @@ def asked_for(box, scheduler="DDIM", steps=8, **changes):
     return Generate(**{**dict(model="stub", grid=box, lattice=box, gsd=10.0, prompt="a", sampling=sampling), **changes})
 
 
-#: Two phases of windows as they were, of smaller ones at the end, and those drawn once more in smaller ones.
+#: Two phases of windows as they were, and of smaller ones at the end.
 EVEN, FINER = dict(phases=((128, 64), (128, 64))), dict(phases=((128, 96), (64, 48)))
-AGAIN = dict(phases=((128, 96), (128, 96)), redraw=((64, 48),))
 
 
-@pytest.fixture(params=[EVEN, FINER, AGAIN], ids=["even", "finer", "again"])
+@pytest.fixture(params=[EVEN, FINER], ids=["even", "finer"])
 def model(request, generate_model, card):
     generate_model.card = card(**request.param)
     return generate_model
@@ -96,45 +95,10 @@ def test_few_steps_make_fewer_phases(bench, generate_model, card):
 
 def test_one_window_has_one_phase(bench, generate_model, card):
     model, box, made = generate_model, grid(ROW, COL, 100, 100), []
-    for phases in ({}, EVEN, AGAIN):
+    for phases in ({}, EVEN, FINER):
         model.card = card(**phases, whole=True)
         made.append(bench.make(generate, asked_for(box), model)[0])
     assert all(np.array_equal(made[0], each) for each in made[1:])
-
-
-@pytest.mark.parametrize("scheduler", ["DDIM", "DDPM", "DPM++ 2M"])
-def test_what_is_drawn_once_more_has_the_tone_it_had_and_noise_of_its_own(bench, generate_model, card, scheduler):
-    """A network that would give all windows one tone: in the middle of a window, that of the wide picture is kept."""
-    model, box = generate_model, grid(ROW, COL, 100, 100)
-    made = {}
-    for name, changes in (
-        ("wide", dict(phases=((128, 96),))),
-        ("again", dict(phases=((128, 96),), redraw=((64, 64),))),
-    ):
-        model.card = card(**changes)
-        drawing = bench.plan(generate, asked_for(box, scheduler), model).draw.__self__
-        last = len(drawing._phases) - 1
-        keys = drawing._touching(last, 1, [Window(ROW // 8, COL // 8, 16, 16)])
-        made[name] = drawing, drawing._tiles(last, keys, lambda phase: iter(()), bench.ctx)
-    wide, tiles = made["wide"]
-    again, fresh = made["again"]
-    assert [len(steps) for steps in again._phases] == [8, 4] and [len(steps) for steps in wide._phases] == [8]
-    keys = [key for key in fresh if all(k in tiles for k in wide._touching(0, 1, [again._lattices[1].window(key[1])]))]
-    assert keys
-    for key in keys:
-        window = again._lattices[1].window(key[1])
-        near = {index: tile for (_, index), tile in tiles.items() if wide._lattices[0].window(index).intersects(window)}
-        before = blend(wide._lattices[0], near, window, model.channels)
-        assert (before.mean(dim=(1, 2)) - fresh[key].mean(dim=(1, 2))).abs().max() < 1e-4
-        assert (before - fresh[key]).abs().mean() > 0.05
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_with_very_few_steps_one_at_least_is_not_taken_once_more(bench, generate_model, card, steps):
-    generate_model.card = card(**AGAIN)
-    drawing = bench.plan(generate, asked_for(grid(ROW, COL, 30, 30), steps=steps), generate_model).draw.__self__
-    again = {1: [], 2: [[1]], 3: [[1, 2]]}
-    assert [list(part) for part in drawing._phases] == [list(range(steps)), *again[steps]]
 
 
 @pytest.mark.parametrize("pictures", [2, 5, 8])
