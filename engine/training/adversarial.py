@@ -21,10 +21,12 @@ from .order import step_generator
 from .precision import autocast
 from .recipe import Recipe
 from .residual import Crops, ResidualObjective, loud
-from .sharpening import make_critic, texture_distance
+from .sharpening import make_critic
 
 #: Levels on each side of the sampler's last one where squared error is no longer asked for.
 APART = 100
+#: Side of the fields whose gradient energies are compared.
+FIELD = 15
 #: Pixels around one, along a side, that the critic is shown its difference from.
 NEAR = 17
 
@@ -36,8 +38,8 @@ class AdversarialObjective:
     each pixel is all that such a sampler can add to what it does not know, and the network takes it for noise again.
     Here the sampler is run as people run it, ``steps`` ancestral steps, the last with gradients, and what comes out has
     to please a critic of patches that sees the enlargement too (Xiao et al. 2022, "Tackling the Generative Learning
-    Trilemma with Denoising Diffusion GANs"; hinge loss: Lim & Ye 2017), and to have the local strength of gradients of
-    the truth, at two scales.
+    Trilemma with Denoising Diffusion GANs"; hinge loss: Lim & Ye 2017), and to have the gradient energy of the truth,
+    field by field at two scales.
 
     Samples must differ as the truth may, and their mean be that of all truths: of each image two are drawn from noise
     of their own, and the product of their errors, whose expectation is the squared error of the mean of infinitely many
@@ -82,11 +84,9 @@ class AdversarialObjective:
         network = self.trained["network"]
         samples = self.draw(network, crops, generator), self.draw(network, crops, generator)
         loss = options["mean"] * error_of_mean(*samples, truth, loud(crops.around))
-        strength = crops.around.mean(dim=(1, 2, 3), keepdim=True)
-        real = crops.hr / strength
         for sample in samples:
-            pixels = (crops.enlarged + sample * crops.around * crops.scale) / strength
-            loss = loss + options["texture"] / 2 * texture_distance(pixels, real)
+            pixels = crops.enlarged + sample * crops.around * crops.scale
+            loss = loss + options["texture"] / 2 * energy_distance(pixels, crops.hr, crops.around)
         with autocast(self.device, self.recipe.bf16):
             shown = [torch.cat([sample, seen], dim=1) for sample in samples]
             disliked = torch.cat([critic(one.detach()) for one in shown])
@@ -175,6 +175,30 @@ def error_of_mean(one: Tensor, other: Tensor, truth: Tensor, weights: Tensor) ->
         weights: like them.
     """
     return ((one - truth) * (other - truth) * weights).mean()
+
+
+def energy_distance(ours: Tensor, truth: Tensor, around: Tensor) -> Tensor:
+    """How far the gradient energy of samples is from what is expected of it, at full and half resolution.
+
+    Of what is not known, the energy that comes closest in squares is the mean of all that may be: samples that minimise
+    this have the truth's on average, not the lower one that is most often met. Outliers count by their size alone.
+
+    Args:
+        ours: (B, C, H, W) in about 0..1.
+        truth: like it.
+        around: the contrast, like them: energies are those over it, so that a field counts like a city.
+    """
+    distance = torch.zeros((), device=ours.device)
+    for scale in (1, 2):
+        a, b, unit = (nn.functional.avg_pool2d(x, scale) for x in (ours, truth, around))
+        for axis in (-1, -2):
+            near = unit.narrow(axis, 1, unit.shape[axis] - 1)
+            energies = [
+                nn.functional.avg_pool2d((x.diff(dim=axis) / near).square(), FIELD // scale, FIELD // (2 * scale))
+                for x in (a, b)
+            ]
+            distance = distance + nn.functional.smooth_l1_loss(*energies)
+    return distance
 
 
 def _seen(crops: Crops) -> Tensor:

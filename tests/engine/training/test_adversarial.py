@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 import torch
 from afterimage.engine.models.enlargement import average
-from afterimage.engine.training.adversarial import AdversarialObjective, error_of_mean
+from afterimage.engine.training.adversarial import AdversarialObjective, bounded, energy_distance, error_of_mean
 from afterimage.engine.training.order import step_generator
 from afterimage.engine.training.recipe import read_recipe
 from afterimage.engine.training.residual import ResidualObjective
+from afterimage.engine.training.sharpening import make_critic
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,31 @@ def test_one_invented_picture_drawn_twice_costs_more_than_two_that_differ():
     assert error_of_mean(one, other, truth, weights) == pytest.approx(1, abs=0.05)
     assert error_of_mean(one, one, truth, weights) == pytest.approx(2, abs=0.1)
     assert error_of_mean(one, other, truth, 0 * weights) == 0
+
+
+def test_energies_are_compared_over_the_contrast_and_their_mean_comes_closest():
+    generator = torch.Generator().manual_seed(0)
+    around = torch.full((1, 1, 64, 64), 0.1)
+    weak, strong = (0.1 * k * torch.randn(1, 1, 64, 64, generator=generator) for k in (0.2, 0.5))
+    assert energy_distance(weak, weak, around) == 0
+    assert energy_distance(10 * weak, 10 * strong, 10 * around) == pytest.approx(
+        float(energy_distance(weak, strong, around)), rel=1e-3
+    )
+    # of ground that is weak or strong, nobody knows which: energies halfway between are best, not those of either
+    costs = []
+    for share in (0.0, 0.5, 1.0):
+        between = weak * (1 + share * (((0.5**2 + 0.2**2) / 2) ** 0.5 / 0.2 * 2 - 2))
+        costs.append(float(energy_distance(between, weak, around) + energy_distance(between, strong, around)))
+    assert costs[1] < costs[0] and costs[1] < costs[2]
+
+
+def test_a_bounded_critic_has_layers_of_norm_one_whatever_its_weights():
+    critic = bounded(make_critic(6))
+    for layer in critic:
+        if isinstance(layer, torch.nn.Conv2d):
+            with torch.no_grad():
+                layer.parametrizations.weight.original.mul_(30)
+            assert float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2).detach()) == pytest.approx(1, abs=1e-3)
 
 
 def test_the_critic_is_taught_by_both_and_the_network_by_the_critic(objective):
