@@ -193,11 +193,11 @@ def energy_distance(ours: Tensor, truth: Tensor, around: Tensor) -> Tensor:
         a, b, unit = (nn.functional.avg_pool2d(x, scale) for x in (ours, truth, around))
         for axis in (-1, -2):
             near = unit.narrow(axis, 1, unit.shape[axis] - 1)
-            energies = [
+            drawn, real = (
                 nn.functional.avg_pool2d((x.diff(dim=axis) / near).square(), FIELD // scale, FIELD // (2 * scale))
                 for x in (a, b)
-            ]
-            distance = distance + nn.functional.smooth_l1_loss(*energies)
+            )
+            distance = distance + nn.functional.smooth_l1_loss(drawn, real)
     return distance
 
 
