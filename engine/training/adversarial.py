@@ -20,11 +20,13 @@ from .metrics import gradient_energy
 from .order import step_generator
 from .precision import autocast
 from .recipe import Recipe
-from .residual import Crops, ResidualObjective, loud
+from .residual import FACTORS, Crops, ResidualObjective, loud
 from .sharpening import make_critic
 
 #: Levels on each side of the sampler's last one where squared error is no longer asked for.
 APART = 100
+#: Validation images that samples are drawn of.
+SHOWN = 16
 #: Side of the fields whose gradient energies are compared.
 FIELD = 15
 #: Pixels around one, along a side, that the critic is shown its difference from.
@@ -126,11 +128,15 @@ class AdversarialObjective:
 
     @torch.no_grad()
     def validate(self, averaged: nn.Module) -> dict[str, float]:
-        """As of ``ResidualObjective``, and a sample's gradient energy over that of the truth, on fixed crops."""
+        """As of ``ResidualObjective``, and on some of its validation images what samples are like.
+
+        Their gradient energy over the truth's, and how far two of them are apart over how far one is from the truth:
+        the same for samples of the posterior.
+        """
         figures = self.residual.validate(averaged["network"])
-        for step in range(2):
-            generator = step_generator(self.recipe.seed, step)
-            crops = self.residual.crops(step, generator)
+        for factor in FACTORS:
+            generator = torch.Generator().manual_seed(0)
+            crops = self.residual.held_crops(factor, SHOWN)
             one, other = (self.draw(averaged["network"], crops, generator) for _ in range(2))
             drawn = [crops.enlarged + residual * crops.around * crops.scale for residual in (one, other)]
             figures[f"gradient_energy_{crops.factor}x"] = gradient_energy(drawn[0]) / gradient_energy(crops.hr)
@@ -152,7 +158,7 @@ class _Normed(nn.Module):
 
 
 def bounded(critic: nn.Module) -> nn.Module:
-    """A critic whose opinion changes no faster than what it is shown, so that it cannot shout the mean down.
+    """A critic whose layers' matrices have norm 1, so that it cannot shout the mean down.
 
     The norm is computed anew each time instead of being followed by power iteration: the matrices are small, and a
     resumed run needs no more than the weights.

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..models.weights import digest
 from .datasets import Chips
 from .dihedral import turn
 from .mark import keep, make_mark, read_kept
@@ -79,8 +80,9 @@ def read_quilts(chips: Chips, count: int, cache: Path, seed: int) -> Quilts:
         cache: the file.
         seed: draws chips.
     """
-    digest = int(torch.from_numpy(chips.pixels).sum(dtype=torch.int64))
-    mark = make_mark(chips=[len(chips.labels), digest], count=count, across=ACROSS, seed=seed)
+    settings = [ACROSS, OVERLAP, TRIED, KEPT, SQUARE, MOVED, FADE]
+    made_of = [digest(np.ascontiguousarray(part).tobytes()) for part in (chips.pixels, chips.labels)]
+    mark = make_mark(chips=made_of, count=count, seed=seed, settings=settings)
     kept = read_kept(cache, mark)
     if kept is None:
         rng, made = np.random.default_rng([seed, 7]), []

@@ -137,7 +137,14 @@ class ResidualObjective:
         """Random squares, degraded, of the factor whose turn it is, on the device."""
         factor = FACTORS[step % 2]
         hr = vary_bands(self._squares(step, generator), generator)
-        lr = degrade(hr, factor, generator)
+        return self._paired(hr, degrade(hr, factor, generator), factor)
+
+    def held_crops(self, factor: int, count: int) -> Crops:
+        """The first so many images of the first validation split, averaged down and rounded, on the device."""
+        hr = torch.from_numpy(self.held_out[0][:count]).permute(0, 3, 1, 2).float().div(255)
+        return self._paired(hr, (nn.functional.avg_pool2d(hr, factor) * 255).round() / 255, factor)
+
+    def _paired(self, hr: Tensor, lr: Tensor, factor: int) -> Crops:
         hr, lr = hr.to(self.device), lr.to(self.device)
         enlarged = enlarge(lr, factor)
         around = contrast(enlarged, factor)

@@ -29,7 +29,6 @@ import launch  # noqa: E402
 launch.register(ROOT)
 
 from afterimage.engine.device import prepare_environment  # noqa: E402
-from afterimage.engine.models.schedulers import KARRAS  # noqa: E402
 from afterimage.engine.settings import Settings  # noqa: E402
 
 SETTINGS = Settings.from_environment()
@@ -38,6 +37,8 @@ prepare_environment(SETTINGS)
 
 def shipped_spacing() -> dict[str, Any]:
     """Where the shipped 10 m generator's settings let DPM++ 2M take its steps, in diffusers' names."""
+    from afterimage.engine.models.schedulers import KARRAS  # brings torch, whose threads are pinned by now
+
     path = ROOT / "resources" / "models" / "eurosat-generate" / "scheduler" / "scheduler_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     return {key: settings[key] for key in KARRAS if key in settings}

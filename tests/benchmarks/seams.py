@@ -31,7 +31,7 @@ from afterimage.engine.models.schedulers import SCHEDULE
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
-SIZE, LENGTH, REGION, STEPS = 32, 8.0, Window(-96, 96, 192, 192), 20
+SIZE, LENGTH, REGION = 32, 8.0, Window(-96, 96, 192, 192)
 #: Output pixels of a block of the low resolution, and the deviation of its noise.
 FACTOR, BLUR = 4, 0.02
 #: Where the steps lie: evenly in time, as the shipped generators' settings say, evenly in log-SNR.
@@ -116,17 +116,17 @@ class Field:
 
 
 def drawn(
-    field: Field, seed: int, lattice: Lattice, phases: int, spacing: str = "time", is_keyed: bool = True
+    field: Field, seed: int, lattice: Lattice, phases: int, count: int, spacing: str, is_keyed: bool = True
 ) -> Tensor:
-    """(1, height, width): the region in windows, by the engine's phases, noise and blending."""
-    steps, needed = cut(STEPS, phases), [REGION]
+    """(1, height, width): the region in windows, by so many steps, the engine's phases, noise and blending."""
+    steps, needed = cut(count, phases), [REGION]
     for _ in steps[1:]:
         needed.append(hull(lattice, needed[-1]))
     states: Tensor | None = None
     held = needed[-1]
     for phase, region in zip(steps, reversed(needed)):
         tiles = {}
-        for batch, count in batches(lattice.touching(region), 64):
+        for batch, filled in batches(lattice.touching(region), 64):
             windows = [lattice.window(index) for index in batch]
             begun = starts(batch, windows, seed, is_keyed)
             state = None
@@ -134,8 +134,8 @@ def drawn(
                 state = field.turn(torch.stack([cropped(states, held, window) for window in windows]))
             sampler = make_scheduler(spacing)
             predict = field.predictor(windows, seed, sampler)
-            made = sample_phase(predict, sampler, STEPS, phase, lambda s, n=begun: field.turn(n), state)
-            tiles.update(zip(batch[:count], field.turn_back(made)[:count]))
+            made = sample_phase(predict, sampler, count, phase, lambda s, n=begun: field.turn(n), state)
+            tiles.update(zip(batch[:filled], field.turn_back(made)[:filled]))
         held, states = region, blend(lattice, tiles, region, 1)
     return states
 
@@ -200,9 +200,10 @@ def main() -> None:
     """Print one line of JSON for each way of tiling."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--seeds", type=int, default=16)
+    arguments.add_argument("--steps", type=int, default=20)
     arguments.add_argument("--spacing", choices=SPACINGS, default="time", help="where the steps lie")
     chosen = arguments.parse_args()
-    seeds, spacing = chosen.seeds, chosen.spacing
+    seeds, steps, spacing = chosen.seeds, chosen.steps, chosen.spacing
     truth = make_truth(seeds)
     first = MARGIN * FACTOR
     inner = truth[:, first : first + REGION.height, first : first + REGION.width]
@@ -212,11 +213,11 @@ def main() -> None:
     everywhere = torch.ones(shown.shape[1:], dtype=torch.bool)
     half, most = SIZE // 2, 3 * SIZE // 4
     for task, field in (("generation", Field()), ("super-resolution", Field(means))):
-        alone = torch.cat([drawn(field, seed, Lattice(SIZE, SIZE), 1, spacing) for seed in range(seeds)])
+        alone = torch.cat([drawn(field, seed, Lattice(SIZE, SIZE), 1, steps, spacing) for seed in range(seeds)])
         ways = [("keyed", stride, phases) for phases in (1, 2) for stride in (half, most)]
-        for way, stride, phases in [*ways, ("independent", half, 1), ("independent", most, 1)]:
+        for way, stride, phases in [*ways, ("keyed", most, 3), ("independent", half, 1), ("independent", most, 1)]:
             lattice = Lattice(SIZE, stride)
-            made = [drawn(field, seed, lattice, phases, spacing, way == "keyed") for seed in range(seeds)]
+            made = [drawn(field, seed, lattice, phases, steps, spacing, way == "keyed") for seed in range(seeds)]
             fields = torch.cat(made)
             rows = {way: fields}
             if task == "super-resolution" and way == "keyed":
@@ -227,7 +228,7 @@ def main() -> None:
                 if task == "super-resolution":
                     error = constraints.down(each[:, None], FACTOR)[:, 0] - shown
                     found["consistency"] = float(f"{error.square().mean().sqrt():.3g}")
-                layout = {"size": SIZE, "spacing": spacing, "stride": stride, "phases": phases}
+                layout = {"size": SIZE, "steps": steps, "spacing": spacing, "stride": stride, "phases": phases}
                 report(figure="seams", task=task, way=name, **layout, **found)
 
 

@@ -1,11 +1,14 @@
 """Samples taught by what the sampler draws, and what must not change beside them."""
 
+import copy
 import dataclasses
 
 import pytest
 import torch
 from afterimage.engine.models.enlargement import average
 from afterimage.engine.training.adversarial import AdversarialObjective, bounded, energy_distance, error_of_mean
+from afterimage.engine.training.checkpoint import load_checkpoint, save_checkpoint
+from afterimage.engine.training.loop import make_optimizers
 from afterimage.engine.training.order import step_generator
 from afterimage.engine.training.recipe import read_recipe
 from afterimage.engine.training.residual import ResidualObjective
@@ -66,7 +69,6 @@ def test_squared_error_is_not_asked_for_around_the_last_level(objective):
         some = objective.residual.velocity_loss(network, crops, step_generator(0, 1), objective.apart)
         whole = objective.residual.velocity_loss(network, crops, step_generator(0, 1))
     assert none == 0 and 0 < some < whole
-    assert objective.apart[0] < int(objective.scheduler.timesteps[-1]) < objective.apart[1]
 
 
 def test_one_invented_picture_drawn_twice_costs_more_than_two_that_differ():
@@ -104,11 +106,45 @@ def test_a_bounded_critic_has_layers_of_norm_one_whatever_its_weights():
             assert float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2).detach()) == pytest.approx(1, abs=1e-3)
 
 
-def test_the_critic_is_taught_by_both_and_the_network_by_the_critic(objective):
-    loss = objective.loss(0)
-    loss.backward()
-    for part in ("network", "critic"):
-        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in objective.trained[part].parameters())
+def gradients(objective, recipe, step, **options):
+    """Of the network and of the critic, each in one line, with other options."""
+    objective.recipe = dataclasses.replace(recipe, options=recipe.options | options)
+    objective.trained.zero_grad(set_to_none=True)
+    objective.loss(step).backward()
+    lines = [
+        torch.cat([p.grad.flatten() for p in objective.trained[part].parameters() if p.grad is not None])
+        for part in ("network", "critic")
+    ]
+    objective.recipe = recipe
+    objective.trained.zero_grad(set_to_none=True)
+    return lines
+
+
+def test_the_critic_teaches_the_network_from_its_step_on_and_is_not_moved_by_that(objective, recipe):
+    deaf, heard, early = (
+        gradients(objective, recipe, 3, **options)
+        for options in ({"critic": 0.0}, {"critic": 1.0}, {"critic": 1.0, "critic_from": 4})
+    )
+    assert (heard[0] - deaf[0]).abs().max() > 1e-3 * deaf[0].abs().max()
+    assert torch.equal(early[0], deaf[0])
+    assert heard[1].abs().max() > 0 and torch.equal(heard[1], deaf[1])
+
+
+def test_a_run_goes_on_from_a_checkpoint_with_its_critic(objective, recipe, tmp_path):
+    saved = copy.deepcopy(objective.trained.state_dict())
+    optimizers = make_optimizers(objective.trained, recipe)
+    averaged = copy.deepcopy(objective.trained)
+    objective.loss(0).backward()
+    optimizers[0].step()
+    save_checkpoint(tmp_path, objective.trained, averaged, optimizers, {"step": 1, "seconds": 1.0})
+    after = copy.deepcopy(objective.trained.state_dict())
+    expected = float(objective.loss(1).detach())
+    objective.trained.load_state_dict(saved)
+    progress = load_checkpoint(tmp_path, objective.trained, averaged, make_optimizers(objective.trained, recipe))
+    assert progress["step"] == 1
+    assert all(torch.equal(value, after[name]) for name, value in objective.trained.state_dict().items())
+    assert float(objective.loss(1).detach()) == expected
+    objective.trained.load_state_dict(saved)
     objective.trained.zero_grad(set_to_none=True)
 
 

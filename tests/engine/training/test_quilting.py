@@ -5,7 +5,7 @@ import pytest
 import torch
 from afterimage.engine.training import quilting
 from afterimage.engine.training.datasets import read_eurosat
-from afterimage.engine.training.quilting import OVERLAP, quilt, read_quilts
+from afterimage.engine.training.quilting import OVERLAP, Quilts, quilt, read_quilts
 
 SIDE, ACROSS = 64, 3
 WHOLE = ACROSS * (SIDE - OVERLAP) + OVERLAP
@@ -81,6 +81,11 @@ def test_windows_are_squares_of_quilts_of_their_class_and_quilts_are_kept(plain_
     assert (tmp_path / "quilts.safetensors").stat().st_mtime_ns == written
     read_quilts(train, 2, tmp_path / "quilts.safetensors", seed=1)
     assert (tmp_path / "quilts.safetensors").stat().st_mtime_ns != written
+    places = torch.arange(208).view(1, 208, 1).expand(3, 208, 208).to(torch.uint8)
+    rows = Quilts(places[None], torch.zeros(1, dtype=torch.long))
+    for seed in range(8):  # a row's number is its colour, however the window is turned
+        window, _ = rows.windows(1, 128, 8, torch.Generator().manual_seed(seed))
+        assert round(float(window.min() * 255)) % 8 == 0 and round(float((window.max() - window.min()) * 255)) == 127
     pixels, labels = quilts.windows(40, 128, 8, torch.Generator().manual_seed(0))
     assert pixels.shape == (40, 3, 128, 128) and pixels.max() <= 1
     for label in range(3):
