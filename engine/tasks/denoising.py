@@ -46,6 +46,7 @@ def denoise(
     source: Callable[[list[K]], Tensor] | None = None,
     strength: float = 1.0,
     phase: range | None = None,
+    remembered: bool = False,
     cut: Callable[[Sequence[K], int], Iterable[tuple[list[K], int]]] = batches,
 ) -> list[Tensor]:
     """Samples of windows, (C, h, w) float32 on the CPU, in the order of their keys: clean ones, or those of a phase.
@@ -63,13 +64,14 @@ def denoise(
             phase, the state that it goes on from, needed where it is not the first.
         strength: how far to leave it; see ``sample``. Not for a phase.
         phase: the steps to do, of ``phases.cut``; None for all.
+        remembered: see ``phases.sample_phase``.
         cut: (keys, size) -> the batches that are denoised together, as ``loop.batches`` yields them.
     """
     done: list[Tensor] = []
     for (batch, count), part in ctx.track(cut(keys, size), "denoising"):
         start = None if source is None else source(batch)
         clean = _denoise_batch(
-            batch, count, part, sampling, scheduler(), predict(batch), noise, show, start, strength, phase
+            batch, count, part, sampling, scheduler(), predict(batch), noise, show, start, strength, phase, remembered
         )
         done.extend(tile.float().cpu() for tile in clean[:count])
     return done
@@ -87,6 +89,7 @@ def _denoise_batch(
     source: Tensor | None,
     strength: float,
     phase: range | None,
+    remembered: bool,
 ) -> Tensor:
     # The iterator reports progress and checks for cancelling; the loop pulls it on after each step.
     done = steps_done(sampling.steps, strength) if phase is None else len(phase)
@@ -102,5 +105,5 @@ def _denoise_batch(
         return noise(batch, stream)
 
     if phase is not None:
-        return sample_phase(predict, scheduler, sampling.steps, phase, draw, source, on_step)
+        return sample_phase(predict, scheduler, sampling.steps, phase, draw, source, on_step, remembered)
     return sample(predict, scheduler, sampling.steps, draw, on_step, source, strength)

@@ -18,7 +18,7 @@ from ..contract import FRAMES_MEMORY, GeoBox, Sampling, Window, steps_done
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict
 from ..diffusion.loop import START, batches
-from ..diffusion.phases import can_pause, count, cut, noised
+from ..diffusion.phases import can_pause, count, cut, noised, remembers
 from ..diffusion.rows import in_calls
 from ..diffusion.windows import Index, Lattice, blend
 from ..models.base import GenerateModel, Given, Scene
@@ -117,6 +117,8 @@ class Picture:
         #: Steps that the sampler takes, and the first of them that is taken here.
         self._steps = count(scheduler, sampling.steps)
         self._timesteps = scheduler.timesteps
+        #: Whether a phase hands the solver's last estimate on with its state.
+        self._remembers = remembers(scheduler)
         first = 0 if start is None else max(1, self._steps - steps_done(self._steps, start.strength))
         self._phases = cut(self._steps, len(self._lattices), first)
         self._lattices = shifted(self._lattices[slice(-len(self._phases), None)])  # few steps are fewer phases
@@ -320,6 +322,7 @@ class Picture:
             lambda shown, denoised: self._show(phase, shown, denoised, ctx),
             start if before else None,
             phase=None if steps == range(self._steps) else steps,
+            remembered=self._remembers and phase > 0,
             cut=batches if self._texts is None else partial(in_calls, rows=partial(self._rows, phase)),
         )
         if states:
@@ -328,8 +331,12 @@ class Picture:
         return drawn
 
     def _below(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> dict[Key, Tensor]:
-        """The noisy states (channels, h, w) that windows of a phase start from: blends of those of the one before."""
+        """What windows of a phase start from: blends of the noisy states (channels, h, w) of the one before.
+
+        Below each lies the blend of the solver's estimates, (2 channels, h, w), where it remembers them.
+        """
         channels, kept = self._model.channels, len(self._kept(phase - 1)) * self._model.channels
+        channels *= 1 + self._remembers
         found = {}
         lattice, earlier = self._lattices[phase], self._lattices[phase - 1]
         for sample in sorted({number for number, _ in keys}):

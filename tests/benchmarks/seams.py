@@ -131,12 +131,16 @@ def drawn(
             begun = starts(batch, windows, seed, is_keyed)
             state = None
             if states is not None:
-                state = field.turn(torch.stack([cropped(states, held, window) for window in windows]))
+                whole = torch.stack([cropped(states, held, window) for window in windows])
+                state = torch.cat([field.turn(part) for part in whole.split(1, dim=1)], dim=1)
             sampler = make_scheduler(spacing)
             predict = field.predictor(windows, seed, sampler)
-            made = sample_phase(predict, sampler, count, phase, lambda s, n=begun: field.turn(n), state)
-            tiles.update(zip(batch[:filled], field.turn_back(made)[:filled]))
-        held, states = region, blend(lattice, tiles, region, 1)
+            made = sample_phase(
+                predict, sampler, count, phase, lambda s, n=begun: field.turn(n), state, remembered=state is not None
+            )
+            parts = [field.turn_back(part) for part in made.split(SIZE**2, dim=1)]
+            tiles.update(zip(batch[:filled], torch.cat(parts, dim=1)[:filled]))
+        held, states = region, blend(lattice, tiles, region, 1 if phase is steps[-1] else 2)
     return states
 
 

@@ -198,7 +198,7 @@ def test_there_are_as_many_timesteps_as_steps(name):
 
 @pytest.mark.parametrize("steps", [12, 45, 50, 100, 200])
 def test_levels_that_round_to_the_same_timestep_are_all_walked(steps):
-    """As the shipped generators lay them: the first two of 50 have one timestep, and diffusers would take the second."""
+    """As the shipped generators lay them: of 50 the first two have one timestep, and diffusers takes the second."""
     config = SCHEDULE | dict(zip(KARRAS, (True, 0.03, 80.0)))
     scheduler = make_scheduler("DPM++ 2M", ("DPM++ 2M",), config)
     levels = []

@@ -6,7 +6,7 @@ import torch
 from afterimage.engine.contract import Window
 from afterimage.engine.diffusion import noise
 from afterimage.engine.diffusion.loop import sample
-from afterimage.engine.diffusion.phases import LEAST, can_pause, count, cut, noised, sample_phase
+from afterimage.engine.diffusion.phases import LEAST, can_pause, count, cut, noised, remembers, sample_phase
 from afterimage.engine.models.ldm import LdmDDIMScheduler
 from afterimage.engine.models.schedulers import CLASSES
 
@@ -43,7 +43,8 @@ def in_phases(name, phases, steps=STEPS):
             calls += 1
             return inner(x, t)
 
-        state = sample_phase(predict, scheduler, steps, phase, keyed, state)
+        remembered = state is not None and remembers(scheduler)
+        state = sample_phase(predict, scheduler, steps, phase, keyed, state, remembered=remembered)
     return state, calls
 
 
@@ -58,8 +59,10 @@ def test_a_schedule_is_cut_evenly_and_never_below_the_fewest_steps(steps, phases
     assert len(found) == 1 or min(lengths) >= LEAST
 
 
-@pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler", "EulerDiscreteScheduler", "LdmDDIM"])
-def test_samplers_without_a_memory_do_not_notice_where_they_paused(name):
+@pytest.mark.parametrize(
+    "name", ["DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "LdmDDIM"]
+)
+def test_samplers_that_need_no_memory_or_are_handed_it_do_not_notice_where_they_paused(name):
     whole = sample(predictor(scheduler := make(name)), scheduler, STEPS, keyed)
     for phases in (1, 2, 3):
         made, calls = in_phases(name, phases)
@@ -73,6 +76,21 @@ def test_every_sampler_ends_near_where_it_would_have_without_a_pause(name):
     made, calls = in_phases(name, 3, steps)
     assert float((made - whole).abs().max()) < 0.06 * float(whole.abs().max())
     assert calls == steps + (3 if name == "PNDMScheduler" else 0)  # which calls the network twice to begin
+
+
+def test_a_phase_of_a_solver_that_remembers_hands_its_estimate_on_and_the_last_does_not():
+    scheduler = make("DPMSolverMultistepScheduler")
+    assert (
+        remembers(scheduler) and not remembers(make("DDIMScheduler")) and not remembers(make("UniPCMultistepScheduler"))
+    )
+    first, last = cut(STEPS, 2)
+    state = sample_phase(predictor(scheduler), scheduler, STEPS, first, keyed)
+    assert state.shape[1] == 6 and torch.equal(state[:, 3:], scheduler.model_outputs[-1])
+    scheduler = make("DPMSolverMultistepScheduler")
+    made = sample_phase(predictor(scheduler), scheduler, STEPS, last, keyed, state, remembered=True)
+    scheduler = make("DPMSolverMultistepScheduler")
+    forgot = sample_phase(predictor(scheduler), scheduler, STEPS, last, keyed, state[:, :3])
+    assert made.shape[1] == 3 and (made - forgot).abs().max() > 1e-3
 
 
 def test_what_cannot_be_cut_is_refused():
