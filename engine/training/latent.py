@@ -24,7 +24,6 @@ from .export import WEIGHTS, save_component, save_index
 from .mark import FILE, archive_mark, keep, make_mark, read_kept
 from .order import Order, step_generator
 from .precision import autocast
-from .quilting import Quilts, read_quilts
 from .recipe import Recipe
 from .velocity import add_noise, alphas_cumprod, draw_timesteps, velocity
 
@@ -36,19 +35,14 @@ class LatentObjective:
     a null condition (Ho & Salimans 2021, Algorithm 1), the metadata so that it may stay unknown. The data sets give the
     ground resolution and nothing else.
 
-    People ask for more ground than a chip holds, in windows larger than a chip. Where the recipe says so, every second
-    step learns from windows of quilts (see ``quilting``).
-
     Args:
         recipe: ``network`` names a diffusers class under ``_class_name``; options ``data`` (name of a data set),
-            ``drop_text`` and ``drop_gsd`` (probabilities) and ``every`` (1 takes all chips, 2 every second); where each
-            second step learns from quilts, ``quilts`` (of each class) and ``window`` (pixels a side of what is cut from
-            them). How the model is sampled, too: ``steps_between`` (see ``schedulers.KARRAS``) and
-            ``guidance_interval`` (see ``guidance.noise_levels``).
+            ``drop_text`` and ``drop_gsd`` (probabilities) and ``every`` (1 takes all chips, 2 every second). How the
+            model is sampled, too: ``steps_between`` (see ``schedulers.KARRAS``) and ``guidance_interval`` (see
+            ``guidance.noise_levels``).
         data: folder with the archives.
         decoder: folder of the decoder's run: its fitted transform makes the latents, its latest decoder is exported.
-        cache: file that keeps the encoded data set; made anew where data, ``every`` or transform are others. Quilts are
-            kept beside it.
+        cache: file that keeps the encoded data set; made anew where data, ``every`` or transform are others.
         device: where the networks and the latents live; on a GPU the denoiser is compiled.
     """
 
@@ -62,8 +56,6 @@ class LatentObjective:
         if encoded is None:
             encoded = {"train": self._encode(train, range(8)), "val": self._encode(val, range(1))}
             keep(cache, encoded, mark)
-        many = recipe.options.get("quilts", 0)
-        self.quilts = read_quilts(train, many, cache.with_name("quilts.safetensors"), recipe.seed) if many else None
         self.latents, self.held_out = encoded["train"].to(device), encoded["val"][0].to(device)
         self.labels, self.held_labels = torch.from_numpy(train.labels), torch.from_numpy(val.labels)
         self.log_gsd = math.log2(train.gsd)
@@ -90,33 +82,17 @@ class LatentObjective:
     def loss(self, step: int) -> Tensor:
         """See the class."""
         generator = step_generator(self.recipe.seed, step)
-        if self.quilts is not None and step % 2:
-            x0, labels = self._windows(self.quilts, generator)
-        else:
-            x0, labels = self._chips(step, generator)
+        chosen = torch.from_numpy(self.order.indices(step))
+        turns = torch.randint(8, chosen.shape, generator=generator)
+        x0, labels = self.latents[turns.to(self.device), chosen.to(self.device)].float(), self.labels[chosen]
         options = self.recipe.options
-        told = torch.rand(labels.shape, generator=generator) >= options["drop_text"]
-        metadata = torch.full((len(labels), len(FIELDS)), math.nan)
-        known = torch.rand(labels.shape, generator=generator) >= options["drop_gsd"]
+        told = torch.rand(chosen.shape, generator=generator) >= options["drop_text"]
+        metadata = torch.full((len(chosen), len(FIELDS)), math.nan)
+        known = torch.rand(chosen.shape, generator=generator) >= options["drop_gsd"]
         metadata[known, list(FIELDS).index("gsd")] = self.log_gsd
         noise = torch.randn(x0.shape, generator=generator)
         t = draw_timesteps(len(x0), generator)
         return self._error(self.trained, x0, noise, t, labels, told, metadata)
-
-    def _chips(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Latents (B, channels, h, w) of the step's chips, turned, and their classes (B,)."""
-        chosen = torch.from_numpy(self.order.indices(step))
-        turns = torch.randint(8, chosen.shape, generator=generator)
-        return self.latents[turns.to(self.device), chosen.to(self.device)].float(), self.labels[chosen]
-
-    def _windows(self, quilts: Quilts, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The same of windows of quilts, fewer of them: as many pixels as the chips of a step have."""
-        side, scale = self.recipe.options["window"], self.autoencoder.scale
-        chip = self.latents.shape[-1] * scale
-        count = max(1, self.recipe.batch * chip**2 // side**2)
-        pixels, labels = quilts.windows(count, side, scale, generator)
-        with torch.no_grad():
-            return self.autoencoder.encode(pixels).to(self.device), labels
 
     def _error(
         self, networks: nn.Module, x0: Tensor, noise: Tensor, t: Tensor, labels: Tensor, told: Tensor, metadata: Tensor

@@ -56,8 +56,7 @@ def runs(shared_data, tmp_path_factory):
     }
     for name, changes in small.items():
         recipe = read_recipe(name)
-        few = {"quilts": 2} if "quilts" in recipe.options else {}
-        options = recipe.options | {"every": 100, "critic_from": 1} | few
+        options = recipe.options | {"every": 100, "critic_from": 1}
         recipe = dataclasses.replace(recipe, network=recipe.network | changes, batch=4, options=options)
         path = root / f"{name}.json"
         path.write_text(recipe.to_json())
