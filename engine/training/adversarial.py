@@ -87,8 +87,8 @@ class AdversarialObjective:
         samples = self.draw(network, crops, generator), self.draw(network, crops, generator)
         loss = options["mean"] * error_of_mean(*samples, truth, loud(crops.around))
         for sample in samples:
-            pixels = crops.enlarged + sample * crops.around * crops.scale
-            loss = loss + options["texture"] / 2 * energy_distance(pixels, crops.hr, crops.around)
+            energies = energy_distance(crops.pixels_of(sample), crops.hr, crops.around)
+            loss = loss + options["texture"] / 2 * energies
         with autocast(self.device, self.recipe.bf16):
             shown = [torch.cat([sample, seen], dim=1) for sample in samples]
             disliked = torch.cat([critic(one.detach()) for one in shown])
@@ -122,9 +122,7 @@ class AdversarialObjective:
                     parts = predict_folded(network, x, at, crops.enlarged, crops.around, crops.labels)
                 z = None if is_last else torch.randn(shape, generator=generator).to(self.device)
                 x, _ = stochastic.step(self.scheduler, torch.cat(parts, dim=1).float(), t, x, z)
-        pixels = crops.enlarged + unfold(x) * crops.around * crops.scale
-        agreed = agree(pixels, crops.lr, crops.factor)
-        return (agreed - crops.enlarged) / (crops.around * crops.scale)
+        return crops.residual_of(agree(crops.pixels_of(unfold(x)), crops.lr, crops.factor))
 
     @torch.no_grad()
     def validate(self, averaged: nn.Module) -> dict[str, float]:
@@ -136,12 +134,12 @@ class AdversarialObjective:
         figures = self.residual.validate(averaged["network"])
         for factor in FACTORS:
             generator = torch.Generator().manual_seed(0)
-            crops = self.residual.held_crops(factor, SHOWN)
+            crops = self.residual.averaged_down(self.residual.held_out[0][:SHOWN], factor)
             one, other = (self.draw(averaged["network"], crops, generator) for _ in range(2))
-            drawn = [crops.enlarged + residual * crops.around * crops.scale for residual in (one, other)]
-            figures[f"gradient_energy_{crops.factor}x"] = gradient_energy(drawn[0]) / gradient_energy(crops.hr)
+            energy = gradient_energy(crops.pixels_of(one))
+            figures[f"gradient_energy_{factor}x"] = energy / gradient_energy(crops.hr)
             apart, off = (one - other).square().mean(), (one - crops.residual()).square().mean()
-            figures[f"samples_apart_{crops.factor}x"] = float((apart / off).sqrt())
+            figures[f"samples_apart_{factor}x"] = float((apart / off).sqrt())
         return figures
 
     @torch.no_grad()

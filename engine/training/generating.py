@@ -135,7 +135,7 @@ def measure_generate(
     if bench.name in TAUGHT:
         many = max(draws, round(len(train.labels) / len(bench.test.told)))
         drawn += [_drawn(bench, model, k) for k in range(draws, many)]
-        found.append(taught(bench, drawn))
+        found.append(taught(bench, drawn, train))
     return tuple(found)
 
 
@@ -307,12 +307,13 @@ def _nearest_turned(ours: Tensor, known: Tensor) -> Tensor:
     return torch.stack(distances).amin(dim=0) / flat.shape[1] ** 0.5
 
 
-def taught(bench: Bench, drawn: Sequence[Judged]) -> Measure:
+def taught(bench: Bench, drawn: Sequence[Judged], train: Chips) -> Measure:
     """Classification accuracy score: how well a classifier tells real images that has only seen generated ones.
 
     Args:
         bench: has the test split, and a judge that was taught in the same way by all of train.
         drawn: sets of generated images, about as many as train has, all of which teach.
+        train: what the judge was taught by.
 
     Source: Ravuri & Vinyals 2019, "Classification Accuracy Score for Conditional Generative Models".
     """
@@ -326,7 +327,7 @@ def taught(bench: Bench, drawn: Sequence[Judged]) -> Measure:
         _on(drawn),
         round(100 * float((told.numpy() == test.labels).mean()), 1),
         "%",
-        f"taught by the {len(bench.read('train').labels):,} real ones of train: {100 * bench.test.accuracy:.1f} %",
+        f"taught by the {len(train.labels):,} real ones of train: {100 * bench.test.accuracy:.1f} %",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,14 +50,20 @@ class Crops:
 
     def first(self, count: int) -> Crops:
         """The first so many."""
-        hr, enlarged, lr, around, labels = (
-            part[:count] for part in (self.hr, self.enlarged, self.lr, self.around, self.labels)
-        )
-        return Crops(hr, enlarged, lr, around, self.scale, self.factor, labels)
+        parts = ("hr", "enlarged", "lr", "around", "labels")
+        return replace(self, **{name: getattr(self, name)[:count] for name in parts})
 
     def residual(self) -> Tensor:
         """What is diffused: (B, 3, crop, crop), about as large as standard normal noise."""
-        return (self.hr - self.enlarged) / (self.around * self.scale)
+        return self.residual_of(self.hr)
+
+    def residual_of(self, pixels: Tensor) -> Tensor:
+        """The same of other pixels, like ``hr``."""
+        return (pixels - self.enlarged) / (self.around * self.scale)
+
+    def pixels_of(self, residual: Tensor) -> Tensor:
+        """The inverse of ``residual_of``."""
+        return self.enlarged + residual * self.around * self.scale
 
 
 class ResidualObjective:
@@ -101,7 +107,7 @@ class ResidualObjective:
         self.scales = dict(zip(FACTORS, recipe.options["residual_scales"]))
         every = recipe.options.get("every", 1)
         held_out = (read_ucmerced(data, "val").every(3 * every), read_eurosat(data, "val").every(20 * every))
-        self.held_out = [chips.pixels for chips in held_out]
+        self.held_out = [torch.from_numpy(chips.pixels).permute(0, 3, 1, 2).float().div(255) for chips in held_out]
         self.alphas = alphas_cumprod().to(device)
 
     def loss(self, step: int) -> Tensor:
@@ -139,9 +145,8 @@ class ResidualObjective:
         hr = vary_bands(self._squares(step, generator), generator)
         return self._paired(hr, degrade(hr, factor, generator), factor)
 
-    def held_crops(self, factor: int, count: int) -> Crops:
-        """The first so many images of the first validation split, averaged down and rounded, on the device."""
-        hr = torch.from_numpy(self.held_out[0][:count]).permute(0, 3, 1, 2).float().div(255)
+    def averaged_down(self, hr: Tensor, factor: int) -> Crops:
+        """Whole images, averaged down and rounded, on the device."""
         return self._paired(hr, (nn.functional.avg_pool2d(hr, factor) * 255).round() / 255, factor)
 
     def _paired(self, hr: Tensor, lr: Tensor, factor: int) -> Crops:
@@ -171,21 +176,17 @@ class ResidualObjective:
         """Gain of the posterior mean (one call) over bicubic enlargement, in dB PSNR, on the validation splits."""
         figures = {}
         for name, images in zip(("ucmerced", "eurosat"), self.held_out):
-            hr = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255)
+            hr = images.to(self.device)
             for factor in FACTORS:
-                lr = (nn.functional.avg_pool2d(hr, factor) * 255).round() / 255
-                enlarged = enlarge(lr, factor)
-                around = contrast(enlarged, factor)
-                t = torch.full((len(hr),), 999)
-                x = torch.randn(fold(hr).shape, generator=torch.Generator().manual_seed(0))
-                parts = []
-                for noisy, at, *told in zip(x.split(8), t.split(8), enlarged.split(8), around.split(8)):
-                    inputs = [given.to(self.device) for given in (noisy, at, *told, _labels(noisy, factor))]
-                    v, _ = predict_folded(averaged, *inputs)
-                    parts.append(denoised(inputs[0], v, inputs[1], self.alphas).cpu())
-                added = unfold(torch.cat(parts)) * around * self.scales[factor]
-                sharp = agree(enlarged + added, lr, factor).clamp(0, 1)
-                figures[f"{name}_{factor}x_gain"] = psnr(sharp, hr) - psnr(enlarged.clamp(0, 1), hr)
+                crops = self.averaged_down(images, factor)
+                t = torch.full((len(hr),), 999, device=self.device)
+                x = torch.randn(fold(hr).shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+                given, parts = (x, t, crops.enlarged, crops.around, crops.labels), []
+                for noisy, at, *told in zip(*(part.split(8) for part in given)):
+                    v, _ = predict_folded(averaged, noisy, at, *told)
+                    parts.append(denoised(noisy, v, at, self.alphas))
+                sharp = agree(crops.pixels_of(unfold(torch.cat(parts))), crops.lr, factor).clamp(0, 1)
+                figures[f"{name}_{factor}x_gain"] = psnr(sharp, hr) - psnr(crops.enlarged.clamp(0, 1), hr)
         return figures
 
     @torch.no_grad()

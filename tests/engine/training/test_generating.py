@@ -87,10 +87,11 @@ def test_a_copy_of_a_training_image_is_noticed_however_it_is_turned(bench):
 
 
 def test_a_classifier_taught_by_wrongly_named_images_fails_and_by_real_ones_does_not(bench):
-    real = bench.sets(bench.read("train"), 3)
+    train = bench.read("train")
+    real = bench.sets(train, 3)
     wrong = [planted(bench, part.chips.pixels, (part.chips.labels + 1) % 3) for part in real]
-    score = generating.taught(bench, wrong)
-    assert score.value <= 10 and generating.taught(bench, real).value >= 80
+    score = generating.taught(bench, wrong, train)
+    assert score.value <= 10 and generating.taught(bench, real, train).value >= 80
     assert re.findall(r"[\d.]+(?= %)", score.reference) == ["100.0"]
 
 
