@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.parametrize import register_parametrization
@@ -15,7 +14,7 @@ from ..diffusion.loop import set_timesteps
 from ..models.enlargement import agree
 from ..models.eo_residual import fold, predict_folded, unfold
 from ..models.schedulers import SCHEDULE, make_scheduler
-from .export import WEIGHTS
+from .energies import energy_distance
 from .metrics import gradient_energy
 from .order import step_generator
 from .precision import autocast
@@ -27,8 +26,6 @@ from .sharpening import make_critic
 APART = 100
 #: Validation images that samples are drawn of.
 SHOWN = 16
-#: Side of the fields whose gradient energies are compared.
-FIELD = 15
 #: Pixels around one, along a side, that the critic is shown its difference from.
 NEAR = 17
 
@@ -56,16 +53,14 @@ class AdversarialObjective:
         recipe: options as of ``ResidualObjective``, and ``steps`` of the sampler, ``pairs`` (images a step of which two
             samples are drawn), the weights ``mean``, ``texture`` and ``critic``, and ``critic_from`` (step).
         data: folder with the archives.
-        start: run whose export it starts from.
+        start: model that it starts from, in the layout of an export.
         device: where the networks live.
     """
 
     def __init__(self, recipe: Recipe, data: Path, start: Path, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        self.residual = ResidualObjective(recipe, data, device)
+        self.residual = ResidualObjective(recipe, data, device, start)
         network = self.residual.trained
-        learned = load_file(start / "export" / "unet" / WEIGHTS)
-        network.load_state_dict({name: value.float() for name, value in learned.items()})
         self.trained: nn.Module = nn.ModuleDict({"network": network, "critic": bounded(make_critic(6)).to(device)})
         self.scheduler = make_scheduler("DDPM", ("DDPM",), SCHEDULE)
         set_timesteps(self.scheduler, recipe.options["steps"], device)
@@ -179,30 +174,6 @@ def error_of_mean(one: Tensor, other: Tensor, truth: Tensor, weights: Tensor) ->
         weights: like them.
     """
     return ((one - truth) * (other - truth) * weights).mean()
-
-
-def energy_distance(ours: Tensor, truth: Tensor, around: Tensor) -> Tensor:
-    """How far the gradient energy of samples is from what is expected of it, at full and half resolution.
-
-    Of what is not known, the energy that comes closest in squares is the mean of all that may be: samples that minimise
-    this have the truth's on average, not the lower one that is most often met. Outliers count by their size alone.
-
-    Args:
-        ours: (B, C, H, W) in about 0..1.
-        truth: like it.
-        around: the contrast, like them: energies are those over it, so that a field counts like a city.
-    """
-    distance = torch.zeros((), device=ours.device)
-    for scale in (1, 2):
-        a, b, unit = (nn.functional.avg_pool2d(x, scale) for x in (ours, truth, around))
-        for axis in (-1, -2):
-            near = unit.narrow(axis, 1, unit.shape[axis] - 1)
-            drawn, real = (
-                nn.functional.avg_pool2d((x.diff(dim=axis) / near).square(), FIELD // scale, FIELD // (2 * scale))
-                for x in (a, b)
-            )
-            distance = distance + nn.functional.smooth_l1_loss(drawn, real)
-    return distance
 
 
 def _seen(crops: Crops) -> Tensor:

@@ -36,6 +36,7 @@ def train(arguments: Sequence[str]) -> int:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes a GPU if any")
     parser.add_argument("--batch", type=int, help="images in each step, instead of the recipe's; more for a GPU")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--start", type=Path, help="folder of models: begin with the weights of the one that is there")
     parser.add_argument("--publish", type=Path, help="folder of models that the result goes to, with its card")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
@@ -46,7 +47,10 @@ def train(arguments: Sequence[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     check_free(folder, asked.resume)
     gpu = asked.device == "cuda" or (asked.device == "auto" and torch.cuda.is_available())
-    objective = make_objective(recipe, asked.data, folder, torch.device("cuda" if gpu else "cpu"))
+    start = None if asked.start is None else asked.start / recipe.model
+    if start is not None and not start.is_dir():
+        parser.error(f"--start: there is no {recipe.model} in {asked.start}")
+    objective = make_objective(recipe, asked.data, folder, torch.device("cuda" if gpu else "cpu"), start)
     run(recipe, objective, folder, Budget(asked.minutes, asked.steps, asked.report_every), asked.resume)
     if asked.publish is not None and recipe.publishes:
         from .publish import publish
@@ -55,26 +59,36 @@ def train(arguments: Sequence[str]) -> int:
     return 0
 
 
-def make_objective(recipe: Recipe, data: Path, folder: Path, device: torch.device) -> Objective:
-    """The objective of a recipe, with its data and its fresh network on a device."""
+def make_objective(
+    recipe: Recipe, data: Path, folder: Path, device: torch.device, start: Path | None = None
+) -> Objective:
+    """The objective of a recipe, with its data and its network on a device: fresh, or with the weights of a model.
+
+    Args:
+        recipe: of the run.
+        data: folder with the archives.
+        folder: of the run; the run that the recipe needs lies beside it.
+        device: where networks live.
+        start: model to begin with, in the layout of an export.
+    """
     if recipe.objective == "latent":
         from .latent import LatentObjective
 
-        return LatentObjective(recipe, data, folder.parent / recipe.needs, folder / "latents.safetensors", device)
+        return LatentObjective(recipe, data, folder.parent / recipe.needs, folder / "latents.safetensors", device, start)
     if recipe.objective == "sharpening":
         from .sharpening import SharpeningObjective
 
-        return SharpeningObjective(recipe, data, folder / "fitted", device)
+        return SharpeningObjective(recipe, data, folder / "fitted", device, start)
     if recipe.objective == "residual":
         from .residual import ResidualObjective
 
-        return ResidualObjective(recipe, data, device)
+        return ResidualObjective(recipe, data, device, start)
     if recipe.objective == "adversarial":
         from .adversarial import AdversarialObjective
 
-        return AdversarialObjective(recipe, data, folder.parent / recipe.needs, device)
+        return AdversarialObjective(recipe, data, start or folder.parent / recipe.needs / "export", device)
     if recipe.objective == "ddpm":
         from .ddpm import NoiseObjective
 
-        return NoiseObjective(recipe, data, device)
+        return NoiseObjective(recipe, data, device, start)
     raise ValueError(f"recipe {recipe.name}: no objective {recipe.objective!r}")

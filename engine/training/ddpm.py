@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..models.ddpm import SCHEDULE, make_network, predict_noise, to_signed
 from .datasets import read_chips
 from .dihedral import turn
-from .export import save_component, save_index
+from .export import load_component, save_component, save_index
 from .order import Order, step_generator
 from .precision import autocast
 from .recipe import Recipe
@@ -30,9 +30,10 @@ class NoiseObjective:
             (1 takes all chips, 2 every second).
         data: folder with the archives.
         device: where the network lives; on a GPU it is compiled.
+        start: model whose weights it begins with, in the layout of an export; without it they are fresh.
     """
 
-    def __init__(self, recipe: Recipe, data: Path, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, data: Path, device: torch.device, start: Path | None = None) -> None:
         self.recipe, self.device, options = recipe, device, recipe.options
         every = options.get("every", 1)
         train = read_chips(options["data"], data, "train").every(every)
@@ -44,6 +45,8 @@ class NoiseObjective:
         self.alphas = DDPMScheduler(**self.schedule).alphas_cumprod
         torch.manual_seed(recipe.seed)
         self.trained: nn.Module = make_network(self.fold, self.pixels.shape[-1], recipe.network).to(device)
+        if start is not None:
+            load_component(self.trained, start / "unet")
         if device.type != "cpu":
             self.trained.compile()
         self.order = Order(len(self.pixels), recipe.batch, recipe.seed)

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -24,6 +25,16 @@ def save_component(module: ModelMixin, folder: Path) -> None:
     halves = {name: value.detach().to(torch.float16).contiguous() for name, value in module.state_dict().items()}
     save_file(halves, folder / WEIGHTS, metadata={"format": "pt"})
     module.save_config(folder)
+
+
+def load_component(module: nn.Module, folder: Path) -> None:
+    """Read the weights that ``save_component`` wrote into a network of the same configuration.
+
+    Raises:
+        RuntimeError: they are of another network.
+    """
+    weights = load_file(folder / WEIGHTS)
+    module.load_state_dict({name: value.float() for name, value in weights.items()})
 
 
 def save_index(folder: Path, components: dict[str, tuple[str, str]], settings: dict[str, Any]) -> None:

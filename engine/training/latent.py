@@ -11,7 +11,6 @@ import diffusers
 import torch
 from diffusers import DDPMScheduler
 from diffusers.models.attention_processor import AttnProcessor
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..models.autoencoder import TileableAutoencoder
@@ -20,7 +19,7 @@ from ..models.schedulers import KARRAS, SCHEDULE
 from ..models.weights import digest
 from .datasets import ARCHIVES, Chips, read_chips
 from .dihedral import turn
-from .export import WEIGHTS, save_component, save_index
+from .export import WEIGHTS, load_component, save_component, save_index
 from .mark import FILE, archive_mark, keep, make_mark, read_kept
 from .order import Order, step_generator
 from .precision import autocast
@@ -44,14 +43,20 @@ class LatentObjective:
         decoder: folder of the decoder's run: its fitted transform makes the latents, its latest decoder is exported.
         cache: file that keeps the encoded data set; made anew where data, ``every`` or transform are others.
         device: where the networks and the latents live; on a GPU the denoiser is compiled.
+        start: model whose weights it begins with, in the layout of an export. Its autoencoder makes the latents and is
+            exported again, and no run of the decoder is needed. Without it weights are fresh.
     """
 
-    def __init__(self, recipe: Recipe, data: Path, decoder: Path, cache: Path, device: torch.device) -> None:
-        self.recipe, self.decoder, self.device = recipe, decoder, device
-        self.autoencoder = read_component(TileableAutoencoder, decoder / "fitted")
+    def __init__(
+        self, recipe: Recipe, data: Path, decoder: Path, cache: Path, device: torch.device, start: Path | None = None
+    ) -> None:
+        self.recipe, self.device = recipe, device
+        self.fitted = decoder / "fitted" if start is None else start / "vae"
+        self.latest = decoder / "export" / "vae" if start is None else start / "vae"
+        self.autoencoder = read_component(TileableAutoencoder, self.fitted)
         every, name = recipe.options.get("every", 1), recipe.options["data"]
         train, val = read_chips(name, data, "train").every(every), read_chips(name, data, "val").every(every)
-        mark = make_mark(data=archive_mark(data / ARCHIVES[name]), every=every, fitted=_mark(decoder / "fitted"))
+        mark = make_mark(data=archive_mark(data / ARCHIVES[name]), every=every, fitted=component_mark(self.fitted))
         encoded = read_kept(cache, mark)
         if encoded is None:
             encoded = {"train": self._encode(train, range(8)), "val": self._encode(val, range(1))}
@@ -61,6 +66,9 @@ class LatentObjective:
         self.log_gsd = math.log2(train.gsd)
         torch.manual_seed(recipe.seed)
         self.trained: nn.Module = nn.ModuleDict(make_networks(recipe.network, train.classes, self.latents.shape[2]))
+        if start is not None:
+            load_component(self.trained["denoiser"], start / "unet")
+            load_component(self.trained["caption"], start / "caption")
         self.trained.to(device)
         if device.type == "cpu":
             # Flash attention's backward pass takes 40 % of a step on a CPU at this size (torch 2.13): written out, it
@@ -124,8 +132,7 @@ class LatentObjective:
         """Write the network, the caption tokens, the autoencoder and the scheduler."""
         save_component(averaged["denoiser"], folder / "unet")
         save_component(averaged["caption"], folder / "caption")
-        latest = self.decoder / "export" / "vae"
-        source = latest if latest.is_dir() else self.decoder / "fitted"
+        source = self.latest if self.latest.is_dir() else self.fitted
         shutil.copytree(source, folder / "vae", ignore=shutil.ignore_patterns(FILE))
         scheduler = DDPMScheduler(**SCHEDULE, clip_sample=False)
         scheduler.register_to_config(**dict(zip(KARRAS, (True, *self.recipe.options["steps_between"]))))
@@ -155,11 +162,11 @@ def predict(network: nn.Module, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
 def read_component(kind: type[TileableAutoencoder], folder: Path) -> TileableAutoencoder:
     """A network of ours, as exported, in float32."""
     network = kind.from_config(kind.load_config(folder))
-    network.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
+    load_component(network, folder)
     return network.eval().requires_grad_(False)
 
 
-def _mark(component: Path) -> str:
+def component_mark(component: Path) -> str:
     """Short hash of an exported network: its configuration and its weights."""
     return make_mark(
         config=(component / "config.json").read_text("utf-8"), weights=digest((component / WEIGHTS).read_bytes())

@@ -16,7 +16,7 @@ from ..models.schedulers import SCHEDULE
 from .datasets import read_eurosat, read_naip, read_ucmerced
 from .degradation import degrade, vary_bands
 from .dihedral import turn
-from .export import save_component, save_index
+from .export import load_component, save_component, save_index
 from .metrics import psnr
 from .order import step_generator
 from .precision import autocast
@@ -86,9 +86,10 @@ class ResidualObjective:
             likelihood), ``lean`` (of timesteps, see ``velocity``) and ``every`` (thins out validation).
         data: folder with the archives.
         device: where the network lives.
+        start: model whose weights it begins with, in the layout of an export; without it they are fresh.
     """
 
-    def __init__(self, recipe: Recipe, data: Path, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, data: Path, device: torch.device, start: Path | None = None) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.device = recipe, device
         self.trained: nn.Module = UNet2DModel(
@@ -98,6 +99,8 @@ class ResidualObjective:
             num_class_embeds=len(FACTORS),
             **recipe.network,
         ).to(device)
+        if start is not None:
+            load_component(self.trained, start / "unet")
         self.sources = [
             read_ucmerced(data, "train").pixels,
             read_naip(data),

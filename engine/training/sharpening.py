@@ -13,8 +13,9 @@ from ..models.autoencoder import TileableAutoencoder
 from .classifier import ChipClassifier, read_judge
 from .datasets import ARCHIVES, read_chips
 from .dihedral import turn
+from .energies import energy_distance, steepness
 from .export import save_component
-from .latent import read_component
+from .latent import component_mark, read_component
 from .mark import archive_mark, is_kept, keep_folder, make_mark
 from .metrics import gradient_energy, psnr
 from .order import Order, step_generator
@@ -22,6 +23,8 @@ from .precision import autocast
 from .recipe import Recipe
 from .transform import fit_autoencoder
 
+#: Pixels each way over which what the transform leaves in tells how much texture there is.
+NEAR = 7
 #: Seed of the classifier whose layers compare pictures. It judges nothing: judges have other seeds.
 COMPARING = 1
 
@@ -45,9 +48,13 @@ class SharpeningObjective:
         fitted: folder that keeps the fitted autoencoder; made anew where the data or its settings are others. The
             classifier lies beside it.
         device: where the networks live.
+        start: model whose autoencoder it begins with, transform and decoder, in the layout of an export; without it
+            the transform is fitted and the decoder's weights are fresh.
     """
 
-    def __init__(self, recipe: Recipe, data: Path, fitted: Path, device: torch.device) -> None:
+    def __init__(
+        self, recipe: Recipe, data: Path, fitted: Path, device: torch.device, start: Path | None = None
+    ) -> None:
         self.recipe, self.device = recipe, device
         every, name = recipe.options.get("every", 1), recipe.options["data"]
         train, val = read_chips(name, data, "train").every(every), read_chips(name, data, "val").every(4 * every)
@@ -58,10 +65,15 @@ class SharpeningObjective:
             "whitening": recipe.options["whitening"],
             "seed": recipe.seed,
         }
-        mark = make_mark(data=archive_mark(data / ARCHIVES[name]), every=every, **decides)
+        begun = {} if start is None else {"start": component_mark(start / "vae")}
+        mark = make_mark(data=archive_mark(data / ARCHIVES[name]), every=every, **decides, **begun)
         if not is_kept(fitted, mark):
-            autoencoder = fit_autoencoder(self.pixels, **decides)
-            keep_folder(fitted, lambda folder: save_component(autoencoder, folder), mark)
+            made = (
+                fit_autoencoder(self.pixels, **decides)
+                if start is None
+                else read_component(TileableAutoencoder, start / "vae")
+            )
+            keep_folder(fitted, lambda folder: save_component(made, folder), mark)
         self.autoencoder = read_component(TileableAutoencoder, fitted).to(device)
         seeing = read_judge(name, data, fitted.parent, COMPARING) if recipe.options["layers"] else None
         self.seeing = seeing.to(device).requires_grad_(False) if seeing is not None else None
@@ -79,11 +91,11 @@ class SharpeningObjective:
             with torch.no_grad():
                 z = self.autoencoder.encode(real).float()
             z = z + torch.randn(z.shape, generator=generator).to(self.device) * options["latent_noise"]
-            drawn = self._decode(self.trained, z).float()
+            plain, drawn = (x.float() for x in self._decode(self.trained, z))
             loss = options["layers"] * layers_distance(self.seeing, drawn, real) if self.seeing is not None else 0.0
             error = drawn - real
             loss = loss + 100 * smooth(error).square().mean() + options["pixels"] * 100 * error.square().mean()
-            loss = loss + options["texture"] * texture_distance(drawn, real)
+            loss = loss + options["texture"] * energy_distance(drawn, real, steepness(plain, NEAR))
             loss = loss + options["grid"] * grid_distance(drawn, real, self.autoencoder.scale)
             hinge = (1 - critic(_centred(real))).relu().mean() + (1 + critic(_centred(drawn.detach()))).relu().mean()
             loss = loss + hinge.float()
@@ -100,17 +112,17 @@ class SharpeningObjective:
         top, left = (int(torch.randint(places, (), generator=generator)) * side for _ in range(2))
         return pixels.narrow(-2, top, crop).narrow(-1, left, crop)
 
-    def _decode(self, networks: nn.Module, z: Tensor) -> Tensor:
-        """As ``TileableAutoencoder.decode``, with the decoder that is being trained."""
+    def _decode(self, networks: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+        """What the transform alone makes of latents; and all, with the decoder that is being trained."""
         with torch.autocast(self.device.type, enabled=False), torch.no_grad():
             plain = self.autoencoder.synthesis(z * self.autoencoder.spread)
-        return (plain + networks["detail"](z)) * 0.5 + 0.5
+        return plain * 0.5 + 0.5, (plain + networks["detail"](z)) * 0.5 + 0.5
 
     @torch.no_grad()
     def validate(self, averaged: nn.Module) -> dict[str, float]:
         """PSNR on the validation split, in dB, and the gradient energy over that of the real chips."""
         parts = self.held_out.to(self.device).split(64)
-        rebuilt = torch.cat([self._decode(averaged, self.autoencoder.encode(part)).clamp(0, 1).cpu() for part in parts])
+        rebuilt = torch.cat([self._decode(averaged, self.autoencoder.encode(part))[1].clamp(0, 1).cpu() for part in parts])
         return {
             "psnr": psnr(rebuilt, self.held_out),
             "gradient_energy": gradient_energy(rebuilt) / gradient_energy(self.held_out),
@@ -143,25 +155,6 @@ def smooth(x: Tensor) -> Tensor:
     line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=x.device).div(16).repeat(x.shape[1], 1, 1, 1)
     along = nn.functional.conv2d(x, line, groups=x.shape[1])
     return nn.functional.conv2d(along, line.mT, groups=x.shape[1])
-
-
-def texture_distance(ours: Tensor, truth: Tensor) -> Tensor:
-    """Mean difference of the local strength of gradients, at full and half resolution, in fields of 15 pixels.
-
-    Args:
-        ours: (B, C, H, W) in about 0..1.
-        truth: same shape.
-    """
-    distance = torch.zeros((), device=ours.device)
-    for scale in (1, 2):
-        a, b = (nn.functional.avg_pool2d(x, scale) if scale > 1 else x for x in (ours, truth))
-        for axis in (-1, -2):
-            strengths = [
-                (nn.functional.avg_pool2d(x.diff(dim=axis).square(), 15 // scale, 7 // scale) + 1e-6).sqrt()
-                for x in (a, b)
-            ]
-            distance = distance + (strengths[0] - strengths[1]).abs().mean()
-    return distance
 
 
 def grid_distance(ours: Tensor, truth: Tensor, period: int = 8) -> Tensor:
