@@ -74,7 +74,8 @@ def make_objective(
     if recipe.objective == "latent":
         from .latent import LatentObjective
 
-        return LatentObjective(recipe, data, folder.parent / recipe.needs, folder / "latents.safetensors", device, start)
+        decoder, cache = folder.parent / recipe.needs, folder / "latents.safetensors"
+        return LatentObjective(recipe, data, decoder, cache, device, start)
     if recipe.objective == "sharpening":
         from .sharpening import SharpeningObjective
 

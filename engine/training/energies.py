@@ -14,8 +14,8 @@ OUTLYING = 4.0
 def energy_distance(ours: Tensor, truth: Tensor, contrast: Tensor) -> Tensor:
     """How far the gradient energy of pictures is from what is expected of it, at full and half resolution.
 
-    Of what is not known, the energy that comes closest in squares is the mean of all that may be: pictures that minimise
-    this have the truth's on average. The lower one that is most often met, which absolute values lead to, is too little.
+    Of what is not known, the energy that comes closest in squares is the mean of all that may be: pictures that
+    minimise this have the truth's on average. Absolute values lead to the one that is most often met, which is less.
     That mean hangs on few: rows of a field that a coarse image cannot show have twenty times the energy that their
     contrast lets expect. So squares reach to ``OUTLYING`` units; beyond, outliers count by their size alone.
 

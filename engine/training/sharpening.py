@@ -122,7 +122,8 @@ class SharpeningObjective:
     def validate(self, averaged: nn.Module) -> dict[str, float]:
         """PSNR on the validation split, in dB, and the gradient energy over that of the real chips."""
         parts = self.held_out.to(self.device).split(64)
-        rebuilt = torch.cat([self._decode(averaged, self.autoencoder.encode(part))[1].clamp(0, 1).cpu() for part in parts])
+        drawn = [self._decode(averaged, self.autoencoder.encode(part))[1] for part in parts]
+        rebuilt = torch.cat([part.clamp(0, 1).cpu() for part in drawn])
         return {
             "psnr": psnr(rebuilt, self.held_out),
             "gradient_energy": gradient_energy(rebuilt) / gradient_energy(self.held_out),

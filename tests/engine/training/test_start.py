@@ -73,7 +73,9 @@ def test_a_decoder_begins_with_a_models_transform_whatever_the_data(decoder, mod
 
 def test_noise_is_told_by_a_models_weights(plain_data, tmp_path):
     recipe = read_recipe("eurosat-ddpm")
-    small = dataclasses.replace(recipe, network=recipe.network | {"block_out_channels": [16, 16], "attention_head_dim": 8})
+    small = dataclasses.replace(
+        recipe, network=recipe.network | {"block_out_channels": [16, 16], "attention_head_dim": 8}
+    )
     first = NoiseObjective(small, plain_data, CPU)
     first.export(first.trained, tmp_path)
     assert near(NoiseObjective(dataclasses.replace(small, seed=5), plain_data, CPU, tmp_path).trained, first.trained)
