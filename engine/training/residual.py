@@ -83,7 +83,8 @@ class ResidualObjective:
 
     Args:
         recipe: options ``crop`` (fine pixels), ``residual_scales`` (one a factor), ``variance`` (weight of that
-            likelihood), ``lean`` (of timesteps, see ``velocity``) and ``every`` (thins out validation).
+            likelihood), ``lean`` (of timesteps, see ``velocity``), ``noisiest`` (share of images that are shown at the
+            noisiest level, where the mean is drawn; 0 where it is left out) and ``every`` (thins out validation).
         data: folder with the archives.
         device: where the network lives.
         start: model whose weights it begins with, in the layout of an export; without it they are fresh.
@@ -132,6 +133,8 @@ class ResidualObjective:
         x0 = fold(crops.residual())
         noise = torch.randn(x0.shape, generator=generator).to(self.device)
         t = draw_timesteps(len(x0), generator, lean=self.recipe.options["lean"]).to(self.device)
+        first = round(self.recipe.options.get("noisiest", 0) * len(x0))
+        t[:first] = len(self.alphas) - 1
         counts = ((t < apart[0]) | (t >= apart[1])).float().view(-1, 1, 1, 1)
         x = add_noise(x0, noise, t, self.alphas)
         target, weights = velocity(x0, noise, t, self.alphas), fold(loud(crops.around)) * counts

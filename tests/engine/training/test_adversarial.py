@@ -71,6 +71,22 @@ def test_squared_error_is_not_asked_for_around_the_last_level(objective):
     assert none == 0 and 0 < some < whole
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_share_of_images_is_shown_where_the_mean_is_drawn(objective, recipe, share):
+    levels, crops = [], objective.residual.crops(0, step_generator(0, 0))
+    network, told = objective.trained["network"], objective.residual.recipe
+    handle = network.register_forward_pre_hook(lambda module, given: levels.append(given[1]))
+    objective.residual.recipe = dataclasses.replace(told, options=told.options | {"noisiest": share})
+    try:
+        with torch.no_grad():
+            objective.residual.velocity_loss(network, crops, step_generator(0, 1))
+    finally:
+        handle.remove()
+        objective.residual.recipe = told
+    noisiest = len(objective.residual.alphas) - 1
+    assert int((levels[0] == noisiest).sum()) == share * len(levels[0])
+
+
 def test_one_invented_picture_drawn_twice_costs_more_than_two_that_differ():
     """The penalty of the mean is that of infinitely many samples, not of each."""
     generator = torch.Generator().manual_seed(0)
