@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from afterimage.engine.training import classifier
+from afterimage.engine.training import classifier, generating
 from PIL import Image
 
 COLOURS = {"Forest": (30, 90, 40), "River": (90, 90, 160), "SeaLake": (20, 30, 110)}
@@ -44,4 +44,5 @@ def short_courses():
     """Classifiers are taught for a few steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(classifier.COURSES, "eurosat", classifier.Course(steps=30, batch=16))
+        patch.setitem(generating.TAUGHT, "eurosat", classifier.Course(steps=30, batch=16))
         yield
