@@ -36,7 +36,9 @@ def train(arguments: Sequence[str]) -> int:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes a GPU if any")
     parser.add_argument("--batch", type=int, help="images in each step, instead of the recipe's; more for a GPU")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_argument("--start", type=Path, help="folder of models: begin with the weights of the one that is there")
+    parser.add_argument(
+        "--start", type=Path, help="folder of models: begin with the weights of the one there; the same with --resume"
+    )
     parser.add_argument("--publish", type=Path, help="folder of models that the result goes to, with its card")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
