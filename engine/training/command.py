@@ -9,8 +9,12 @@ from pathlib import Path
 
 import torch
 
+from .checkpoint import find_checkpoint
 from .loop import Budget, Objective, check_free, run
 from .recipe import FOLDER, Recipe, read_recipe
+
+#: File in a run's folder that says it began with the weights of a model, whose transform it needs again when resumed.
+BEGUN = "begun-with-start"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,6 +56,11 @@ def train(arguments: Sequence[str]) -> int:
     start = None if asked.start is None else asked.start / recipe.model
     if start is not None and not start.is_dir():
         parser.error(f"--start: there is no {recipe.model} in {asked.start}")
+    if asked.resume and find_checkpoint(folder) and (folder / BEGUN).is_file() != (start is not None):
+        told = "began with --start: give it again" if start is None else "began without --start: leave it out"
+        parser.error(f"--resume: the run in {folder} {told}, or choose another folder for a new run")
+    if start is not None:
+        (folder / BEGUN).write_text(f"{recipe.model}\n", encoding="utf-8")
     objective = make_objective(recipe, asked.data, folder, torch.device("cuda" if gpu else "cpu"), start)
     run(recipe, objective, folder, Budget(asked.minutes, asked.steps, asked.report_every), asked.resume)
     if asked.publish is not None and recipe.publishes:

@@ -86,3 +86,26 @@ def test_a_model_that_is_not_there_is_said_before_any_work(plain_data, tmp_path,
     with pytest.raises(SystemExit):
         command.train(asked)
     assert "there is no eurosat-generate in" in capsys.readouterr().err
+
+
+def test_a_run_is_resumed_as_it_began(plain_data, tmp_path, capsys):
+    recipe = read_recipe("eurosat-ddpm")
+    small = dataclasses.replace(
+        recipe, network=recipe.network | {"block_out_channels": [16, 16], "attention_head_dim": 8}, batch=2
+    )
+    path = tmp_path / "small.json"
+    path.write_text(small.to_json())
+    first = NoiseObjective(small, plain_data, CPU)
+    first.export(first.trained, tmp_path / "models" / small.model)
+    start = ["--start", str(tmp_path / "models")]
+
+    def train(out, steps, *words):
+        asked = [str(path), "--data", str(plain_data), "--out", str(tmp_path / out), "--steps", str(steps), *words]
+        return command.main(["train", *asked])
+
+    assert train("begun", 1, *start) == train("fresh", 1) == 0
+    for out, words, told in (("begun", [], "began with --start"), ("fresh", start, "began without --start")):
+        with pytest.raises(SystemExit):
+            train(out, 2, "--resume", *words)
+        assert told in capsys.readouterr().err
+    assert train("begun", 2, "--resume", *start) == train("fresh", 2, "--resume") == 0
