@@ -37,13 +37,13 @@ class SharpeningObjective:
     real chip, and a small critic of patches must not tell the two apart (hinge loss: Lim & Ye 2017; patches: Isola et
     al. 2017; in autoencoders: Esser et al. 2021). The layers of a small classifier, taught by the same train split,
     must see much the same in both (Johnson et al. 2016; Zhang et al. 2018). Decoder and critic learn in one step of one
-    optimizer: the critic's weights are held still where the decoder's loss passes through it. Noise on the latents,
-    more on some chips and less on others, makes neighbouring latents decode alike, so that the small errors of a
-    denoiser stay small in the picture.
+    optimizer: the critic's weights are held still where the decoder's loss passes through it. Noise on the latents
+    makes neighbouring latents decode alike, so that the small errors of a denoiser stay small in the picture. The grid
+    alone is looked for in what latents without noise decode to.
 
     Args:
         recipe: ``network`` is the autoencoder's; options ``data`` (name of a data set), ``whitening`` (see
-            ``transform``), ``crop`` (pixels), ``latent_noise`` (the largest deviation), the weights ``texture``,
+            ``transform``), ``crop`` (pixels), ``latent_noise`` (deviation), the weights ``texture``,
             ``grid``, ``critic``, ``pixels`` and ``layers``, ``critic_from`` (step) and ``every`` (1 takes all chips, 2
             every second).
         data: folder with the archives.
@@ -92,14 +92,15 @@ class SharpeningObjective:
         with autocast(self.device, self.recipe.bf16):
             with torch.no_grad():
                 z = self.autoencoder.encode(real).float()
-            loudness = options["latent_noise"] * torch.rand(len(z), 1, 1, 1, generator=generator)
-            z = z + (torch.randn(z.shape, generator=generator) * loudness).to(self.device)
+            few = len(z) // 2  # noise of its own in each latent makes borders, which no denoiser makes
+            exact = self._decode(self.trained, z[:few])[1].float()
+            z = z + (torch.randn(z.shape, generator=generator) * options["latent_noise"]).to(self.device)
             plain, drawn = (x.float() for x in self._decode(self.trained, z))
             loss = options["layers"] * layers_distance(self.seeing, drawn, real) if self.seeing is not None else 0.0
             error = drawn - real
             loss = loss + 100 * smooth(error).square().mean() + options["pixels"] * 100 * error.square().mean()
             loss = loss + options["texture"] * energy_distance(drawn, real, steepness(plain, NEAR))
-            loss = loss + options["grid"] * grid_distance(drawn, real, self.autoencoder.scale)
+            loss = loss + options["grid"] * grid_distance(exact, real[:few], self.autoencoder.scale)
             hinge = (1 - critic(_centred(real))).relu().mean() + (1 + critic(_centred(drawn.detach()))).relu().mean()
             loss = loss + hinge.float()
             if step >= options["critic_from"]:

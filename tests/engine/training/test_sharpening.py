@@ -1,7 +1,11 @@
 """What the decoder's second objective asks for."""
 
+import dataclasses
+
 import torch
-from afterimage.engine.training.sharpening import grid_distance
+from afterimage.engine.training import sharpening
+from afterimage.engine.training.recipe import read_recipe
+from afterimage.engine.training.sharpening import SharpeningObjective, grid_distance
 
 
 def noise(seed):
@@ -15,3 +19,22 @@ def test_a_grid_of_cells_is_seen_whatever_its_strength_elsewhere():
     assert grid_distance(noise(0), noise(1)) < 0.1
     assert grid_distance(gridded, noise(1)) > 0.2
     assert grid_distance(noise(0) * 0.3, noise(1)) < 0.1
+
+
+def test_a_grid_is_looked_for_in_what_exact_latents_decode_to(plain_data, tmp_path, monkeypatch):
+    recipe = read_recipe("eurosat-decoder")
+    small = {"width": 16, "blocks": 1, "latent_channels": 4}
+    options = recipe.options | {"layers": 0.0, "crop": 64, "latent_noise": 1.0}
+    recipe = dataclasses.replace(recipe, batch=4, bf16=False, network=recipe.network | small, options=options)
+    objective = SharpeningObjective(recipe, plain_data, tmp_path / "fitted", torch.device("cpu"))
+    compared = []
+
+    def compare(ours, truth, period):
+        compared.append((ours.detach(), truth))
+        return grid_distance(ours, truth, period)
+
+    monkeypatch.setattr(sharpening, "grid_distance", compare)
+    objective.loss(0).backward()
+    ((ours, truth),) = compared
+    assert len(truth) == 2
+    assert torch.allclose(ours, objective.autoencoder.decode(objective.autoencoder.encode(truth)), atol=1e-5)
