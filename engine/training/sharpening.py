@@ -13,7 +13,7 @@ from ..models.autoencoder import TileableAutoencoder
 from .classifier import ChipClassifier, read_judge
 from .datasets import ARCHIVES, read_chips
 from .dihedral import turn
-from .energies import energy_distance, steepness
+from .energies import CURVATURES, energy_distance, steepness
 from .export import save_component
 from .latent import component_mark, read_component
 from .mark import archive_mark, is_kept, keep_folder, make_mark
@@ -99,7 +99,7 @@ class SharpeningObjective:
             loss = options["layers"] * layers_distance(self.seeing, drawn, real) if self.seeing is not None else 0.0
             error = drawn - real
             loss = loss + 100 * smooth(error).square().mean() + options["pixels"] * 100 * error.square().mean()
-            loss = loss + options["texture"] * energy_distance(drawn, real, steepness(plain, NEAR))
+            loss = loss + options["texture"] * energy_distance(drawn, real, steepness(plain, NEAR), CURVATURES)
             loss = loss + options["grid"] * grid_distance(exact, real[:few], self.autoencoder.scale)
             hinge = (1 - critic(_centred(real))).relu().mean() + (1 + critic(_centred(drawn.detach()))).relu().mean()
             loss = loss + hinge.float()

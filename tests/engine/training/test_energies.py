@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from afterimage.engine.training.energies import energy_distance, steepness
+from afterimage.engine.training.energies import CURVATURES, GRADIENTS, energy_distance, steepness
 
 
 def noise(seed, strength=0.1):
@@ -50,6 +50,19 @@ def test_energies_count_by_their_ground_and_by_their_image():
     right[..., 30:] = 0.05 * noise(0)[:1, :1, :60, :30]
     costs = [float(energy_distance(error, one, around)) for one in (left, right)]
     assert costs[1] / costs[0] == pytest.approx(10**2, rel=0.4)
+
+
+def test_second_differences_see_what_gradients_do_not():
+    """A picture without its finest octave, as steep in all as one that has it."""
+    fine = noise(0, 0.02) + torch.nn.functional.interpolate(noise(1)[..., :32, :32], scale_factor=2, mode="bilinear")
+    soft = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(fine, (1,) * 4, mode="reflect"), 3, 1)
+    steep = [x.diff(dim=-1).square().mean().sqrt() for x in (fine, soft)]
+    soft = soft * steep[0] / steep[1]
+    gradients, second = (float(energy_distance(soft, fine, AROUND, kinds)) for kinds in (GRADIENTS[:1], CURVATURES[2:]))
+    assert second > 2 * gradients
+    assert energy_distance(fine, fine, AROUND, CURVATURES) == 0
+    white = [float(energy_distance(0 * fine, noise(2), AROUND, (kind,))) for kind in (GRADIENTS[0], CURVATURES[2])]
+    assert white[0] == pytest.approx(white[1], rel=0.1), "one unit for white noise"
 
 
 def test_steepness_is_that_of_the_gradients_around():
