@@ -5,64 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import threading
-from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
-from afterimage.engine import errors, faults, output, runner
-from afterimage.engine.contract import ErrorCode, Generate, GeoBox, Role, Sampling, Source, SuperResolve
-from afterimage.engine.device import is_available
-from afterimage.engine.runner import run
-from afterimage.engine.settings import Settings
+from afterimage.engine import faults, runner
+from afterimage.engine.contract import ErrorCode, GeoBox, Role
 from afterimage.engine.tiles import WAITING
 
-SETTINGS = Settings(device="cpu", threads=1)
-UTM = (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0)
-
-
-class Run:
-    """A job run in this process, with everything it told."""
-
-    def __init__(self, null):
-        self.null, self.events, self.cancelled, self.drawn = null, [], threading.Event(), []
-        self.on_draw = lambda part: None
-
-    def __call__(self, folder, settings=SETTINGS, **tasks):
-        self.events, self.drawn = [], []
-        plans = {Generate: self.null.plan_generate, SuperResolve: self.null.plan_super_resolve}
-        ending = run(
-            folder,
-            folder.name,
-            self.events.append,
-            self.cancelled,
-            settings,
-            self.null,
-            {kind: self._spied(plan) for kind, plan in plans.items()},
-        )
-        self.events.append(ending)
-        return ending
-
-    def _spied(self, plan):
-        def spied(request, folder, model, ctx):
-            work = plan(request, folder, model, ctx)
-
-            def draw(chunk, sample, part):
-                self.drawn.append((sample, chunk))
-                self.on_draw(part)
-                return work.draw(chunk, sample, part)
-
-            return dataclasses.replace(work, draw=draw)
-
-        return spied
-
-
-@pytest.fixture
-def start(null_engine):
-    yield Run(null_engine)
-    faults.arm("")
+from .conftest import Run, code, super_resolve
 
 
 def pixels(ending):
@@ -78,20 +30,6 @@ def is_same(a, b):
         np.array_equal(x[0], y[0], equal_nan=x[0].dtype.kind == "f") and np.array_equal(x[1], y[1]) and x[2] == y[2]
         for x, y in zip(a, b, strict=True)
     )
-
-
-def super_resolve(name="source.tif", samples=1, spread=False, bands=(), factor=2, mean=False):
-    sampling = Sampling(1, 1, "null", samples=samples)
-    return SuperResolve("null", Source(name, "layer", bands), factor, 10.0, sampling, spread, mean=mean)
-
-
-def code(ending):
-    assert type(ending).__name__ == "Failed", ending
-    failure = ending.failure
-    assert failure.message and failure.hint, "a sentence and a next step"
-    assert "Traceback" not in failure.message + failure.hint
-    assert str(Path.home()) not in failure.detail
-    return failure.code
 
 
 def test_progress_only_rises_and_ends_at_one(start, make_job):
@@ -172,6 +110,17 @@ def test_a_changed_request_does_not_get_the_old_result(start, make_job):
     assert start.drawn and second.result.provenance.seed == 2 and first.result.provenance.seed != 2
 
 
+def test_after_an_update_no_tile_of_the_version_before_is_left(start, make_job, monkeypatch):
+    folder = make_job()
+    start.on_draw = lambda part: start.cancelled.set() if len(start.drawn) == 6 else None
+    assert type(start(folder)).__name__ == "Cancelled"
+    start.cancelled.clear()
+    start.on_draw = lambda part: None
+    monkeypatch.setattr(runner, "libraries", lambda: {"torch": "9.9"})
+    ending = start(folder)
+    assert len(start.drawn) == 12 and ending.result.provenance.pins["torch"] == "9.9"
+
+
 def test_a_torn_tile_is_drawn_again_while_assembling(start, make_job):
     whole = pixels(start(make_job("whole")))
     folder = make_job("torn")
@@ -231,126 +180,6 @@ def test_it_stops_in_every_phase_and_keeps_its_tiles(start, make_job, tmp_path, 
     assert len(start.drawn) >= 12 - done
 
 
-# --- refused before any work
-
-
-def refused(start, folder):
-    found = code(start(folder))
-    assert not start.drawn
-    assert not list(Path(folder).glob("tiles/*"))
-    return found
-
-
-def test_what_there_is_no_model_for(start, make_job):
-    assert refused(start, make_job(model="nothing")) is ErrorCode.UNKNOWN_MODEL
-    assert refused(start, make_job(scheduler="nothing")) is ErrorCode.UNKNOWN_SCHEDULER
-
-
-def test_a_prompt_of_a_megabyte(start, make_job):
-    assert refused(start, make_job(prompt="x" * 1_000_000)) is ErrorCode.PROMPT_TOO_LONG
-    assert "x" * 100 not in start.events[-1].failure.message
-    assert refused(start, make_job(prompt="x" * 10_000_000)) is ErrorCode.INVALID_REQUEST
-
-
-def test_a_prompt_is_recorded_as_it_was_used(start, make_job):
-    ending = start(make_job(prompt="  a\u202e forest\n\x00 "))
-    assert ending.result.provenance.prompt == "a forest"
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("relative.tif", ErrorCode.INVALID_REQUEST),
-        ("{tmp}/picture.png", ErrorCode.INVALID_REQUEST),
-        ("{tmp}/picture", ErrorCode.INVALID_REQUEST),
-        ("{tmp}/" + "x" * 240 + ".tif", ErrorCode.INVALID_REQUEST),
-        ("{tmp}/absent/picture.tif", ErrorCode.OUTPUT_NOT_WRITABLE),
-        ("{tmp}/folder.tif", ErrorCode.OUTPUT_NOT_WRITABLE),
-        ("{tmp}/file.txt/picture.tif", ErrorCode.OUTPUT_NOT_WRITABLE),
-    ],
-)
-def test_an_output_that_cannot_be_written(start, make_job, tmp_path, name, expected):
-    (tmp_path / "folder.tif").mkdir()
-    (tmp_path / "file.txt").write_text("")
-    assert refused(start, make_job(output=name.format(tmp=tmp_path))) is expected
-
-
-def test_names_beyond_ascii_work(start, make_job, tmp_path):
-    path = tmp_path / "Wälder 森林 #1 'é'.tif"
-    assert start(make_job(output=path)).result.outputs[0].path == str(path)
-    assert path.is_file()
-
-
-def test_a_crs_that_is_none(start, make_job):
-    for crs in ("http://127.0.0.1:9/x", "EPSG:999999", ""):
-        grid = GeoBox(crs, UTM, (64, 64))
-        request = Generate("null", grid, grid, 10.0, "", Sampling(1, 1, "null"))
-        assert refused(start, make_job(request=request)) is ErrorCode.UNKNOWN_CRS
-
-
-def test_an_extent_without_pixels(start, make_job):
-    folder = make_job()
-    text = (folder / "request.json").read_text()
-    for shape in ("[0,256]", "[192,0]", "[-1,5]"):
-        (folder / "request.json").write_text(text.replace("[192,256]", shape))
-        assert refused(start, folder) is ErrorCode.EMPTY_EXTENT
-
-
-def test_a_lattice_that_cannot_be_warped(start, make_job):
-    grid = GeoBox("EPSG:4326", (1e-4, 0, 15.0, 0, -1e-4, 45.2), (64, 64))
-    for crs, expected in (("EPSG:999999", ErrorCode.UNKNOWN_CRS), ("EPSG:32633", ErrorCode.UNSUPPORTED_GRID)):
-        lattice = GeoBox(crs, (1e9, 0, 1e12, 0, -1e9, 1e12), (64, 64))
-        assert (
-            refused(start, make_job(request=Generate("null", grid, lattice, 10.0, "", Sampling(1, 1, "null"))))
-            is expected
-        )
-
-
-def test_too_small_a_disk(start, make_job, monkeypatch):
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(output.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
-    folder = make_job()
-    assert refused(start, folder) is ErrorCode.DISK_FULL
-    failure = start.events[-1].failure
-    assert failure.resumable and "1 MB" in failure.message
-    monkeypatch.undo()
-    assert type(start(folder)).__name__ == "Succeeded"
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("text", ErrorCode.SOURCE_UNREADABLE),
-        ("absent", ErrorCode.SOURCE_UNREADABLE),
-        ("all nodata", ErrorCode.SOURCE_EMPTY),
-        ("all nan", ErrorCode.SOURCE_EMPTY),
-        ("complex", ErrorCode.UNSUPPORTED_RASTER),
-        ("no crs", ErrorCode.UNKNOWN_CRS),
-    ],
-)
-def test_a_source_that_is_none(start, make_job, make_raster, kind, expected):
-    folder = make_job(request=super_resolve())
-    ones = np.ones((1, 20, 20))
-    if kind == "text":
-        (folder / "source.tif").write_text("text")
-    elif kind == "all nodata":
-        make_raster((ones * 7).astype("uint8"), folder=folder, nodata=7)
-    elif kind == "all nan":
-        make_raster((ones * np.nan).astype("float32"), folder=folder)
-    elif kind == "complex":
-        make_raster(ones.astype("complex64"), folder=folder)
-    elif kind == "no crs":
-        make_raster(ones.astype("uint8"), folder=folder, crs=None)
-    assert refused(start, folder) is expected
-
-
-def test_a_folder_that_is_no_job(start, tmp_path):
-    assert code(start(tmp_path)) is ErrorCode.JOB_FOLDER_DAMAGED
-    assert code(start(tmp_path / "absent")) is ErrorCode.JOB_FOLDER_DAMAGED
-    (tmp_path / "request.json").write_text('{"type":"Job","id":"a","request":{"type":"Evil"}}')
-    assert code(start(tmp_path)) is ErrorCode.INVALID_REQUEST
-
-
 # --- while it works
 
 
@@ -369,26 +198,6 @@ def test_a_disk_that_fills_up_is_told_and_resumed(start, make_job, tmp_path):
         assert is_same(pixels(start(folder)), whole)
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), ErrorCode.OUT_OF_MEMORY),
-        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), ErrorCode.OUT_OF_MEMORY),
-        (OSError(122, "quota"), ErrorCode.DISK_FULL),
-        (ModuleNotFoundError("torch"), ErrorCode.ENGINE_MISSING),
-        (ValueError("/home/someone/secret"), ErrorCode.INTERNAL),
-        (RecursionError(), ErrorCode.INTERNAL),
-    ],
-)
-def test_any_error_gets_its_code(start, make_job, error, expected):
-    def broken(part):
-        raise error
-
-    start.on_draw = broken
-    assert code(start(make_job())) is expected
-    assert "secret" not in start.events[-1].failure.message
-
-
 def test_numbers_that_are_none_are_never_committed(start, make_job, make_raster, null_engine, monkeypatch):
     folder = make_job(request=super_resolve())
     make_raster(np.ones((1, 20, 20), "float32"), folder=folder)
@@ -398,6 +207,17 @@ def test_numbers_that_are_none_are_never_committed(start, make_job, make_raster,
 
 
 # --- what comes out
+
+
+def test_a_prompt_is_recorded_as_it_was_used(start, make_job):
+    ending = start(make_job(prompt="  a\u202e forest\n\x00 "))
+    assert ending.result.provenance.prompt == "a forest"
+
+
+def test_names_beyond_ascii_work(start, make_job, tmp_path):
+    path = tmp_path / "Wälder 森林 #1 'é'.tif"
+    assert start(make_job(output=path)).result.outputs[0].path == str(path)
+    assert path.is_file()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
@@ -415,6 +235,16 @@ def test_a_source_comes_back_finer_in_its_own_type(start, make_job, make_raster,
         assert np.array_equal(file.read(), given.repeat(4, 1).repeat(4, 2))
     assert [one.name for one in ending.result.provenance.inputs] == ["layer"]
     assert len(ending.result.provenance.inputs[0].sha256) == 64
+
+
+def test_fill_that_nobody_declared_is_nodata_in_the_result(start, make_job, make_raster):
+    folder = make_job(request=super_resolve())
+    given = np.full((1, 40, 40), 7.5, "float32")
+    given[0, :4, :4] = -3.4e38
+    make_raster(given, folder=folder)
+    with rasterio.open(start(folder).result.outputs[0].path) as file:
+        made = file.read(1)
+        assert np.isnan(file.nodata) and np.isnan(made[:8, :8]).all() and np.isnan(made).sum() == 64
 
 
 def test_the_spread_is_the_standard_deviation(start, make_job, make_raster, null_engine, tmp_path):
@@ -575,45 +405,3 @@ def test_an_old_result_stays_until_the_new_one_is_whole(start, make_job, tmp_pat
     faults.arm("")
     assert type(start(folder)).__name__ == "Succeeded"
     shutil.rmtree(folder)
-
-
-# --- what the machine has, and what it no longer has
-
-
-def test_after_an_update_no_tile_of_the_version_before_is_left(start, make_job, monkeypatch):
-    folder = make_job()
-    start.on_draw = lambda part: start.cancelled.set() if len(start.drawn) == 6 else None
-    assert type(start(folder)).__name__ == "Cancelled"
-    start.cancelled.clear()
-    start.on_draw = lambda part: None
-    monkeypatch.setattr(runner, "libraries", lambda: {"torch": "9.9"})
-    ending = start(folder)
-    assert len(start.drawn) == 12 and ending.result.provenance.pins["torch"] == "9.9"
-
-
-@pytest.mark.parametrize("device", ["abacus", "cuda:99", "cuda:x", "cuda:-1"])
-def test_a_device_that_is_not_there(start, make_job, device):
-    settings = dataclasses.replace(SETTINGS, device=device)
-    assert not is_available(device)
-    ending = start(make_job(), settings)
-    assert code(ending) is ErrorCode.INVALID_REQUEST and device in ending.failure.message
-    assert "cpu" in ending.failure.hint and not start.drawn
-
-
-def test_a_home_that_is_none_hides_nothing(start, make_job, monkeypatch):
-    def broken(part):
-        raise ValueError("a/b")
-
-    start.on_draw = broken
-    monkeypatch.setattr(errors.os.path, "expanduser", lambda path: "/")
-    assert "a/b" in start(make_job()).failure.detail
-
-
-def test_fill_that_nobody_declared_is_nodata_in_the_result(start, make_job, make_raster):
-    folder = make_job(request=super_resolve())
-    given = np.full((1, 40, 40), 7.5, "float32")
-    given[0, :4, :4] = -3.4e38
-    make_raster(given, folder=folder)
-    with rasterio.open(start(folder).result.outputs[0].path) as file:
-        made = file.read(1)
-        assert np.isnan(file.nodata) and np.isnan(made[:8, :8]).all() and np.isnan(made).sum() == 64

@@ -18,6 +18,9 @@ from afterimage.engine.settings import Settings
 from afterimage.engine.store import catalogue, get
 from afterimage.engine.store.http import Patience
 
+REPOSITORY = "lcybuaa/Text2Earth"
+UNET = "unet/diffusion_pytorch_model.safetensors"
+VAE = "vae/diffusion_pytorch_model.safetensors"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 #: From this size on the stub keeps files as the hub keeps large ones, with a SHA-256.
 LARGE = 2000
@@ -193,6 +196,18 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield made
     made.close()
+
+
+@pytest.fixture
+def text2earth(hub: Hub, parity: Path) -> Hub:
+    """The tiny checkpoint where the real one is, with what a real repository has beside it."""
+    hub.put(REPOSITORY, parity / "text2earth")
+    hub.files[REPOSITORY] |= {
+        "pipeline_text2earth_diffusion.py": b"raise SystemExit",
+        "unet/diffusion_pytorch_model.bin": b"a pickle that is not needed",
+        "README.md": b"words",
+    }
+    return hub
 
 
 @pytest.fixture

@@ -1,52 +1,23 @@
-"""A public model is fetched whole and unchanged, or not at all; what has arrived is never fetched again."""
+"""A public model is fetched whole and unchanged, and what has arrived is never fetched again."""
 
 from __future__ import annotations
 
-import argparse
-import errno
-import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 
-import httpx2
 import pytest
-from afterimage.engine import faults
 from afterimage.engine.contract import ErrorCode, Fetching, Files, Installed, Notice, Offers, Refused, Removed, loads
-from afterimage.engine.errors import (
-    DiskFull,
-    DownloadDamaged,
-    DownloadFailed,
-    EngineError,
-    InvalidRequest,
-    LicenceNotAccepted,
-    OutputNotWritable,
-)
+from afterimage.engine.errors import DownloadFailed
 from afterimage.engine.models.catalog import CARD
 from afterimage.engine.models.published import examine
 from afterimage.engine.models.weights import check_files
-from afterimage.engine.store import catalogue, command, get, install, places, unpack
-from afterimage.engine.store.http import Patience, client
-from afterimage.engine.store.turn import alone
+from afterimage.engine.store import catalogue, get, places
+from afterimage.engine.store.http import Patience
 
-REPOSITORY = "lcybuaa/Text2Earth"
-UNET = "unet/diffusion_pytorch_model.safetensors"
-VAE = "vae/diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture
-def text2earth(hub, parity):
-    """The tiny checkpoint where the real one is, with what a real repository has beside it."""
-    hub.put(REPOSITORY, parity / "text2earth")
-    hub.files[REPOSITORY] |= {
-        "pipeline_text2earth_diffusion.py": b"raise SystemExit",
-        "unet/diffusion_pytorch_model.bin": b"a pickle that is not needed",
-        "README.md": b"words",
-    }
-    return hub
+from .conftest import REPOSITORY, UNET, VAE
 
 
 def test_a_model_is_fetched_verified_and_installed(text2earth, fetch_model, settings):
@@ -75,14 +46,6 @@ def test_code_and_second_copies_are_not_fetched(text2earth, download, settings):
     there = [path for path in download("text2earth").rglob("*") if path.is_file()]
     assert {path.suffix for path in there} == {".safetensors", ".json", ".txt"}
     assert not {name for name, _ in text2earth.asked if name.endswith((".py", ".bin", ".md"))}
-
-
-def test_nothing_is_asked_before_the_terms_are_accepted(text2earth, download, settings):
-    for wrong in ("", "yes", catalogue.terms_digest(catalogue.find("rsedit"))):
-        with pytest.raises(LicenceNotAccepted):
-            download("text2earth", wrong)
-    assert not text2earth.headers and not (settings.store / places.PARTIAL).exists()
-    download("text2earth", catalogue.find("text2earth").terms)
 
 
 def test_no_token_is_sent_and_redirects_are_followed(text2earth, download, monkeypatch):
@@ -118,36 +81,6 @@ def test_a_beginning_of_other_bytes_is_fetched_once_more(text2earth, download, s
     assert [span for name, span in text2earth.asked if name == UNET] == ["bytes=9000-", ""]
 
 
-@pytest.mark.parametrize(
-    ("fault", "error", "says"),
-    [
-        ("bytes", DownloadDamaged, "other bytes"),
-        ("short", DownloadDamaged, "its record says"),
-        ("long", DownloadDamaged, "its record says"),
-        ("html", DownloadDamaged, "web page"),
-        ("gone", DownloadFailed, "does not have"),
-    ],
-)
-def test_what_is_not_what_the_record_says_is_not_kept(text2earth, download, settings, fault, error, says):
-    text2earth.faults[UNET] = [fault]
-    with pytest.raises(error, match=says) as told:
-        download("text2earth")
-    assert told.value.hint and "/" not in told.value.message.replace(UNET, "")
-    partial = settings.store / places.PARTIAL / "text2earth"
-    assert not (partial / "files" / UNET).exists() and not (settings.store / "text2earth").exists()
-    assert catalogue.state("text2earth", settings.store) == "partial"
-    download("text2earth")  # the host has mended it
-    assert [name for name, _ in text2earth.asked].count(VAE) == 1, "what was there was fetched again"
-
-
-@pytest.mark.parametrize("fault", ["416", "stall:0", "busy", "cut:0"])
-def test_a_host_that_never_goes_on_is_given_up(text2earth, download, fault):
-    text2earth.faults[UNET] = [fault] * 20
-    with pytest.raises((DownloadFailed, DownloadDamaged)):
-        download("text2earth")
-    assert [name for name, _ in text2earth.asked].count(UNET) == 4
-
-
 def test_the_commit_is_pinned_at_the_first_answer(text2earth, download, settings):
     text2earth.faults[UNET] = ["gone"]
     with pytest.raises(DownloadFailed):
@@ -158,96 +91,6 @@ def test_the_commit_is_pinned_at_the_first_answer(text2earth, download, settings
     text2earth.commit = "f" * 40  # the stub has no other: the pinned one is asked for, and is not there
     with pytest.raises(DownloadFailed, match="does not have"):
         download("text2earth")
-
-
-def test_other_hashes_at_the_same_commit_are_refused(text2earth, download):
-    text2earth.faults[UNET] = ["gone"]
-    with pytest.raises(DownloadFailed):
-        download("text2earth")
-    text2earth.files[REPOSITORY][UNET] = text2earth.files[REPOSITORY][UNET][::-1]
-    with pytest.raises(DownloadDamaged, match="at the same commit"):
-        download("text2earth")
-
-
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        (b"<html>Sign in</html>", "something else"),
-        (b"[]", "something else"),
-        (b'{"sha": "main", "siblings": []}', "record"),
-        (b'{"sha": "' + b"0" * 40 + b'", "siblings": []}', "does not have the files"),
-        (b'{"sha": "' + b"0" * 40 + b'", "siblings": [{"rfilename": "unet/config.json"}]}', "no size or hash"),
-        (
-            b'{"sha": "' + b"0" * 40 + b'", "siblings": [{"rfilename": "unet/config.json", "size": 1, "blobId": "'
-            + b"0" * 64 + b'"}]}',
-            "no size or hash",
-        ),
-        (
-            b'{"sha": "' + b"0" * 40 + b'", "siblings": [{"rfilename": "unet/config.json", "lfs": {"size": 1, '
-            b'"sha256": "' + b"0" * 40 + b'"}}]}',
-            "no size or hash",
-        ),
-        (
-            b'{"sha": "' + b"0" * 40 + b'", "siblings": [{"rfilename": "../unet/config.json", "size": 1, "blobId": "'
-            + b"0" * 40 + b'"}]}',
-            "outside",
-        ),
-    ],
-)  # fmt: skip
-def test_a_list_that_is_none(text2earth, download, answer, says):
-    text2earth.told[f"/api/models/{REPOSITORY}/revision/main"] = answer
-    with pytest.raises(EngineError, match=says):
-        download("text2earth")
-
-
-def test_a_host_that_is_not_there(hub, download, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(DownloadFailed, match="cannot be reached"):
-        download("text2earth")
-
-
-def test_space_is_looked_for_before_anything_is_fetched(text2earth, download, monkeypatch):
-    monkeypatch.setattr(places, "free", lambda folder: places.SPARE + 1000)
-    with pytest.raises(DiskFull, match="are needed"):
-        download("text2earth")
-    assert not text2earth.asked
-
-
-def test_a_disk_that_fills_up(text2earth, download, monkeypatch, settings):
-    faults.arm("fetch.before_write:2:enospc")
-    try:
-        with pytest.raises(DiskFull, match="disk is full"):
-            download("text2earth")
-    finally:
-        faults.arm("")
-    assert catalogue.state("text2earth", settings.store) == "partial"
-    assert download("text2earth")
-
-
-def test_a_model_that_needs_another(hub, download):
-    with pytest.raises(InvalidRequest, match="needs Stable Diffusion"):
-        download("geosynth-osm")
-    assert not hub.headers
-
-
-def test_a_second_process_waits_its_turn(text2earth, download, settings):
-    with alone("text2earth", settings.store):
-        with pytest.raises(DownloadFailed, match="already"):
-            download("text2earth")
-
-
-def test_nobody_fetches_or_removes_a_model_while_it_is_installed(text2earth, settings, fetch_model, monkeypatch):
-    def put_together(folder, base, wish, store, tell):
-        with pytest.raises(DownloadFailed, match="already") as told:
-            fetch_model("text2earth")
-        assert told.value.hint
-        with pytest.raises(DownloadFailed, match="already"):
-            command._remove(argparse.Namespace(id="text2earth"), settings)
-        assert (folder / UNET).is_file()
-        return catalogue.find("text2earth").card
-
-    monkeypatch.setattr(install, "put_together", put_together)
-    assert isinstance(fetch_model("text2earth")[-1], Installed)
 
 
 @pytest.mark.parametrize("state", [b"", b"[]", b'{"hashes": 1}'])
@@ -269,45 +112,6 @@ def test_a_file_that_is_wanted_since_is_no_change_of_the_record(text2earth, down
     assert (download("text2earth") / "tokenizer" / "added_tokens.json").read_bytes() == b"{}"
 
 
-@pytest.mark.parametrize(
-    ("number", "error"), [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.EACCES, OutputNotWritable)]
-)
-def test_what_the_disk_says_of_other_files(text2earth, download, monkeypatch, number, error):
-    def write(*arguments):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(get.durable, "write", write)
-    with pytest.raises(error) as told:
-        download("text2earth")
-    assert told.value.hint
-
-
-def test_whoever_stops_reading_is_no_fault_of_the_disk(text2earth, settings):
-    def tell(notice):
-        raise BrokenPipeError
-
-    with pytest.raises(BrokenPipeError):
-        get.download("text2earth", catalogue.find("text2earth").terms, settings, tell)
-
-
-@pytest.mark.parametrize("to", ["http://host/b", "ftp://host/b", "//host/b"])
-def test_a_host_does_not_lead_away_from_https(monkeypatch, to):
-    asked = []
-
-    def answer(request):
-        asked.append(str(request.url))
-        return httpx2.Response(302, headers={"Location": to}) if request.url.path == "/a" else httpx2.Response(200)
-
-    with client(Patience(), {}) as made:
-        monkeypatch.setattr(made, "_transport_for_url", lambda url: httpx2.MockTransport(answer))
-        if to.startswith("//"):
-            assert made.get("https://host/a").status_code == 200 and asked[1] == "https://host/b"
-            return
-        with pytest.raises(DownloadFailed, match="not encrypted"):
-            made.get("https://host/a")
-    assert asked == ["https://host/a"]
-
-
 def test_an_offer_of_several_repositories_and_of_one_folder(hub, settings):
     hub.files["Sonetto702/AeroGen"] = {"last.ckpt": b"x" * 3000, "layout.ckpt": b"y"}
     tokens = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
@@ -322,76 +126,6 @@ def test_an_offer_of_several_repositories_and_of_one_folder(hub, settings):
     told = get.files("rsedit", settings.store, Patience())
     assert {file.path for file in told.files} == {"unet/config.json", UNET}
     assert not settings.store.exists(), "asking leaves nothing behind"
-
-
-@pytest.fixture
-def archives(hub, parity):
-    """DiffusionSat as Zenodo has it: an archive with training checkpoints in it, and one with a ControlNet."""
-
-    def entries(folder, below):
-        return {
-            f"{below}/{path.relative_to(folder).as_posix()}": path.read_bytes()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.suffix != ".npz" and "controlnet" not in path.parts[-2]
-        }
-
-    single = entries(parity / "diffusionsat", "finetune")
-    drawn = {k: v for k, v in single.items() if k.startswith("finetune/unet/")}
-    single |= {k.replace("/unet/", "/checkpoint-150000/unet/"): v for k, v in drawn.items()}
-    single |= {k.replace("/unet/", "/checkpoint-50000/unet/"): v for k, v in drawn.items()}
-    single |= {"finetune/optimizer.bin": b"z" * 5000, "finetune/code.py": b"raise SystemExit"}
-    hub.archive("13751498", "finetune.zip", single)
-    control = parity / "diffusionsat" / "controlnet_sr" / "controlnet"
-    hub.archive("13756246", "controlnet.zip", {f"sr/controlnet/{p.name}": p.read_bytes() for p in control.iterdir()})
-    return hub
-
-
-def test_archives_of_zenodo(archives, fetch_model, settings):
-    notices = fetch_model("diffusionsat-512")
-    card = notices[-1].card
-    assert "converting" in {notice.stage for notice in notices if isinstance(notice, Fetching)}
-    assert notices[0].commit.startswith("md5:") and card.origin == f"zenodo:13751498@{notices[0].commit}"
-    folder = settings.store / "diffusionsat-512"
-    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".safetensors", ".json", ".txt"}
-    assert {path.name for path in folder.glob("checkpoint-*")} == {"checkpoint-100000"}
-    steered = fetch_model("diffusionsat-sentinel")[-1].card
-    assert steered.tasks == ("SuperResolve",) and len(steered.source_bands) == 10
-    assert examine(settings.store / "diffusionsat-sentinel")["kind"] == "2-D ControlNet"
-    shutil.rmtree(folder)
-    assert examine(settings.store / "diffusionsat-sentinel"), "its base went along with another model"
-
-
-def test_a_damaged_archive(archives, download, settings):
-    whole = archives.files["13751498"]["finetune.zip"]
-    archives.files["13751498"]["finetune.zip"] = whole[:-200] + bytes(200)
-    with pytest.raises(DownloadDamaged, match="archive"):
-        download("diffusionsat-512")
-    assert not (settings.store / "diffusionsat-512").exists()
-
-
-@pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, DiskFull), (errno.EACCES, OutputNotWritable)])
-def test_a_disk_that_fills_up_while_unpacking(archives, download, settings, monkeypatch, number, error):
-    def copy(*arguments):
-        raise OSError(number, os.strerror(number))
-
-    with monkeypatch.context() as full:
-        full.setattr(unpack.shutil, "copyfileobj", copy)
-        with pytest.raises(error):
-            download("diffusionsat-512")
-    unpacked = settings.store / places.PARTIAL / "diffusionsat-512" / "unpacked"
-    assert unpacked.exists()
-    there = []
-    check = places.check_space
-    monkeypatch.setattr(places, "check_space", lambda *given: there.append(unpacked.exists()) or check(*given))
-    download("diffusionsat-512")
-    assert there[0] is False, "space is asked for that a half of before still takes"
-
-
-def test_a_record_with_strange_entries(archives, settings):
-    content = archives.files["13751498"]["finetune.zip"]
-    entry = {"key": "finetune.zip", "size": len(content), "checksum": f"md5:{hashlib.md5(content).hexdigest()}"}
-    archives.told["/api/records/13751498"] = json.dumps({"files": [None, 1, "finetune.zip", [], entry]}).encode()
-    assert [file.path for file in get.files("diffusionsat-512", settings.store).files] == ["finetune.zip"]
 
 
 class Command:
