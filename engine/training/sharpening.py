@@ -38,8 +38,8 @@ class SharpeningObjective:
     al. 2017; in autoencoders: Esser et al. 2021). The layers of a small classifier, taught by the same train split,
     must see much the same in both (Johnson et al. 2016; Zhang et al. 2018). Decoder and critic learn in one step of one
     optimizer: the critic's weights are held still where the decoder's loss passes through it. Noise on the latents
-    makes neighbouring latents decode alike, so that the small errors of a denoiser stay small in the picture. The grid
-    alone is looked for in what latents without noise decode to.
+    makes neighbouring latents decode alike, so that the small errors of a denoiser stay small in the picture. Energies
+    and the grid are looked for in what latents without noise decode to.
 
     Args:
         recipe: ``network`` is the autoencoder's; options ``data`` (name of a data set), ``whitening`` (see
@@ -92,14 +92,14 @@ class SharpeningObjective:
         with autocast(self.device, self.recipe.bf16):
             with torch.no_grad():
                 z = self.autoencoder.encode(real).float()
-            few = len(z) // 2  # noise of its own in each latent makes borders, which no denoiser makes
-            exact = self._decode(self.trained, z[:few])[1].float()
+            few = len(z) // 2  # noise of its own in each latent makes grain and borders, which no denoiser makes
+            plain, exact = (x.float() for x in self._decode(self.trained, z[:few]))
             z = z + (torch.randn(z.shape, generator=generator) * options["latent_noise"]).to(self.device)
-            plain, drawn = (x.float() for x in self._decode(self.trained, z))
+            drawn = self._decode(self.trained, z)[1].float()
             loss = options["layers"] * layers_distance(self.seeing, drawn, real) if self.seeing is not None else 0.0
             error = drawn - real
             loss = loss + 100 * smooth(error).square().mean() + options["pixels"] * 100 * error.square().mean()
-            loss = loss + options["texture"] * energy_distance(drawn, real, steepness(plain, NEAR), CURVATURES)
+            loss = loss + options["texture"] * energy_distance(exact, real[:few], steepness(plain, NEAR), CURVATURES)
             loss = loss + options["grid"] * grid_distance(exact, real[:few], self.autoencoder.scale)
             hinge = (1 - critic(_centred(real))).relu().mean() + (1 + critic(_centred(drawn.detach()))).relu().mean()
             loss = loss + hinge.float()

@@ -4,6 +4,7 @@ import dataclasses
 
 import torch
 from afterimage.engine.training import sharpening
+from afterimage.engine.training.energies import energy_distance
 from afterimage.engine.training.recipe import read_recipe
 from afterimage.engine.training.sharpening import SharpeningObjective, grid_distance
 
@@ -21,7 +22,7 @@ def test_a_grid_of_cells_is_seen_whatever_its_strength_elsewhere():
     assert grid_distance(noise(0) * 0.3, noise(1)) < 0.1
 
 
-def test_a_grid_is_looked_for_in_what_exact_latents_decode_to(plain_data, tmp_path, monkeypatch):
+def test_grid_and_energies_are_looked_for_in_what_exact_latents_decode_to(plain_data, tmp_path, monkeypatch):
     recipe = read_recipe("eurosat-decoder")
     small = {"width": 16, "blocks": 1, "latent_channels": 4}
     options = recipe.options | {"layers": 0.0, "crop": 64, "latent_noise": 1.0}
@@ -29,12 +30,17 @@ def test_a_grid_is_looked_for_in_what_exact_latents_decode_to(plain_data, tmp_pa
     objective = SharpeningObjective(recipe, plain_data, tmp_path / "fitted", torch.device("cpu"))
     compared = []
 
-    def compare(ours, truth, period):
-        compared.append((ours.detach(), truth))
-        return grid_distance(ours, truth, period)
+    def noted(distance):
+        def compare(ours, truth, *more):
+            compared.append((ours.detach(), truth))
+            return distance(ours, truth, *more)
 
-    monkeypatch.setattr(sharpening, "grid_distance", compare)
+        return compare
+
+    monkeypatch.setattr(sharpening, "grid_distance", noted(grid_distance))
+    monkeypatch.setattr(sharpening, "energy_distance", noted(energy_distance))
     objective.loss(0).backward()
-    ((ours, truth),) = compared
-    assert len(truth) == 2
-    assert torch.allclose(ours, objective.autoencoder.decode(objective.autoencoder.encode(truth)), atol=1e-5)
+    assert len(compared) == 2
+    for ours, truth in compared:
+        assert len(truth) == 2
+        assert torch.allclose(ours, objective.autoencoder.decode(objective.autoencoder.encode(truth)), atol=1e-5)
