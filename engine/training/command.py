@@ -13,7 +13,8 @@ from .checkpoint import find_checkpoint
 from .loop import Budget, Objective, check_free, run
 from .recipe import FOLDER, Recipe, read_recipe
 
-#: File in a run's folder that says it began with the weights of a model, whose transform it needs again when resumed.
+#: File in a run's folder that says it began with the weights of a model. A latent model's transform is read from there
+#: again when the run is resumed.
 BEGUN = "begun-with-start"
 
 
@@ -59,7 +60,9 @@ def train(arguments: Sequence[str]) -> int:
     if asked.resume and find_checkpoint(folder) and (folder / BEGUN).is_file() != (start is not None):
         told = "began with --start: give it again" if start is None else "began without --start: leave it out"
         parser.error(f"--resume: the run in {folder} {told}, or choose another folder for a new run")
-    if start is not None:
+    if start is None:
+        (folder / BEGUN).unlink(missing_ok=True)  # of a run that left no checkpoint
+    else:
         (folder / BEGUN).write_text(f"{recipe.model}\n", encoding="utf-8")
     objective = make_objective(recipe, asked.data, folder, torch.device("cuda" if gpu else "cpu"), start)
     run(recipe, objective, folder, Budget(asked.minutes, asked.steps, asked.report_every), asked.resume)

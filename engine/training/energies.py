@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-#: Side of the fields whose gradient energies are compared, in pixels.
+#: Side of the fields whose energies are compared, in pixels.
 FIELD = 15
 #: Scales and orders of the differences whose energies are compared: gradients at full and at half resolution.
 GRADIENTS = ((1, 1), (2, 1))
-#: Second differences beside them: of a gradient's energy little lies in the finest octave, of theirs most.
+#: Second differences beside them: of a gradient's energy half lies in the finest octave, of theirs four fifths.
 CURVATURES = (*GRADIENTS, (1, 2))
 #: Energies that differ by more of their unit count by their difference instead of its square.
 OUTLYING = 4.0

@@ -1,7 +1,7 @@
 """Whether tiling costs quality: opensr-test's metrics of super-resolution in windows that are blended, and one by one.
 
     python3 -m venv opensr && opensr/bin/pip install opensr-test==1.3.3
-    python tests/benchmarks/quality_tiled.py --peer opensr/bin/python
+    python tests/benchmarks/quality_tiled.py --peer opensr/bin/python --rasters FILE.tif...
 
 Rasters of 8 bit, the sample that ships with the plugin where none are named, are made four times coarser by block means
 and drawn again: as a job is drawn, and with windows side by side, each by itself, which is the bare model on one tile.
@@ -40,7 +40,8 @@ def main() -> None:
     if ROW * FACTOR % model.window or COL * FACTOR % model.window:
         raise SystemExit("quality_tiled: the picture does not begin where a window does")
     rasters = chosen.rasters or sorted((ROOT / "resources" / "demo").glob("*.tif"))
-    drawn = [squares_of(path, model, model.window, model.stride) for path in rasters]
+    stride = model.stride
+    drawn = [squares_of(path, model, stride) for path in rasters]
     squares = {name: np.concatenate([each[name] for each in drawn]) for name in drawn[0]}
     with tempfile.TemporaryDirectory() as scratch:
         np.savez(Path(scratch) / "pictures.npz", **squares)
@@ -54,17 +55,19 @@ def main() -> None:
     report(figure="quality_tiled", model=MODEL, factor=FACTOR, squares=count, metrics=found, ratio=ratio)
 
 
-def squares_of(path: Path, model: SuperResolveModel, window: int, stride: int) -> dict[str, np.ndarray]:
+def squares_of(path: Path, model: SuperResolveModel, stride: int) -> dict[str, np.ndarray]:
     """What is compared: ``lr``, ``hr`` and a way of drawing each, as (squares, 3, side, side) in 0..1.
 
     Args:
         path: of the raster; of its pixels as many as fill whole windows, from its corner.
         model: draws it.
-        window: side of its windows.
-        stride: between windows, in a job.
+        stride: between its windows, in a job.
     """
+    window = model.window
     with rasterio.open(path) as file:
         down, across = file.height // window, file.width // window
+        if not down or not across:
+            raise SystemExit(f"quality_tiled: {path.name} is smaller than a window of {window} pixels")
         hr = file.read((1, 2, 3), window=rasterio.windows.Window(0, 0, across * window, down * window))
         gsd = file.res[0]
     blocks = hr.reshape(3, hr.shape[1] // FACTOR, FACTOR, hr.shape[2] // FACTOR, FACTOR)

@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 from afterimage.engine.training import sharpening
-from afterimage.engine.training.energies import energy_distance
+from afterimage.engine.training.energies import CURVATURES, energy_distance
 from afterimage.engine.training.recipe import read_recipe
 from afterimage.engine.training.sharpening import SharpeningObjective, grid_distance
 
@@ -32,7 +32,7 @@ def test_grid_and_energies_are_looked_for_in_what_exact_latents_decode_to(plain_
 
     def noted(distance):
         def compare(ours, truth, *more):
-            compared.append((ours.detach(), truth))
+            compared.append((ours.detach(), truth, more[-1]))
             return distance(ours, truth, *more)
 
         return compare
@@ -41,6 +41,7 @@ def test_grid_and_energies_are_looked_for_in_what_exact_latents_decode_to(plain_
     monkeypatch.setattr(sharpening, "energy_distance", noted(energy_distance))
     objective.loss(0).backward()
     assert len(compared) == 2
-    for ours, truth in compared:
+    assert any(last is CURVATURES for _, _, last in compared)
+    for ours, truth, _ in compared:
         assert len(truth) == 2
         assert torch.allclose(ours, objective.autoencoder.decode(objective.autoencoder.encode(truth)), atol=1e-5)

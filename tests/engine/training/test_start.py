@@ -109,3 +109,6 @@ def test_a_run_is_resumed_as_it_began(plain_data, tmp_path, capsys):
             train(out, 2, "--resume", *words)
         assert told in capsys.readouterr().err
     assert train("begun", 2, "--resume", *start) == train("fresh", 2, "--resume") == 0
+    (tmp_path / "died" / small.name).mkdir(parents=True)
+    (tmp_path / "died" / small.name / command.BEGUN).touch()  # before it had a checkpoint
+    assert train("died", 1) == train("died", 2, "--resume") == 0
