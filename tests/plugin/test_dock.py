@@ -16,7 +16,7 @@ from qgis.core import (
     QgsSettings,
     QgsVectorLayer,
 )
-from qgis.gui import QgsMapCanvas, QgsMessageBar
+from qgis.gui import QgsMessageBar
 from qgis.PyQt.QtCore import QCoreApplication, Qt
 from qgis.PyQt.QtWidgets import (
     QAbstractButton,
@@ -28,7 +28,7 @@ from qgis.PyQt.QtWidgets import (
     QTabBar,
 )
 
-from .panels.conftest import painter, sharpener, write_raster
+from .panels.conftest import make_map, painter, sharpener, write_raster
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -49,13 +49,7 @@ def session(qgis_app, fake_python, tmp_path, monkeypatch):
 @pytest.fixture
 def canvas(qgis_new_project):
     """A map of its own, 2 by 1 kilometres whatever other tests did to the shared one."""
-    canvas, crs = QgsMapCanvas(), QgsCoordinateReferenceSystem("EPSG:32633")
-    QgsProject.instance().setCrs(crs)
-    canvas.setDestinationCrs(crs)
-    canvas.resize(400, 200)
-    canvas.show()
-    canvas.setExtent(QgsRectangle(300000, 5300000, 302000, 5301000))
-    return canvas
+    return make_map(400, 200, QgsRectangle(300000, 5300000, 302000, 5301000))
 
 
 @pytest.fixture

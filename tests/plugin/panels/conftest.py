@@ -151,16 +151,21 @@ def picture(tmp_path, qgis_new_project):
     return layer
 
 
-@pytest.fixture
-def own_canvas(qgis_new_project):
-    """A map of its own, as large as it says: clicks on it have to land where they should."""
+def make_map(width, height, extent):
+    """A map of so many pixels, in UTM, that no other test has touched."""
     canvas, crs = QgsMapCanvas(), QgsCoordinateReferenceSystem("EPSG:32633")
     QgsProject.instance().setCrs(crs)
     canvas.setDestinationCrs(crs)
-    canvas.resize(400, 250)
+    canvas.resize(width, height)
     canvas.show()
-    canvas.setExtent(QgsRectangle(299900, 5299550, 300620, 5300000))
+    canvas.setExtent(extent)
     return canvas
+
+
+@pytest.fixture
+def own_canvas(qgis_new_project):
+    """A map of its own, as large as it says: clicks on it have to land where they should."""
+    return make_map(400, 250, QgsRectangle(299900, 5299550, 300620, 5300000))
 
 
 @pytest.fixture

@@ -10,9 +10,7 @@ from osgeo import gdal
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import Qt
 
-from .conftest import sharpener, write_raster
-
-LEFT = Qt.MouseButton.LeftButton
+from .conftest import codes, sharpener, write_raster
 
 
 @pytest.fixture
@@ -25,10 +23,6 @@ def make(qtbot, cards):
         return panel
 
     return panel
-
-
-def codes(panel):
-    return [problem.code for problem in panel.problems()]
 
 
 def test_without_a_raster_it_says_what_to_add(make, qgis_new_project):
