@@ -90,13 +90,13 @@ def _run(
         outputs = OutputPlan(job, folder)
         outputs.check_target()
         is_own = catalog is None and tasks is None
-        if catalog is None or tasks is None:
-            ctx.tell("starting")
-            catalog, tasks = catalog or _catalog(), tasks or _tasks()
+        ctx.tell("starting")
+        catalog = catalog or _catalog()
         card = check_card(job.request, catalog.cards(settings))
         # others know the engine's own models and tasks
         with muster(job, folder, card, settings, ctx.check) if is_own else Alone(settings) as crew:
-            return _draw_and_write(job, folder, crew, outputs, catalog, tasks, ctx, began)
+            # the tasks bring torch along, which takes seconds: workers are at the same by now
+            return _draw_and_write(job, folder, crew, outputs, catalog, tasks or _tasks(), ctx, began)
 
 
 def _draw_and_write(
@@ -220,6 +220,6 @@ def _catalog() -> Catalog:
 
 
 def _tasks() -> Mapping[type, Plan]:
-    from .tasks import TASKS
+    from .tasks.plans import TASKS  # late: for who looks at a job without drawing it, and see above
 
     return TASKS

@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from .contract import (
     LINE_LIMIT,
@@ -176,8 +176,10 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def run_once(folder: Path, settings: Settings, watch_stdin: bool) -> int:
-    """Run one job folder, telling the same events; 0 when it succeeded, 1 when it failed, 2 when it was cancelled.
+def run_once(folder: Path, settings: Settings, watch_stdin: bool) -> NoReturn:
+    """Run one job folder, telling the same events; does not return, but ends the process.
+
+    Its status is 0 when the job succeeded, 1 when it failed, 2 when it was cancelled.
 
     Args:
         folder: the job folder.
@@ -197,14 +199,17 @@ def run_once(folder: Path, settings: Settings, watch_stdin: bool) -> int:
     if watch_stdin:
         threading.Thread(target=_drain, args=(sys.stdin.fileno(), stop), name="stdin", daemon=True).start()
         _watch_parent(channel, stop)
+    ending: Event
     try:
         from .runner import run
     except ImportError as error:
-        channel.send(Failed(job, _missing(error)))
-        return 1
-    ending = run(folder, job, channel.send, cancelled, settings)
+        ending = Failed(job, _missing(error))
+    else:
+        ending = run(folder, job, channel.send, cancelled, settings)
     channel.send(ending)
-    return 0 if isinstance(ending, Succeeded) else 2 if isinstance(ending, Cancelled) else 1
+    logging.shutdown()
+    # not through the interpreter's own end, which takes torch apart for a second
+    os._exit(0 if isinstance(ending, Succeeded) else 2 if isinstance(ending, Cancelled) else 1)
 
 
 def work(folder: Path, settings: Settings) -> int:

@@ -48,7 +48,7 @@ class Worker:
         self, path: Path, key: str, settings: Settings, cancelled: threading.Event, tell: Callable[[Answer], None]
     ) -> None:
         from ..models import catalog
-        from ..tasks import TASKS
+        from ..tasks.plans import TASKS
 
         self.tell, self._told = tell, 0.0
         folder = JobFolder(path)
@@ -132,7 +132,7 @@ def work(
         send: takes the answers.
         cancelled: set from another thread to stop.
     """
-    importlib.import_module(f"{__package__.rpartition('.')[0]}.tasks")  # takes seconds, while the job is planned
+    importlib.import_module(f"{__package__.rpartition('.')[0]}.tasks.plans")  # takes seconds, while the job is planned
     worker: Worker | None = None
     try:
         for order in orders:

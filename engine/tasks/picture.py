@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict
 from ..diffusion.loop import START, batches
 from ..diffusion.phases import can_pause, count, cut, noised, remembers
-from ..diffusion.rows import in_calls
+from ..diffusion.rows import CALLS, in_calls
 from ..diffusion.windows import Index, Lattice, blend
 from ..models.base import GenerateModel, Given, Scene
 from ..raster import Raster
@@ -37,6 +37,8 @@ Key = tuple[int, Index]
 Place = tuple[int, Window]
 #: How many of the chunks that come next may fill the places that one leaves over in the network's batches.
 AHEAD = 8
+#: Bytes of windows of a job that processes leave for each other at most where they leave all.
+LEFT_LIMIT = 64 * 1024 * 1024
 #: Chunks of which it is remembered what they are made of.
 CONES = 128
 #: Phase -> its windows that the next chunks will ask for, in that order.
@@ -140,6 +142,9 @@ class Picture:
         self._elsewhere: Elsewhere | None = None
         #: Phase -> windows of the chunk at work that chunks of other processes are made of, too.
         self._border: list[set[Key]] = []
+        #: Whether all windows are left for others, since they take little room: who has no more to do draws chunks that
+        #: were another's, and needs windows that were nobody else's when they were drawn.
+        self._leaves_all = self._window_bytes() * sampling.samples <= LEFT_LIMIT
 
     def share(self, elsewhere: Elsewhere) -> None:
         """Draw windows that other processes need, too, only where none of them has left them; leave them what is drawn.
@@ -246,29 +251,47 @@ class Picture:
             {key for other in others for key in self._cone(other, sample)[phase]} for phase in range(len(self._phases))
         ]
 
+    def _is_shared(self, phase: int, key: Key) -> bool:
+        """Whether another process may need a window, or may have left it."""
+        return bool(self._border) and (self._leaves_all or key in self._border[phase])
+
     def _fetch(self, phase: int, key: Key) -> Tensor | None:
         """A window that another process left for this one."""
-        if self._elsewhere is None or not self._border or key not in self._border[phase]:
+        if self._elsewhere is None or not self._is_shared(phase, key):
             return None
         found = self._elsewhere.fetch(_name(phase, key))
         return None if found is None else torch.from_numpy(found)
 
     def _leave(self, phase: int, key: Key, tile: Tensor) -> None:
         """Leave a window for another process that needs it."""
-        if self._elsewhere is not None and self._border and key in self._border[phase]:
+        if self._elsewhere is not None and self._is_shared(phase, key):
             self._elsewhere.leave(_name(phase, key), tile.numpy())
 
+    def _window_bytes(self) -> int:
+        """Of all windows of a sample, about."""
+        numbers = self._model.channels * (1 + self._remembers + len(self._states))
+        latents = self._grid.pixels / self._model.scale**2
+        return int(sum(4 * numbers * latents * (lattice.size / lattice.stride) ** 2 for lattice in self._lattices))
+
     def _tiles(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> dict[Key, Tensor]:
-        """Windows after a phase: (channels, h, w) of each kept picture, then of the state, or at last the sample."""
-        return self._caches[phase].get(
-            keys,
-            lambda missing: self._denoise(phase, missing, later, ctx),
-            self._size,
-            later(phase),
-            partial(self._rows, phase),
-            partial(self._fetch, phase),
-            partial(self._leave, phase),
-        )
+        """Windows after a phase: (channels, h, w) of each kept picture, then of the state, or at last the sample.
+
+        Beside other processes they are drawn a few at a time: before each few it is seen what others left meanwhile.
+        """
+        at_once = self._size * (1 if self._texts is None else CALLS) if self._border else len(keys)
+        found: dict[Key, Tensor] = {}
+        for first, share in ctx.track(range(0, len(keys), max(1, at_once)), "denoising"):
+            next_ones = keys[first + at_once :]
+            found |= self._caches[phase].get(
+                keys[first : first + at_once],
+                partial(self._denoise, phase, later, share),
+                self._size,
+                chain(next_ones, later(phase)),
+                partial(self._rows, phase),
+                partial(self._fetch, phase),
+                partial(self._leave, phase),
+            )
+        return found
 
     def _rows(self, phase: int, key: Key) -> int:
         """Places that a window of a phase takes in the network's calls."""
@@ -276,7 +299,7 @@ class Picture:
             return 1
         return self._texts.rows(self._window(phase, key[1]), self._timesteps[self._phases[phase].start])
 
-    def _denoise(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> list[Tensor]:
+    def _denoise(self, phase: int, later: Later, ctx: JobContext, keys: list[Key]) -> list[Tensor]:
         """See ``_tiles``."""
         model, steps = self._model, self._phases[phase]
         before = phase + (self._start is not None)  # what is drawn before it

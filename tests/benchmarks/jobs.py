@@ -28,7 +28,7 @@ from afterimage.engine.contract import (
 )
 from afterimage.engine.journal import JobFolder
 from afterimage.engine.settings import Settings
-from afterimage.engine.tasks import TASKS
+from afterimage.engine.tasks.plans import TASKS
 from afterimage.engine.tasks.base import Work
 
 #: Where extents begin, in pixels from the origin of their CRS.

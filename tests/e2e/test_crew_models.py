@@ -18,7 +18,7 @@ from afterimage.engine.crew.opening import Opened
 from afterimage.engine.journal import JobFolder
 from afterimage.engine.models import catalog
 from afterimage.engine.settings import Settings
-from afterimage.engine.tasks import TASKS
+from afterimage.engine.tasks.plans import TASKS
 from afterimage.engine.tasks.base import MEAN
 
 GRID = GeoBox("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0), (300, 420))

@@ -20,7 +20,7 @@ from afterimage.engine.models.picture import PictureModel
 from afterimage.engine.models.published import open_model
 from afterimage.engine.runner import run
 from afterimage.engine.settings import Settings
-from afterimage.engine.tasks import TASKS
+from afterimage.engine.tasks.plans import TASKS
 
 SETTINGS = Settings(device="cpu", threads=1)
 #: What means that memory is short, as torch, Python, Apple's GPUs and cuDNN say it.

@@ -7,7 +7,7 @@ import pytest
 from afterimage.engine.contract import Generate, GeoBox, Sampling
 from afterimage.engine.crew.exchange import Exchange
 from afterimage.engine.crew.shares import Shares
-from afterimage.engine.tasks import generate
+from afterimage.engine.tasks import generate, picture
 
 PHASES = ((128, 96), (128, 96), (128, 96))
 
@@ -48,7 +48,7 @@ def crew(bench, model, asked, tmp_path):
                 if exchange:
                     exchange.take(shares.run(str(hand)))
                 drawn[piece[1]] = work.draw(piece[1], 1, bench.ctx).pixels
-        return drawn, sum(cache.computed for work in works for cache in work.draw.__self__._caches)
+        return drawn, windows_of(works)
 
     return draw
 
@@ -58,17 +58,39 @@ def alone(crew):
     return crew(1)
 
 
+def windows_of(works):
+    """How many were computed."""
+    return sum(cache.computed for work in works for cache in work.draw.__self__._caches)
+
+
 def same(one, other):
     return one.keys() == other.keys() and all(np.array_equal(one[chunk], other[chunk]) for chunk in one)
 
 
-def test_two_hands_draw_no_window_twice(crew, alone, tmp_path):
+def test_two_hands_draw_no_window_twice(crew, alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(picture, "LEFT_LIMIT", 0)
     drawn, computed = crew(2, tmp_path / "windows")
     assert same(drawn, alone[0])
     assert computed <= 1.02 * alone[1]
     assert crew(2)[1] > 1.15 * alone[1], "without what they leave each other they do"
     left = list((tmp_path / "windows").iterdir())
     assert len(left) < 0.5 * alone[1], "what one hand alone needs is not left"
+
+
+@pytest.mark.parametrize(("limit", "is_left"), [(picture.LEFT_LIMIT, True), (0, False)])
+def test_who_takes_the_rest_of_anothers_run_finds_what_that_one_drew(
+    bench, model, asked, alone, tmp_path, monkeypatch, limit, is_left
+):
+    monkeypatch.setattr(picture, "LEFT_LIMIT", limit)
+    first, second = (bench.plan(generate, asked, model) for _ in range(2))
+    order, drawn = first.chunks, {}
+    for work, pieces, run in ((first, order[:12], order), (second, order[12:], order[12:])):
+        exchange = Exchange(tmp_path / "windows", "work", order)
+        work.share(exchange)
+        exchange.take(((1, run[0]), (1, run[-1])))
+        drawn |= {chunk: work.draw(chunk, 1, bench.ctx).pixels for chunk in pieces}
+    assert same(drawn, alone[0])
+    assert (windows_of((first, second)) <= 1.02 * alone[1]) == is_left
 
 
 def test_four_hands_that_draw_side_by_side_draw_few_windows_twice(crew, alone, tmp_path):

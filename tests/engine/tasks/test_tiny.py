@@ -7,7 +7,8 @@ from afterimage.engine.backends.names import available
 from afterimage.engine.contract import Generate, GeoBox, Sampling, Source, SuperResolve
 from afterimage.engine.models import catalog
 from afterimage.engine.settings import Settings
-from afterimage.engine.tasks import TASKS, generate, super_resolve
+from afterimage.engine.tasks import generate, super_resolve
+from afterimage.engine.tasks.plans import TASKS
 
 ROW, COL = -500_003, 50_017
 
