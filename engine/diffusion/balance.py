@@ -74,14 +74,14 @@ def over_ways(estimate: Callable[[int], Tensor]) -> Tensor:
 
 def turn(x: Tensor, way: int) -> Tensor:
     """One of eight: quarter turns ``way % 4``, then mirrored for 4..7. Shapes (..., H, W), square."""
-    turned = x.rot90(way % 4, (-2, -1))
+    turned = x.rot90(way % 4, (-2, -1)) if way % 4 else x
     return turned.flip(-1) if way >= 4 else turned
 
 
 def turn_back(x: Tensor, way: int) -> Tensor:
     """What was given to ``turn``."""
     plain = x.flip(-1) if way >= 4 else x
-    return plain.rot90(-(way % 4), (-2, -1))
+    return plain.rot90(-(way % 4), (-2, -1)) if way % 4 else plain
 
 
 def _each(change: Callable[[Tensor, int], Tensor], x: Tensor, ways: Sequence[int]) -> Tensor:

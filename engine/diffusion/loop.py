@@ -91,7 +91,7 @@ def walk(
     with torch.inference_mode():
         for k, t in steps:
             output = predict(scheduler.scale_model_input(x, t), t)
-            z = noise(k + 1) if draws_noise else None
+            z = noise(k + 1) if draws_noise and stochastic.adds_noise(scheduler, t) else None
             x, denoised = stochastic.step(scheduler, output, t, x, z)
             if on_step is not None:
                 on_step(k, denoised)

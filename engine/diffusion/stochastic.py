@@ -44,6 +44,13 @@ def draws_noise(scheduler: Any) -> bool:
     raise ValueError(f"{type(scheduler).__name__} is not known to take its noise from outside")
 
 
+def adds_noise(scheduler: Any, t: Tensor) -> bool:
+    """Whether the noise of the step from a timestep counts: in the last of ancestral sampling as a rule it does not."""
+    if not isinstance(scheduler, DDPMScheduler) or int(scheduler.previous_timestep(t)) >= 0:
+        return True
+    return scheduler.config.variance_type == "fixed_large" and int(t) > 0  # as diffusers has it
+
+
 def step(scheduler: Any, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
     """One step towards the clean sample.
 
@@ -54,7 +61,7 @@ def step(scheduler: Any, output: Tensor, t: Tensor, x: Tensor, z: Tensor | None)
             sampling draws with that; the others need the velocities alone.
         t: timestep of ``scheduler.timesteps``.
         x: noisy sample (B, C, h, w).
-        z: standard normal noise like ``x``; None where the scheduler draws none.
+        z: standard normal noise like ``x``; None where the scheduler draws none, or this step adds none.
 
     Returns:
         (the sample at the next, lower timestep; the estimate of the clean sample), both like ``x``.
@@ -131,19 +138,24 @@ def _ddim(scheduler: DDIMScheduler, output: Tensor, t: Tensor, x: Tensor) -> tup
 
     Source: Song et al. 2021, "Denoising Diffusion Implicit Models", eq. 12 with sigma = 0.
     """
-    denoised = scheduler.step(output, t, x).pred_original_sample
+    if scheduler.config.clip_sample or scheduler.config.thresholding:
+        denoised = scheduler.step(output, t, x).pred_original_sample
+    else:
+        denoised = _denoised(scheduler, output, t, x)
     index = int((scheduler.timesteps == t).nonzero()[0])
     is_last = index + 1 == len(scheduler.timesteps)
     alpha_bar = scheduler.alphas_cumprod[t]
     alpha_bar_next = (
         scheduler.final_alpha_cumprod if is_last else scheduler.alphas_cumprod[scheduler.timesteps[index + 1]]
     )
+    if alpha_bar_next == 1:
+        return denoised, denoised
     epsilon = (x - alpha_bar**0.5 * denoised) / (1 - alpha_bar) ** 0.5
     return alpha_bar_next**0.5 * denoised + (1 - alpha_bar_next) ** 0.5 * epsilon, denoised
 
 
-def _denoised(scheduler: DDPMScheduler | PNDMScheduler, output: Tensor, t: Tensor, x: Tensor) -> Tensor:
-    """The estimate of the clean sample, for a scheduler that neither returns nor keeps one, or draws noise for it.
+def _denoised(scheduler: DDPMScheduler | DDIMScheduler | PNDMScheduler, output: Tensor, t: Tensor, x: Tensor) -> Tensor:
+    """The estimate of the clean sample, for a scheduler that neither returns nor keeps one, or does more for it.
 
     Source: Salimans and Ho 2022, "Progressive Distillation for Fast Sampling of Diffusion Models", appendix D.
     """

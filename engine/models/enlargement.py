@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
@@ -54,17 +53,18 @@ def contrast(enlarged: Tensor, factor: int) -> Tensor:
 def _box(pixels: Tensor, side: int) -> Tensor:
     """Mean of each ``side`` x ``side`` square: (B, C, H, W) -> (B, C, H - side + 1, W - side + 1).
 
-    ``avg_pool2d`` with a stride of 1, bit for bit. On processors that adds one number at a time; whole rows at once, in
-    the same order, take a third of its time.
+    As ``avg_pool2d`` with a stride of 1, but for rounding. On processors that adds up each square by itself; columns
+    first, then rows, is a fraction of the work.
     """
     if pixels.device.type != "cpu":
         return nn.functional.avg_pool2d(pixels, side, 1)
-    height, width = (length - side + 1 for length in pixels.shape[-2:])
-    total = torch.zeros_like(pixels[..., :height, :width], memory_format=torch.contiguous_format)
-    for row in range(side):
-        for col in range(side):
-            total += pixels[..., slice(row, row + height), slice(col, col + width)]
-    return total / side**2
+    for axis in (-2, -1):
+        length = pixels.shape[axis] - side + 1
+        total = pixels.narrow(axis, 0, length).clone()
+        for first in range(1, side):
+            total += pixels.narrow(axis, first, length)
+        pixels = total
+    return pixels / side**2
 
 
 def agree(hr: Tensor, lr: Tensor, factor: int) -> Tensor:

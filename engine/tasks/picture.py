@@ -36,11 +36,11 @@ Key = tuple[int, Index]
 #: A window of absolute pixels of a sample, from 1.
 Place = tuple[int, Window]
 #: How many of the chunks that come next may fill the places that one leaves over in the network's batches.
-AHEAD = 8
+AHEAD = 32
 #: Bytes of windows of a job that processes leave for each other at most where they leave all.
 LEFT_LIMIT = 64 * 1024 * 1024
 #: Chunks of which it is remembered what they are made of.
-CONES = 128
+CONES = 256
 #: Phase -> its windows that the next chunks will ask for, in that order.
 Later = Callable[[int], Iterator[Key]]
 #: Pixels (bands, h, w) float32 in 0..1 of a window of the grid, which may reach beyond it -> as they are published.
@@ -281,12 +281,12 @@ class Picture:
         at_once = self._size * (1 if self._texts is None else CALLS) if self._border else len(keys)
         found: dict[Key, Tensor] = {}
         for first, share in ctx.track(range(0, len(keys), max(1, at_once)), "denoising"):
-            next_ones = keys[first + at_once :]
+            stop = first + at_once
             found |= self._caches[phase].get(
-                keys[first : first + at_once],
+                keys[first:stop],
                 partial(self._denoise, phase, later, share),
                 self._size,
-                chain(next_ones, later(phase)),
+                chain(keys[stop:], later(phase)),
                 partial(self._rows, phase),
                 partial(self._fetch, phase),
                 partial(self._leave, phase),

@@ -39,7 +39,7 @@ from .underlay import Patch, Underlay
 ENLARGE_HALO = 4
 
 #: How many of the chunks that come next may fill the places that one leaves over in the network's batches.
-AHEAD = 8
+AHEAD = 32
 
 #: How a part of the mean is drawn, whatever the person chose: one step of the ancestral sampler ends on the estimate of
 #: the clean residual at the noisiest level, which holds no signal, so that this is the mean of all samples.

@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--once", action="store_true", help="no run of each before the first round")
     parser.add_argument("--timed", action="store_true", help="times and windows alone, no bytes, kills or cancelling")
     options = parser.parse_args()
     model = catalog.load(options.model, jobs.SETTINGS)
@@ -185,6 +186,7 @@ def main() -> None:
             lambda: run(make(root / str(next(number)), request), options.workers),
             lambda: run(make(root / str(next(number)), request), 1),
             options.rounds,
+            not options.once,
         )
     report(
         benchmark="crew",

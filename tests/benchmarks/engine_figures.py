@@ -3,11 +3,12 @@
     python tests/benchmarks/engine_figures.py --generate eurosat-generate --superresolve superresolve --rounds 3
 
 ``overhead`` is the wall time of a whole job (plan, draw, commit, assemble, verify, publish; the model is loaded) over
-the time of the same network calls alone, in turns, as a median over rounds; ``overhead_cpu`` is the same in processor
-time, which other programs on the machine disturb less. ``seam ratio`` is the largest over the
-smallest mean squared first difference by position in the window's stride (1: no seam); ``control`` is the same for a
-period in which nothing repeats, so what is above it is seam and what is not is chance. Both are measured cell by cell,
-where a cell is a latent or a pixel of the source; ``cell_ratio`` is the same inside a cell, which is the model's own.
+the time of the same network calls alone, those of the decoder among them where there is one (but not those that only
+make previews), in turns, as a median over rounds; ``overhead_cpu`` is the same in processor time, which other programs
+on the machine disturb less. ``gflop`` is that of one window and step, as the card has it. ``seam ratio`` is the largest
+over the smallest mean squared first difference by position in the window's stride (1: no seam); ``control`` is the same
+for a period in which nothing repeats, so what is above it is seam and what is not is chance. Both are measured cell by
+cell, where a cell is a latent or a pixel of the source; ``cell_ratio`` is the same inside a cell: the model's own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import dataclasses
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +28,36 @@ import rasterio
 import torch
 from afterimage.engine.contract import Request
 from afterimage.engine.models import catalog
+from afterimage.engine.tasks.decoding import BLOCK
 from jobs import COL, ROW, Loaded, generate, grid, run, super_resolve, write_source
 
 
 class Counted(Loaded):
-    """A catalogue of one loaded model that notes what its network is called with."""
+    """A catalogue of one loaded model that notes what its networks are called with."""
 
     def __init__(self, model_id: str) -> None:
         super().__init__(catalog.load(model_id, SETTINGS))
-        self.calls: list[tuple] = []
-        self.predict = self.model.predict
-        self.model.predict = self._noted
+        self.calls: list[tuple[Callable, tuple]] = []
+        self._note("predict", lambda *arguments: True)
+        if hasattr(self.model, "decode"):
+            side = BLOCK // self.model.scale + 2 * self.model.decode_halo  # a preview decodes windows
+            self._note("decode", lambda z: z.shape[-1] == side)
 
-    def _noted(self, *arguments: Any) -> torch.Tensor:
-        self.calls.append(arguments)
-        return self.predict(*arguments)
+    def _note(self, name: str, counts: Callable[..., bool]) -> None:
+        call = getattr(self.model, name)
+
+        def noted(*arguments: Any) -> torch.Tensor:
+            if counts(*arguments):
+                self.calls.append((call, arguments))
+            return call(*arguments)
+
+        setattr(self.model, name, noted)
 
     def floor(self) -> None:
         """The calls alone."""
         with torch.inference_mode():
-            for arguments in self.calls:
-                self.predict(*arguments)
+            for call, arguments in self.calls:
+                call(*arguments)
 
 
 def seam_ratio(pixels: np.ndarray, period: int, first: tuple[int, int], cell: int = 1) -> float:
@@ -80,6 +91,7 @@ def figures(request: Request, counted: Counted, rounds: int, first: tuple[int, i
         "model": counted.model.card.id,
         "pixels": list(pixels.shape[1:]),
         "steps": request.sampling.steps,
+        "gflop": counted.model.card.gflop_per_window_step,
         "network_calls": len(counted.calls),
         "wall_s": round(statistics.median(wall for wall, _, _, _ in times), 2),
         "network_s": round(statistics.median(floor for _, _, floor, _ in times), 2),

@@ -13,6 +13,7 @@ from protocol import ROOT, SETTINGS
 
 import rasterio  # isort: skip
 from afterimage.engine import runner
+from afterimage.engine.backends import choice
 from afterimage.engine.context import JobContext
 from afterimage.engine.contract import (
     Generate,
@@ -28,8 +29,8 @@ from afterimage.engine.contract import (
 )
 from afterimage.engine.journal import JobFolder
 from afterimage.engine.settings import Settings
-from afterimage.engine.tasks.plans import TASKS
 from afterimage.engine.tasks.base import Work
+from afterimage.engine.tasks.plans import TASKS
 
 #: Where extents begin, in pixels from the origin of their CRS.
 ROW, COL = -512_000, 51_200
@@ -47,7 +48,9 @@ class Loaded:
         return (self.model.card,)
 
     def load(self, model_id: str, settings: Settings) -> Any:
-        """The model."""
+        """The model, run as the settings ask, as the engine's own catalogue has it."""
+        if hasattr(self.model, "networks"):
+            choice.take(self.model, settings)
         return self.model
 
 

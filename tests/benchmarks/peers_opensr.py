@@ -4,6 +4,7 @@
     python tests/benchmarks/peers_opensr.py --peer opensr/bin/python --side 1024 --rounds 3
 
 Each run is a process of its own: Python starts, libraries are imported, 4 bands of 16 bits become four times as fine.
+Ours imports diffusers and ends as ``engine run`` does (``engine/lean.py``, ``engine/server.py``).
 Ours also writes mask, overviews and provenance, and reads its result again. ``temporary`` is the most that stood on the
 disk at once beyond source and result, looked at every 50 ms; ``consistency`` is the root of the mean squared difference
 of the result's block means from the source, where 1 is a reflectance of 1 (10 000).
@@ -28,9 +29,9 @@ from protocol import SETTINGS, in_turns, report
 import numpy as np  # isort: skip
 import rasterio
 import torch
+from afterimage.engine import lean
 from afterimage.engine.contract import Sampling, Source, SuperResolve
 from afterimage.engine.models import catalog
-from diffusers import DDIMScheduler
 from enlarger import FACTOR, Enlarger
 from jobs import Loaded, run, write_raster
 from torch import Tensor
@@ -52,8 +53,10 @@ class Enlarging:
         self.device = torch.device("cpu")
         self._network = Enlarger(BANDS, width)
 
-    def scheduler(self, name: str) -> DDIMScheduler:
+    def scheduler(self, name: str) -> Any:
         """One step leads to the estimate itself."""
+        from diffusers import DDIMScheduler  # late: see ``main``
+
         return DDIMScheduler(prediction_type="sample", timestep_spacing="trailing", clip_sample=False)
 
     def enlarge(self, lr: Tensor, factor: int) -> Tensor:
@@ -130,8 +133,9 @@ def main() -> None:
     arguments.add_argument("--draw", nargs=2, metavar=("FOLDER", "WIDTH"), help="run ours once, in this process")
     chosen = arguments.parse_args()
     if chosen.draw:
+        lean.import_diffusers()
         draw_ours(Path(chosen.draw[0]), int(chosen.draw[1]))
-        return
+        os._exit(0)
     if not chosen.peer:
         raise SystemExit("peers_opensr: name a Python that has opensr-utils with --peer")
     for width in chosen.widths:

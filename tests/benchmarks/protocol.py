@@ -57,13 +57,14 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - began, cpu_seconds() - worked
 
 
-def in_turns(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> dict[str, Any]:
+def in_turns(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int, warm: bool = True) -> dict[str, Any]:
     """Theirs over ours as the median of the ratios of neighbours, with the least and the greatest.
 
-    Each is run once before, which is not counted.
+    Each is run once before, which is not counted, unless that is too long and ``warm`` is not asked for.
     """
-    ours()
-    theirs()
+    if warm:
+        ours()
+        theirs()
     pairs = [(timed(ours), timed(theirs)) for _ in range(rounds)]
     found: dict[str, Any] = {"rounds": rounds}
     for name, place in (("wall", 0), ("cpu", 1)):

@@ -18,8 +18,8 @@ from afterimage.engine.crew.opening import Opened
 from afterimage.engine.journal import JobFolder
 from afterimage.engine.models import catalog
 from afterimage.engine.settings import Settings
-from afterimage.engine.tasks.plans import TASKS
 from afterimage.engine.tasks.base import MEAN
+from afterimage.engine.tasks.plans import TASKS
 
 GRID = GeoBox("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0), (300, 420))
 GENERATE = Generate("tiny-generate", GRID, GRID, 10.0, "a forest", Sampling(7, 2, "DDIM", 2.0))

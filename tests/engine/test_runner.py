@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -405,3 +407,12 @@ def test_an_old_result_stays_until_the_new_one_is_whole(start, make_job, tmp_pat
     faults.arm("")
     assert type(start(folder)).__name__ == "Succeeded"
     shutil.rmtree(folder)
+
+
+def test_who_runs_a_job_starts_workers_before_torch_is_there(root):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import launch; from pathlib import Path;"
+        "launch.register(Path(sys.argv[1]).parent);"
+        "import afterimage.engine.runner; import afterimage.engine.server; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(root / "engine")], check=True, timeout=60)

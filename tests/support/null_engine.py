@@ -31,12 +31,10 @@ def register() -> None:
     catalog = types.ModuleType("afterimage.engine.models.catalog")
     catalog.CARD, catalog.cards, catalog.load, catalog.verify = "card.json", cards, load, lambda *_: None
     sys.modules[catalog.__name__] = importlib.import_module("afterimage.engine.models").catalog = catalog
-    tasks = types.ModuleType("afterimage.engine.tasks")
-    tasks.__path__ = [str(ROOT / "engine" / "tasks")]
-    tasks.__package__ = tasks.__name__
-    sys.modules[tasks.__name__] = importlib.import_module("afterimage.engine").tasks = tasks
     contract = importlib.import_module("afterimage.engine.contract")
-    tasks.TASKS = {contract.Generate: plan_generate, contract.SuperResolve: plan_super_resolve}
+    plans = types.ModuleType("afterimage.engine.tasks.plans")
+    plans.TASKS = {contract.Generate: plan_generate, contract.SuperResolve: plan_super_resolve}
+    sys.modules[plans.__name__] = importlib.import_module("afterimage.engine.tasks").plans = plans
 
 
 def cards(settings=None):

@@ -270,3 +270,18 @@ def test_a_strength_starts_from_the_source_under_as_much_noise_as_is_left(name):
 def test_a_strength_below_one_needs_a_source():
     with pytest.raises(ValueError, match="source"):
         sample(lambda x, t: x, make_scheduler("DDIM", ("DDIM",), SCHEDULE), 4, keyed, strength=0.5)
+
+
+def test_no_noise_is_drawn_for_a_step_that_adds_none():
+    asked = []
+
+    def noise(stream):
+        asked.append(stream)
+        return keyed(stream)
+
+    kinds = "fixed_small", "fixed_large"
+    small, large = (diffusers.DDPMScheduler(variance_type=kind, timestep_spacing="trailing") for kind in kinds)
+    for scheduler, last in ((small, 3), (large, 4)):  # diffusers adds some there, where its variance is large
+        asked.clear()
+        sample(epsilon_of_a_gaussian(scheduler.alphas_cumprod), scheduler, 4, noise)
+        assert asked == list(range(last + 1))

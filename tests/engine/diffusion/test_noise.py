@@ -54,6 +54,17 @@ def test_the_numbers_are_standard_normal():
         assert abs((grid[lag:] * grid[:-lag]).mean()) < 0.005
 
 
+def test_the_numbers_are_those_of_box_and_muller_to_the_last_bit():
+    key, counter = np.array([5, 2], dtype=np.uint64), np.array([0, 0, 3, 2**64 - 7], dtype=np.uint64)
+    raw = np.random.Philox(key=key, counter=counter).random_raw(noise.BLOCK**2 // 2)
+    parts = raw >> np.uint64(32), raw % np.uint64(2**32)
+    first, second = ((part.astype(np.float64) + 0.5) * 2.0**-32 for part in parts)
+    radius, angle = np.sqrt(-2 * np.log(first)), 2 * np.pi * second
+    expected = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)]).astype(np.float32)
+    window = Window(3 * noise.BLOCK, -7 * noise.BLOCK, noise.BLOCK, noise.BLOCK)
+    assert np.array_equal(noise.field(5, 2, window, 1).numpy().ravel(), expected)
+
+
 def test_the_field_is_pinned():
     """A change of these numbers changes every picture that was ever made from a seed."""
     values = noise.field(20251122, 3, Window(-1, 63, 2, 2), 1)
