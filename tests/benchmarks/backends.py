@@ -2,11 +2,14 @@
 
     taskset -c 0 python tests/benchmarks/backends.py --rounds 7
 
-One line of JSON for each network and batch. ``speed`` is the median of the ratios of neighbouring calls, eager over the
-backend's, in processor seconds; ``range`` its least and greatest; ``differs`` the greatest difference from eager's
-output. ``bfloat16`` (autocast over channels_last) is no backend: it is here to show why. ``rate`` is GFLOP/s, from the
-card's count of a window; ``ceiling`` that of the best of several matrix products in the same turns, which no float32
-backend without fewer multiplications can pass. The line of a model says what ``auto`` chooses and what choosing takes.
+With ``AFTERIMAGE_THREADS=2`` and two cores: with two threads, in seconds of the wall.
+
+One line of JSON for each network and batch. ``speed`` is the median of the ratios of neighbouring calls, eager over
+the backend's, in processor seconds, or on the wall with several threads; ``range`` its least and greatest;
+``differs`` the greatest difference from eager's output. ``bfloat16`` (autocast over channels_last) is no backend: it
+is here to show why. ``rate`` is GFLOP/s, from the card's count of a window; ``ceiling`` that of the best of several
+matrix products in the same turns, which no float32 backend without fewer multiplications can pass. The line of a
+model says what ``auto`` chooses and what choosing takes.
 """
 
 from __future__ import annotations
@@ -46,13 +49,14 @@ class Autocast:
 
 
 def in_turns(works, rounds):
-    """name -> processor seconds of each round; each is run once before, which is not counted."""
+    """name -> seconds of each round; each is run once before, which is not counted."""
+    clock = 1 if torch.get_num_threads() == 1 else 0
     for work in works.values():
         work()
     seconds = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            seconds[name].append(protocol.timed(work)[1])
+            seconds[name].append(protocol.timed(work)[clock])
     return seconds
 
 
@@ -96,9 +100,10 @@ def main():
     arguments.add_argument("--models", nargs="*", default=MODELS)
     arguments.add_argument("--rounds", type=int, default=7)
     chosen = arguments.parse_args()
-    torch.set_num_threads(1)
+    threads = protocol.SETTINGS.threads
+    torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as scratch:
-        settings = Settings(device="cpu", threads=1, cache=Path(scratch))
+        settings = Settings(device="cpu", threads=threads, cache=Path(scratch))
         cache = Cache(settings.cache)
         for name in chosen.models:
             model = catalog.load(name, settings)

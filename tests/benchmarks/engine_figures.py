@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -30,13 +31,14 @@ from afterimage.engine.contract import Request
 from afterimage.engine.models import catalog
 from afterimage.engine.tasks.decoding import BLOCK
 from jobs import COL, ROW, Loaded, generate, grid, run, super_resolve, write_source
+from peers_multidiffusion import SIZES, WINDOW, make_network, make_ours
 
 
 class Counted(Loaded):
     """A catalogue of one loaded model that notes what its networks are called with."""
 
-    def __init__(self, model_id: str) -> None:
-        super().__init__(catalog.load(model_id, SETTINGS))
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
         self.calls: list[tuple[Callable, tuple]] = []
         self._note("predict", lambda *arguments: True)
         if hasattr(self.model, "decode"):
@@ -110,16 +112,17 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--generate", default="eurosat-generate", help="id of a model")
     arguments.add_argument("--superresolve", default="superresolve", help="id of a model")
+    arguments.add_argument("--seeded", choices=SIZES, nargs="*", default=[], help="networks of peers_multidiffusion.py")
     arguments.add_argument("--prompt", default="Forest")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--side", type=int, default=512, help="of the generated picture, in pixels")
     arguments.add_argument("--steps", type=int, help="the model's own where it is not given")
     chosen = arguments.parse_args()
     steps = {} if chosen.steps is None else {"steps": chosen.steps}
-    for name in (chosen.generate, chosen.superresolve):
-        if not name:
-            continue
-        counted = Counted(name)
+    loaded = (catalog.load(name, SETTINGS) for name in (chosen.generate, chosen.superresolve) if name)
+    seeded = (make_ours(make_network(size), WINDOW // 2, 2) for size in chosen.seeded)
+    for model in itertools.chain(loaded, seeded):
+        counted = Counted(model)
         card = counted.model.card
         if "Generate" in card.tasks:
             request = generate(card, grid(chosen.side, card.gsd[0]), chosen.prompt, **steps)
