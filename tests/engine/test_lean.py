@@ -20,6 +20,7 @@ TOLD = """
 import json
 from afterimage.engine.crew import worker
 from afterimage.engine import runner
+from afterimage.engine.tasks import plans
 from afterimage.engine.models import eo_latent, eo_residual
 heavy = [name for name in ("transformers", "torch._dynamo") if name in sys.modules]
 import importlib, pkgutil
