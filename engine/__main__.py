@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "run":
         from .server import run_once
 
-        run_once(options.folder, settings, options.watch_stdin)
+        return run_once(options.folder, settings, options.watch_stdin)
     if options.command == "work":
         if settings.scheduler and options.folder is None:
             from .crew.member import offer

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import Window
+from ..errors import FULL
 from .base import Run
 
 #: Numbers as they lie in a file.
@@ -68,6 +70,8 @@ class Exchange:
             self._folder.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(json.dumps(told).encode() + b"\n" + content)
             os.replace(temporary, self._folder / name)
-        except OSError:  # a full disk, or a reader on Windows
+        except OSError as error:  # a full disk, or a reader on Windows
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+            if error.errno in FULL:  # what is left here saves work; tiles need the room
+                shutil.rmtree(self._folder, ignore_errors=True)

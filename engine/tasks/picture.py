@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -268,17 +269,23 @@ class Picture:
             self._elsewhere.leave(_name(phase, key), tile.numpy())
 
     def _window_bytes(self) -> int:
-        """Of all windows of a sample, about."""
+        """Of all windows of a sample, at most: those of a phase reach beyond those of the next."""
         numbers = self._model.channels * (1 + self._remembers + len(self._states))
-        latents = self._grid.pixels / self._model.scale**2
-        return int(sum(4 * numbers * latents * (lattice.size / lattice.stride) ** 2 for lattice in self._lattices))
+        beyond, total = self._model.decode_halo or 0, 0
+        for lattice in reversed(self._lattices):
+            sides = (side // self._model.scale + 2 * beyond + lattice.size for side in self._grid.shape)
+            total += 4 * numbers * lattice.size**2 * math.prod(side // lattice.stride + 1 for side in sides)
+            beyond += lattice.size
+        return total
 
     def _tiles(self, phase: int, keys: list[Key], later: Later, ctx: JobContext) -> dict[Key, Tensor]:
         """Windows after a phase: (channels, h, w) of each kept picture, then of the state, or at last the sample.
 
         Beside other processes they are drawn a few at a time: before each few it is seen what others left meanwhile.
+        Not those that start from a coarser level, whose own calls would have places left over.
         """
-        at_once = self._size * (1 if self._texts is None else CALLS) if self._border else len(keys)
+        is_split = bool(self._border) and (phase > 0 or self._start is None)
+        at_once = self._size * (1 if self._texts is None else CALLS) if is_split else len(keys)
         found: dict[Key, Tensor] = {}
         for first, share in ctx.track(range(0, len(keys), max(1, at_once)), "denoising"):
             stop = first + at_once

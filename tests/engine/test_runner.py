@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 from afterimage.engine import faults, runner
-from afterimage.engine.contract import ErrorCode, GeoBox, Role
+from afterimage.engine.contract import ErrorCode, Generate, GeoBox, Job, Role, Sampling, dumps
 from afterimage.engine.tiles import WAITING
 
 from .conftest import Run, code, super_resolve
@@ -409,10 +409,20 @@ def test_an_old_result_stays_until_the_new_one_is_whole(start, make_job, tmp_pat
     shutil.rmtree(folder)
 
 
-def test_who_runs_a_job_starts_workers_before_torch_is_there(root):
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import launch; from pathlib import Path;"
-        "launch.register(Path(sys.argv[1]).parent);"
-        "import afterimage.engine.runner; import afterimage.engine.server; assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code, str(root / "engine")], check=True, timeout=60)
+def test_workers_are_called_before_torch_is_there(root, tmp_path):
+    box = GeoBox("EPSG:32633", (10.0, 0.0, 512000.0, 0.0, -10.0, 5120000.0), (1024, 1024))
+    request = Generate("tiny-generate", box, box, 10.0, "forest", Sampling(0, 2, "DDIM"))
+    (tmp_path / "request.json").write_text(dumps(Job(tmp_path.name, request)))
+    code = """
+import sys, threading; sys.path.insert(0, sys.argv[1]); import launch; from pathlib import Path
+launch.register(Path(sys.argv[1]).parent)
+from afterimage.engine import runner; from afterimage.engine.settings import Settings
+def muster(*asked):
+    print("torch" in sys.modules)
+    raise SystemExit
+runner.muster = muster
+print(runner.run(Path(sys.argv[2]), "job", lambda event: None, threading.Event(), Settings(device="cpu")))
+"""
+    words = [sys.executable, "-c", code, str(root / "engine"), str(tmp_path)]
+    told = subprocess.run(words, check=True, timeout=60, capture_output=True, text=True).stdout
+    assert told.split() == ["False"]
