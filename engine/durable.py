@@ -58,6 +58,35 @@ def replace(source: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
+def can_move(source: Path, target: Path) -> bool:
+    """Whether a file that was made in one folder can go to another in one step, and is then as if it was made there.
+
+    It cannot to another disk, or where the other folder hands down a group, rights or labels of its own; and not on
+    Windows, where a file takes along the rights of the folder that it comes from.
+    """
+    if os.name == "nt":
+        return False
+    mark = f".{secrets.token_hex(6)}"
+    made = [folder / mark for folder in (source, target)]
+    try:
+        rights = [_rights(path) for path in made]
+        os.replace(*made)
+        return rights[0] == rights[1]
+    except OSError:
+        return False
+    finally:
+        for path in made:
+            path.unlink(missing_ok=True)
+
+
+def _rights(path: Path) -> tuple[object, ...]:
+    """Who may do what with a new file."""
+    path.touch(exist_ok=False)
+    said = path.stat()
+    names = os.listxattr(path) if hasattr(os, "listxattr") else []
+    return said.st_uid, said.st_gid, said.st_mode, {name: os.getxattr(path, name) for name in names}
+
+
 def reserve(folder: Path, size: int) -> None:
     """See whether a file of this size would fit, and leave nothing.
 

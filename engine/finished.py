@@ -6,6 +6,7 @@ import dataclasses
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from .context import JobContext
 from .contract import Job, Window, dumps
 from .errors import EngineError, OutOfMemory, OutputDamaged
 from .journal import JobFolder, key_of
+from .moved import Handover
 from .raster import Packed, Parts, Profile, Raster
 from .tasks.base import MEAN, Work
 from .tiles import Committer
@@ -179,6 +181,10 @@ class Finished:
         """The chunks that were left out, and were not drawn since."""
         known = ((piece, self.committed(*piece)) for piece in self._folder.left_out(self.key))
         return [piece for piece, raster in known if raster is not None and not raster.valid.any()]
+
+    def hand_over(self, sample: int, target: Path) -> Handover:
+        """What the result of a sample, or the mean, is written through, so that its tiles go on the way."""
+        return self._tiles.hand_over(sample, self.work.chunks, target, self.work.profile)
 
     def leave_out(self, sample: int, chunk: Window) -> None:
         """Give up a chunk that cannot be drawn: it holds no data, and the job folder says so."""

@@ -6,6 +6,7 @@
     lock                held while an engine works on it
     pins.json           what the engine chose by itself, once
     tiles/              one file for each finished chunk of each sample, and of each picture kept on its way
+    pending/            results on their way, in place of the tiles under their blocks
     previews/ scratch/  may be deleted at any time
     outputs/            results that were given no other place
     left_out.json       the chunks that could not be drawn, if there are any, and the work that they are of
@@ -100,6 +101,11 @@ class JobFolder:
         return self.path / "previews"
 
     @property
+    def pending(self) -> Path:
+        """Folder for results on their way that tiles are moved to."""
+        return self.path / "pending"
+
+    @property
     def scratch(self) -> Path:
         """Folder for intermediate files."""
         return self.path / "scratch"
@@ -184,7 +190,8 @@ class JobFolder:
 
     def tidy(self, keep_tiles: bool = False) -> None:
         """Drop what only an unfinished job needs."""
-        for name in ("scratch", "previews") if keep_tiles else ("tiles", "scratch", "previews"):
+        always, tiles = ("scratch", "previews"), ("tiles", "pending")
+        for name in always if keep_tiles else (*always, *tiles):
             # a preview may still be open in QGIS (Windows): what stays goes with the job folder
             shutil.rmtree(self.path / name, ignore_errors=True)
 
@@ -195,7 +202,7 @@ class JobFolder:
             work: everything that decides the pixels, as JSON; tiles of other work are not seen.
             image: see ``Tiles``.
         """
-        return Tiles(self.path / "tiles", key_of(work), image)
+        return Tiles(self.path / "tiles", key_of(work), image, self.pending)
 
 
 def key_of(work: dict[str, Any]) -> str:

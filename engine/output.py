@@ -36,10 +36,11 @@ class OutputPlan:
     Args:
         job: the job.
         folder: its folder, where outputs go that were given no other place.
+        keeps_tiles: whether the tiles are wanted after the job.
     """
 
-    def __init__(self, job: Job, folder: JobFolder) -> None:
-        self._job, self._folder = job, folder
+    def __init__(self, job: Job, folder: JobFolder, keeps_tiles: bool = False) -> None:
+        self._job, self._folder, self._keeps_tiles = job, folder, keeps_tiles
         self._first = Path(job.output) if job.output else folder.path / "outputs" / "result.tif"
 
     def targets(self) -> list[Path]:
@@ -93,6 +94,10 @@ class OutputPlan:
         warped = 0 if work.drawn == work.result else raw + out
         inside = pictures * max(1, work.frames) * raw * share + warped + out / 3
         outside = (pictures * (1 + work.frames) * out + (work.result.pixels * bands * 4 if work.spread else 0)) * 4 / 3
+        if self._moves(finished):
+            # blocks take the place of tiles; those that a run that broke off has moved are moved once more
+            begun = sum(path.stat().st_size for path in self._folder.pending.glob("*.tif"))
+            outside += begun - pictures * out
         needs: dict[int, float] = {}
         places = [(self._folder.path, inside), (self._first.parent, outside)]
         for place, need in places:
@@ -118,6 +123,7 @@ class OutputPlan:
         work, provenance = finished.work, _provenance(finished)
         pending: list[Pending] = []
         outputs: list[Output] = []
+        moves = self._moves(finished)
         try:
             whole = zip(self.targets(), _parts(finished), strict=True)
             for (target, (role, sample, frame)), part in ctx.track(list(whole), "writing"):
@@ -137,6 +143,7 @@ class OutputPlan:
                         dumps(provenance),
                         self._folder.scratch,
                         _telling(part),
+                        finished.hand_over(sample, target) if moves and role in (Role.SAMPLE, Role.MEAN) else None,
                     )
                 )
                 outputs.append(output)
@@ -148,6 +155,14 @@ class OutputPlan:
                 one.discard()
             raise
         return Result(tuple(outputs), provenance, work.notices, round(time.monotonic() - began, 3))
+
+    def _moves(self, finished: Finished) -> bool:
+        """Whether tiles may go while a result is written: it has the drawn pixels, and nobody reads them again."""
+        work = finished.work
+        is_read_again = work.frames > 0 or (work.spread and work.told is None)
+        if self._keeps_tiles or is_read_again or work.drawn != work.result or finished.gaps():
+            return False
+        return all(durable.can_move(self._folder.path, target.parent) for target in self.targets())
 
 
 def _telling(ctx: JobContext) -> Callable[[float], None]:

@@ -87,7 +87,7 @@ def _run(
         if done is not None and done.provenance.job == dumps(job) and not folder.try_again():
             folder.tidy(settings.keep_tiles)
             return done
-        outputs = OutputPlan(job, folder)
+        outputs = OutputPlan(job, folder, settings.keep_tiles)
         outputs.check_target()
         is_own = catalog is None and tasks is None
         ctx.tell("starting")

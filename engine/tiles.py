@@ -4,7 +4,8 @@ A tile is finished when its name is there: it was written under another name, gi
 header names the work that it belongs to, so a tile of another request, model or engine version is drawn again, and so
 is a torn one. Where a chunk is a block of the result, its tile holds that block as it will stand in the file
 (``raster.blocks``). Others will be cut up and put together anew: of these it holds the plain pixels, since packing them
-twice costs more than all the rest of a result. A mask lies with both.
+twice costs more than all the rest of a result. A mask lies with both. While a result is written, tiles under its blocks
+go (``moved``), and what they held is read from there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import json
 import os
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +25,8 @@ from numpy.typing import NDArray
 
 from . import durable
 from .contract import GeoBox, Window
-from .raster import Packed, Raster, checksum, is_block, pack, pack_mask, unpack, unpack_mask
+from .moved import Handover, Moved
+from .raster import BLOCK, Packed, Profile, Raster, checksum, is_block, pack, pack_mask, unpack, unpack_mask
 
 _MAGIC = b"afterimage tile 3\n"
 #: Longest header of a tile, in bytes.
@@ -38,14 +41,22 @@ class Tiles:
         work: hash of the work that they belong to.
         image: (height, width) of the result, where it has the pixels that are drawn, so that a chunk may be one of its
             blocks; None where they are warped on the way.
+        moved: folder of results on their way, which blocks may have been moved to; None for tiles that stay.
     """
 
-    def __init__(self, folder: Path, work: str, image: tuple[int, int] | None = None) -> None:
-        self._folder, self._work, self._image = folder, work, image
+    def __init__(
+        self, folder: Path, work: str, image: tuple[int, int] | None = None, moved: Path | None = None
+    ) -> None:
+        self._folder, self._work, self._image, self._pending = folder, work, image, moved
+        self._moved: dict[int, Moved] = {}
 
     def prepare(self) -> None:
-        """Make the folder, and drop what a crash left half written."""
+        """Make the folder, and drop what a crash left half written, or what was moved of other work."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        if self._pending is not None:
+            for other in self._pending.glob("*"):
+                if not other.name.startswith(self._name_of_work()):
+                    other.unlink(missing_ok=True)
         for leftover in self._folder.glob(".*"):
             # it may be gone by itself, or be open (Windows): a worker of an engine that died may take a while to end
             with contextlib.suppress(FileNotFoundError, PermissionError):
@@ -58,10 +69,14 @@ class Tiles:
                 header = self._header(file)
                 return os.fstat(file.fileno()).st_size - file.tell() == header["length"]
         except (OSError, ValueError):
-            return False
+            moved = self._moved_of(sample, frame)
+            return moved is not None and moved.has(window)
 
     def drop(self, sample: int, window: Window) -> None:
         """Have a chunk be drawn again, with all its frames."""
+        moved = self._moved_of(sample, 0)
+        if moved is not None:
+            moved.forget(window)
         where = _key(sample, window, 0).removeprefix(f"s{sample:03d}")
         for path in self._folder.glob(f"s{sample:03d}*{where}.tile"):
             path.unlink(missing_ok=True)
@@ -91,7 +106,9 @@ class Tiles:
         """The pixels of a finished chunk of a grid; None where it is not there, torn, or of other work."""
         found = self._load(sample, window, frame)
         if found is None:
-            return None
+            moved = self._moved_of(sample, frame)
+            back = None if moved is None else moved.read(window)
+            return None if back is None else Raster(*back, grid.crop(window))
         header, block = found
         try:
             opened = unpack if header["packed"] else _opened
@@ -103,7 +120,37 @@ class Tiles:
     def packed(self, sample: int, window: Window, frame: int = 0) -> Packed | None:
         """The same as it was packed; None where it was not."""
         found = self._load(sample, window, frame)
-        return found[1] if found is not None and found[0].get("packed") is True else None
+        if found is not None:
+            return found[1] if found[0].get("packed") is True else None
+        moved = self._moved_of(sample, frame)
+        if moved is None or self._image is None or not is_block(window, self._image):
+            return None
+        return moved.packed((window.row // BLOCK, window.col // BLOCK))
+
+    def hand_over(self, sample: int, chunks: Sequence[Window], target: Path, profile: Profile) -> Handover:
+        """What the result of a sample is to be written through, so that tiles go as soon as their blocks stand in it.
+
+        Raises:
+            ValueError: for tiles that stay.
+        """
+        moved = self._moved_of(sample, 0)
+        if moved is None:
+            raise ValueError("these tiles stay")
+        return Handover(
+            moved, target, profile, chunks, lambda chunk: self._path(sample, chunk, 0).unlink(missing_ok=True)
+        )
+
+    def _moved_of(self, sample: int, frame: int) -> Moved | None:
+        """What was moved of a picture; None where nothing can be."""
+        if self._pending is None or self._image is None or frame:
+            return None
+        if sample not in self._moved:
+            name = f"{self._name_of_work()}_s{sample:03d}"
+            self._moved[sample] = Moved(self._pending, name, self._image)
+        return self._moved[sample]
+
+    def _name_of_work(self) -> str:
+        return self._work[:16]
 
     def _load(self, sample: int, window: Window, frame: int) -> tuple[dict[str, Any], Packed] | None:
         try:

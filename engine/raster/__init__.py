@@ -4,17 +4,21 @@ The only room that imports rasterio and pyproj; it knows no tensors.
 """
 
 from .aligned import AlignedRaster
-from .blocks import Packed, checksum, pack, pack_mask, unpack, unpack_mask
-from .cog import Pending, prepare, publish
+from .blocks import BLOCK, Packed, checksum, pack, pack_mask, unpack, unpack_mask
+from .cog import Pending, Standing, Taker, prepare, publish
 from .crs import check_grid, footprint, gsd, lonlat, to_pyproj, to_rasterio
 from .mask import NumberedPolygons, Polygons
-from .parts import Parts, is_block
+from .parts import Index as BlockIndex
+from .parts import Parts, blocks_of, is_block
+from .parts import window as window_of
 from .pixels import Profile, Raster
 from .preview import write_preview
 from .source import SourceRaster
 
 __all__ = [
+    "BLOCK",
     "AlignedRaster",
+    "BlockIndex",
     "NumberedPolygons",
     "Packed",
     "Parts",
@@ -23,6 +27,9 @@ __all__ = [
     "Profile",
     "Raster",
     "SourceRaster",
+    "Standing",
+    "Taker",
+    "blocks_of",
     "check_grid",
     "checksum",
     "footprint",
@@ -37,5 +44,6 @@ __all__ = [
     "to_rasterio",
     "unpack",
     "unpack_mask",
+    "window_of",
     "write_preview",
 ]

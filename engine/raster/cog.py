@@ -14,13 +14,15 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Protocol
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
@@ -32,7 +34,7 @@ from ..contract import GeoBox, Window
 from ..durable import replace, reserve, sync
 from ..errors import OutputDamaged, OutputNotWritable
 from . import tiff, tiled
-from .blocks import BLOCK, checksum, predictor
+from .blocks import BLOCK, Packed, checksum, predictor
 from .crs import gsd, to_rasterio
 from .options import environment
 from .parts import BlockFile, Blocks, Composed, Index, Parts, count, window
@@ -49,6 +51,8 @@ WARP_COARSER = 4 / 3
 _CLASSIC_LIMIT = 3 * 2**30
 #: Blocks of the finished file whose pixels GDAL reads back; of all others the bytes are compared.
 _SAMPLED = 16
+#: Bytes of the image after which the disk is told to hold them, where the parts under them may go.
+_BATCH = 16 * 1024 * 1024
 #: Shares of the work on a result: warping, the smaller versions, writing; the rest is reading back.
 _WARPED, _REDUCED, _WRITTEN = 0.3, 0.6, 0.95
 
@@ -56,23 +60,60 @@ _WARPED, _REDUCED, _WRITTEN = 0.3, 0.6, 0.95
 Tell = Callable[[float], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A block of an image in a file.
+
+    Attributes:
+        index: which.
+        at: where its pixels begin, in bytes.
+        length: of its packed pixels, in bytes.
+        mask: packed; whether the file holds it too does not matter.
+        checksum: of pixels and mask.
+    """
+
+    index: Index
+    at: int
+    length: int
+    mask: bytes
+    checksum: int
+
+
+class Taker(Protocol):
+    """Takes blocks as they come to stand in a file, in place of the parts that they were made of."""
+
+    @property
+    def path(self) -> Path:
+        """Of the file. It can take the place of the target in one step."""
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it took any: then the file must stay until the result is in its place."""
+
+    def take(self, blocks: Sequence[Standing]) -> None:
+        """These are on the disk. Parts under them may be gone afterwards, if no other block is made of them."""
+
+
 @dataclass(frozen=True)
 class Pending:
-    """A verified file that waits beside its target.
+    """A verified file that waits beside its target, or where its parts were.
 
     Attributes:
         path: of the file.
         target: whose place it will take.
         mark: of its job, in the names of all that is on its way beside the target.
+        taker: of its blocks; None where their parts stay.
     """
 
     path: Path
     target: Path
     mark: str
+    taker: Taker | None = None
 
     def discard(self) -> None:
-        """Remove it."""
-        self.path.unlink(missing_ok=True)
+        """Remove it, unless it holds what stands nowhere else."""
+        if self.taker is None or not self.taker.is_begun:
+            self.path.unlink(missing_ok=True)
 
 
 def prepare(
@@ -85,6 +126,7 @@ def prepare(
     record: str,
     scratch: Path,
     tell: Tell,
+    taker: Taker | None = None,
 ) -> Pending:
     """Make a verified Cloud-Optimised GeoTIFF of parts, beside the target. Memory does not grow with the grid.
 
@@ -98,6 +140,8 @@ def prepare(
         record: provenance as JSON, for the metadata domain.
         scratch: folder for intermediate files, inside the job folder.
         tell: called between blocks.
+        taker: of the blocks, where the file has the pixels that were drawn; it also says where the file is made. None
+            for a file beside the target, and parts that stay.
 
     Raises:
         OutputDamaged: where the disk gave back something else than was written.
@@ -113,7 +157,8 @@ def prepare(
             leftover.unlink()
     # named after the job, so that what a killed run left there is overwritten by the next
     mark = hashlib.sha256(os.fsencode(scratch.resolve())).hexdigest()[:8]
-    pending = Pending(target.with_name(f".{target.name}.{mark}.part.tif"), target, mark)
+    beside = target.with_name(f".{target.name}.{mark}.part.tif")
+    pending = Pending(beside if taker is None else taker.path, target, mark, taker)
     try:
         with ExitStack() as stack:
             base: Blocks = Composed(parts, drawn, profile)
@@ -128,15 +173,15 @@ def prepare(
             faults.point("publish.before_cog")
             tell(_REDUCED)
             template = _template(result, profile, tags, {DOMAIN: {"PROVENANCE": record}})
-            written = _write(pending.path, pyramid, template, profile, _part(tell, _REDUCED, _WRITTEN))
+            written = _write(pending, pyramid, template, profile, _part(tell, _REDUCED, _WRITTEN))
             faults.point("publish.after_cog")
             sync(pending.path)
-            _verify(pending.path, base, written, result, profile, _part(tell, _WRITTEN, 1.0))
+            _verify(pending.path, written, result, profile, _part(tell, _WRITTEN, 1.0))
     except (RasterioError, CPLE_BaseError, OutputDamaged, PermissionError) as error:
         pending.discard()
-        # GDAL does not say that a disk is full in a way that can be told from other errors
+        # GDAL does not say that a disk is full in a way that can be told from other errors; with a taker it only reads
         size = result.pixels * len(profile.bands) * profile.itemsize
-        for folder in (scratch, target.parent):
+        for folder in (scratch, target.parent) if taker is None else ():
             reserve(folder, size)
         if isinstance(error, (OutputDamaged, OutputNotWritable)):
             raise
@@ -196,7 +241,15 @@ class _Placed:
     checksum: int
 
 
-def _write(path: Path, pyramid: Pyramid, template: tiff.Directory, profile: Profile, tell: Tell) -> list[_Placed]:
+@dataclass(frozen=True)
+class _Written:
+    """What was written: all blocks, and of some blocks of the image the sum of what GDAL should read of them."""
+
+    blocks: list[_Placed]
+    sampled: dict[Index, int]
+
+
+def _write(pending: Pending, pyramid: Pyramid, template: tiff.Directory, profile: Profile, tell: Tell) -> _Written:
     """Write the file: directories, then the blocks, those of the smallest version first."""
     is_masked = profile.nodata is None
     raw = sum(math.prod(shape) for shape in pyramid.shapes) * len(profile.bands) * profile.itemsize
@@ -214,9 +267,11 @@ def _write(path: Path, pyramid: Pyramid, template: tiff.Directory, profile: Prof
                 found.append(tiff.placed(tiff.mask(directory), *mask, is_big))
         return tiff.head(found, is_big, is_masked)
 
-    written = []
+    written = _Written([], {})
+    sampled = {round(place) for place in np.linspace(0, counts[0] - 1, _SAMPLED)}
     counted = _Counted(tell, sum(counts))
-    with open(path, "wb") as file:
+    with open(pending.path, "wb") as file:
+        taking = _Taking(file, pending.taker)
         at = file.write(head())
         for level in reversed(range(len(levels))):
             across = count(pyramid.shapes[level])[1]
@@ -230,14 +285,46 @@ def _write(path: Path, pyramid: Pyramid, template: tiff.Directory, profile: Prof
                     masks[level][0][number] = at + len(content) + tiff.LEADER
                     masks[level][1][number] = len(block.mask)
                     content += tiff.framed(block.mask)
-                written.append(_Placed(level, index, checksum(content)))
-                at += file.write(content)
+                written.blocks.append(_Placed(level, index, checksum(content)))
+                if level == 0 and number in sampled:
+                    written.sampled[index] = _sum(*pyramid.levels[0].pixels(index))
+                file.write(content)
+                if level == 0:
+                    taking.add(index, at + tiff.LEADER, block)
+                at += len(content)
+            pyramid.drop(level)
         file.seek(0)
         file.write(head())
     return written
 
 
-def _verify(path: Path, base: Blocks, written: list[_Placed], grid: GeoBox, profile: Profile, tell: Tell) -> None:
+class _Taking:
+    """Tells a taker of blocks once the disk holds them, some at a time."""
+
+    def __init__(self, file: IO[bytes], taker: Taker | None) -> None:
+        self._file, self._taker = file, taker
+        self._standing: list[Standing] = []
+        self._bytes = 0
+
+    def add(self, index: Index, at: int, block: Packed) -> None:
+        """A block was written."""
+        if self._taker is None:
+            return
+        length = len(block.pixels)
+        self._standing.append(Standing(index, at, length, block.mask, checksum(block.pixels, block.mask)))
+        self._bytes += length
+        if self._bytes >= _BATCH:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._taker.take(self._standing)
+            self._standing, self._bytes = [], 0
+
+
+def _sum(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> int:
+    return checksum(pixels.tobytes(), valid.tobytes())
+
+
+def _verify(path: Path, written: _Written, grid: GeoBox, profile: Profile, tell: Tell) -> None:
     """Open the file anew and compare it with what was written.
 
     The bytes of every block of every size are those that were packed, in the places that the file's own directories
@@ -247,8 +334,8 @@ def _verify(path: Path, base: Blocks, written: list[_Placed], grid: GeoBox, prof
         OutputDamaged: at the first difference.
     """
     try:
-        _verify_bytes(path, written, grid, profile.nodata is None, tell)
-        _verify_reading(path, base, grid, profile)
+        _verify_bytes(path, written.blocks, grid, profile.nodata is None, tell)
+        _verify_reading(path, written.sampled, grid, profile)
     except (RasterioError, CPLE_BaseError, ValueError, KeyError) as error:
         raise OutputDamaged("The file on disk cannot be read back.") from error
 
@@ -277,18 +364,15 @@ def _verify_bytes(path: Path, written: list[_Placed], grid: GeoBox, is_masked: b
                 raise OutputDamaged("The file on disk does not hold the pixels that were written.")
 
 
-def _verify_reading(path: Path, base: Blocks, grid: GeoBox, profile: Profile) -> None:
+def _verify_reading(path: Path, sampled: Mapping[Index, int], grid: GeoBox, profile: Profile) -> None:
     with environment(), rasterio.open(path, driver="GTiff") as file:
         tiled.verify_header(file, grid, profile)
         layout = file.tags(ns="IMAGE_STRUCTURE").get("LAYOUT")
         if layout != "COG" or any(len(file.overviews(i)) != len(shapes(grid.shape)) - 1 for i in file.indexes):
             raise OutputDamaged("The file on disk is not a Cloud-Optimised GeoTIFF.")
-        down, across = count(grid.shape)
-        for number in sorted({round(place) for place in np.linspace(0, down * across - 1, _SAMPLED)}):
-            index = divmod(number, across)
-            pixels, valid = tiled.read(file, window(index, grid.shape), profile)
-            known, is_known = base.pixels(index)  # as they stand in a file, with what fills the gaps
-            if not np.array_equal(valid, is_known) or known.tobytes() != pixels.tobytes():
+        for index, expected in sampled.items():
+            # as they stand in a file, with what fills the gaps
+            if _sum(*tiled.read(file, window(index, grid.shape), profile)) != expected:
                 raise OutputDamaged("The file on disk does not hold the pixels that were drawn.")
 
 

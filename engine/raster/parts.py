@@ -63,6 +63,13 @@ def window(index: Index, shape: tuple[int, int]) -> Window:
     return Window(row, col, min(BLOCK, shape[0] - row), min(BLOCK, shape[1] - col))
 
 
+def blocks_of(part: Window) -> list[Index]:
+    """The blocks that some pixels of an image lie in, row by row."""
+    rows = range(part.row // BLOCK, (part.row_end - 1) // BLOCK + 1)
+    cols = range(part.col // BLOCK, (part.col_end - 1) // BLOCK + 1)
+    return [(row, col) for row in rows for col in cols]
+
+
 def is_block(part: Window, shape: tuple[int, int]) -> bool:
     """Whether some pixels of an image are one of its blocks."""
     return part == window((part.row // BLOCK, part.col // BLOCK), shape)
@@ -81,9 +88,8 @@ class Composed:
         self._parts, self._grid, self._profile = parts, grid, profile
         self._touching: dict[Index, list[Window]] = {}
         for part in parts.windows:
-            for row in range(part.row // BLOCK, (part.row_end - 1) // BLOCK + 1):
-                for col in range(part.col // BLOCK, (part.col_end - 1) // BLOCK + 1):
-                    self._touching.setdefault((row, col), []).append(part)
+            for index in blocks_of(part):
+                self._touching.setdefault(index, []).append(part)
         self._known: OrderedDict[Window, Raster] = OrderedDict()
 
     def pixels(self, index: Index) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
@@ -142,6 +148,10 @@ class BlockFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Drop the file."""
+        self.drop()
+
+    def drop(self) -> None:
+        """Have the file be gone; nothing can be read any more."""
         try:
             self._file.close()  # may fail once more where the disk is full
         finally:

@@ -59,6 +59,11 @@ class Pyramid:
         """Drop them."""
         self._open.close()
 
+    def drop(self, level: int) -> None:
+        """Give back the room of a smaller version that is not needed any more."""
+        if level:
+            self._files[level - 1].drop()
+
     def draw(self, tell: Callable[[], None]) -> None:
         """Make all smaller versions.
 

@@ -281,6 +281,34 @@ def test_killed_anywhere_run_resumes_to_the_same_pixels(start_engine, make_job, 
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
 
 
+#: Every block of a result is handed over by itself.
+EAGER = "from afterimage.engine.raster import cog\ncog._BATCH = 1"
+MOVING = [
+    "handover.before_list:2",
+    "handover.after_list:3",
+    "handover.after_remove:9",
+    "publish.after_cog:1",
+    "publish.before_replace:1",
+    "publish.after_replace:1",
+]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_killed_while_blocks_take_the_place_of_tiles_nothing_is_drawn_again(start_engine, make_job, tmp_path):
+    """In the last run the engine would be killed at the first tile that it writes."""
+    whole = start_engine("run", str(make_job("whole", (700, 600))))
+    expected = read(whole.until("Succeeded").result)
+    assert whole.end() == 0
+    folder = make_job("killed", (700, 600), output=tmp_path / "out.tif")
+    for point in MOVING:
+        engine = start_engine("run", str(folder), setup=EAGER, AFTERIMAGE_FAULT=f"{point}:kill")
+        assert engine.process.wait(60) == -signal.SIGKILL, point
+    engine = start_engine("run", str(folder), setup=EAGER, AFTERIMAGE_FAULT="tile.before_write:1:kill")
+    assert is_same(read(engine.until("Succeeded", "Failed").result), expected)
+    assert engine.end() == 0
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_killed_at_random_times_no_finished_tile_is_lost(start_engine, make_job, tmp_path):
