@@ -164,6 +164,8 @@ def _denoised(scheduler: DDPMScheduler | DDIMScheduler | PNDMScheduler, output: 
         return alpha_bar**0.5 * x - (1 - alpha_bar) ** 0.5 * output
     if scheduler.config.prediction_type == "sample":
         return output
+    if scheduler.config.prediction_type != "epsilon":
+        raise ValueError(f"prediction type {scheduler.config.prediction_type} is not supported")
     return (x - (1 - alpha_bar) ** 0.5 * output) / alpha_bar**0.5
 
 

@@ -68,6 +68,15 @@ def test_the_clean_estimate_has_the_bits_of_diffusers(prediction_type):
         assert torch.equal(stochastic.step(scheduler, output, t, x, None)[1], theirs)
 
 
+@pytest.mark.parametrize("kind", [diffusers.DDPMScheduler, diffusers.DDIMScheduler])
+def test_a_prediction_that_we_have_no_formula_for_is_not_taken_for_another(kind):
+    scheduler = kind(clip_sample=False, prediction_type="flow_prediction")
+    scheduler.set_timesteps(10)
+    x = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(ValueError, match="flow_prediction is not supported"):
+        stochastic.step(scheduler, x, scheduler.timesteps[0], x, None)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 4, 20])
 def test_few_ancestral_steps_draw_a_gaussian_whose_network_tells_what_it_does_not_know(steps):
     """Of deviation 2 around 1; the last step adds no noise, so only what is unknown there is missing."""
