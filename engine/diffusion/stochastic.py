@@ -22,6 +22,8 @@ from diffusers import (
 )
 from torch import Tensor
 
+#: What a network may predict: names of diffusers' ``prediction_type``.
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
 _DETERMINISTIC = (
     DDIMScheduler,
     DPMSolverMultistepScheduler,

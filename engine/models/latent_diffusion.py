@@ -17,7 +17,7 @@ from ..diffusion import stochastic
 from ..diffusion.guidance import Predict
 from ..diffusion.loop import sample
 from ..diffusion.rows import Branch, weighed
-from ..errors import InvalidRequest, UnknownScheduler, WeightsMissing
+from ..errors import InvalidRequest, UnknownScheduler, WeightsDamaged, WeightsMissing
 from .base import Given, Scene
 from .layout import Layout
 from .memory import DECODED, MAPS, TILE, Rung, Size
@@ -335,6 +335,12 @@ def make_sampler(name: str, config: Mapping[str, Any], mended: Mapping[str, Any]
         raise UnknownScheduler(
             f"It is not known here where the scheduler {name} takes its noise from.", "Choose another one."
         ) from error
+    predicted = scheduler.config.get("prediction_type", "epsilon")
+    if predicted not in stochastic.PREDICTIONS:
+        raise WeightsDamaged(
+            f"The scheduler's configuration says that the network predicts {str(predicted)[:60]!r}.",
+            f"Only {', '.join(stochastic.PREDICTIONS)} are known here: see whether the folder is the right one.",
+        )
     return scheduler
 
 

@@ -190,6 +190,11 @@ def test_a_checkpoint_that_names_lightnings_callbacks(parity, tmp_path, monkeypa
             UnknownScheduler,
             "no scheduler",
         ),
+        (
+            lambda folder: change(folder / "scheduler" / "scheduler_config.json", prediction_type="flow_prediction"),
+            WeightsDamaged,
+            "predicts 'flow_prediction'",
+        ),
     ],
 )
 def test_what_is_damaged_is_told_in_a_sentence(copy, damage, error, says):
