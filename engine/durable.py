@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -61,14 +62,16 @@ def replace(source: Path, target: Path) -> None:
 def can_move(source: Path, target: Path) -> bool:
     """Whether a file that was made in one folder can go to another in one step, and is then as if it was made there.
 
-    It cannot to another disk, or where the other folder hands down a group, rights or labels of its own; and not on
-    Windows, where a file takes along the rights of the folder that it comes from.
+    It cannot to another disk, or where the other folder hands down a group, rights or labels of its own. Only Linux
+    tells all of them; on Windows a file takes along the rights of the folder that it comes from.
     """
-    if os.name == "nt":
+    if not hasattr(os, "listxattr"):
         return False
-    mark = f".{secrets.token_hex(6)}"
-    made = [folder / mark for folder in (source, target)]
+    mark = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]  # a crash leaves one file at most
+    made = [folder / f".{mark}" for folder in (source, target)]
     try:
+        for path in made:
+            path.unlink(missing_ok=True)
         rights = [_rights(path) for path in made]
         os.replace(*made)
         return rights[0] == rights[1]
@@ -83,8 +86,8 @@ def _rights(path: Path) -> tuple[object, ...]:
     """Who may do what with a new file."""
     path.touch(exist_ok=False)
     said = path.stat()
-    names = os.listxattr(path) if hasattr(os, "listxattr") else []
-    return said.st_uid, said.st_gid, said.st_mode, {name: os.getxattr(path, name) for name in names}
+    labels = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+    return said.st_uid, said.st_gid, said.st_mode, labels
 
 
 def reserve(folder: Path, size: int) -> None:

@@ -186,6 +186,11 @@ class Finished:
         """What the result of a sample, or the mean, is written through, so that its tiles go on the way."""
         return self._tiles.hand_over(sample, self.work.chunks, target, self.work.profile)
 
+    def held_twice(self) -> int:
+        """Bytes on the disk that stand there twice, at most, while the results of a job that broke off are written."""
+        sizes = [self._tiles.moved_sizes(sample) for sample in self.pictures]
+        return max(begun for begun, _ in sizes) + sum(published for _, published in sizes)
+
     def leave_out(self, sample: int, chunk: Window) -> None:
         """Give up a chunk that cannot be drawn: it holds no data, and the job folder says so."""
         shape = (len(self.work.profile.bands), chunk.height, chunk.width)

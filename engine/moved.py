@@ -4,8 +4,9 @@ A result is written block by block. Once some of them are on the disk, a list be
 the tiles under them go: a job needs little more disk than its result. Until the result is in its place, file and list
 stand for those tiles. After a crash they are read from there, and nothing is drawn again.
 
-A list holds a line of JSON for each block: ``[row, column, place, length, mask, sum]``, or ``[row, column]`` for one
-that is to be drawn again. It only ever grows, so a crash tears no more than its last lines, whose tiles stay.
+A list has a line for each block: the sum of the rest of the line, and as JSON ``[row, column, place, length, mask,
+sum]``, or ``[row, column]`` for one that is to be drawn again. It only ever grows, and a line that a crash tore is
+passed over; the tiles that it is about are still there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import base64
 import collections
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,59 +30,99 @@ from .raster import BlockIndex, Packed, Profile, Standing, blocks_of, checksum, 
 
 @dataclass(eq=False)
 class _List:
-    """What stands in one file, for as long as that file has its first name, and then under the user's."""
+    """What stands in one file, which has a name here first, and at last the user's.
+
+    Attributes:
+        path: of the list.
+        target: the user's name.
+        dtype: numpy name of the pixel type.
+        bands: how many there are.
+        places: block -> where its line begins in the list, and where the block ends in the file. What a line says stays
+            on the disk: masks can be large.
+    """
 
     path: Path
     target: Path
     dtype: str
     bands: int
-    places: dict[BlockIndex, Standing] = field(default_factory=dict)
+    places: dict[BlockIndex, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
+        """Its first name."""
         return self.path.with_suffix(".tif")
 
     def size(self) -> int:
         """Bytes of the file; 0 where there is none."""
-        for path in (self.file, self.target):
-            try:
-                return path.stat().st_size
-            except OSError:
-                continue
-        return 0
+        try:
+            return self.file.stat().st_size
+        except OSError:
+            return self.published()
+
+    def published(self) -> int:
+        """Bytes of the file where it has the user's name; 0 for another file, of which no block is one of these."""
+        if self.file.exists() or not self.places or self._read(self.target, next(iter(self.places))) is None:
+            return 0
+        return self.target.stat().st_size
 
     def read(self, index: BlockIndex) -> Packed | None:
         """A block; None where the disk does not give back what was written."""
-        place = self.places[index]
-        for path in (self.file, self.target):
-            try:
-                with open(path, "rb") as file:
-                    file.seek(place.at)
-                    pixels = file.read(place.length)
-            except OSError:
-                continue
-            if len(pixels) == place.length and checksum(pixels, place.mask) == place.checksum:
-                return Packed(pixels, place.mask)
-        return None
+        found = self._read(self.file, index)
+        return self._read(self.target, index) if found is None else found
 
-    def add(self, lines: Sequence[Sequence[Any]]) -> None:
-        """Add lines, and have the disk hold them."""
-        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    def _read(self, path: Path, index: BlockIndex) -> Packed | None:
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.places[index][0])
+                known = _opened(file.readline())
+            if known is None or len(known) != _STANDING or (known[0], known[1]) != index:
+                return None
+            _, _, at, length, mask, total = known
+            with open(path, "rb") as file:
+                file.seek(at)
+                block = Packed(file.read(length), base64.b64decode(mask))
+        except (OSError, ValueError):
+            return None
+        return block if len(block.pixels) == length and checksum(block.pixels, block.mask) == total else None
+
+    def add(self, lines: Sequence[Sequence[Any]]) -> Iterator[int]:
+        """Add lines, and have the disk hold them; where each begins."""
         is_new = not self.path.exists()
         with open(self.path, "ab") as file:
             if is_new:
-                head = {"target": str(self.target), "dtype": self.dtype, "bands": self.bands}
-                file.write(f"{json.dumps(head)}\n".encode())
-            file.write(f"\n{text}".encode())  # a line that a crash tore ends here
+                file.write(_sealed({"target": str(self.target), "dtype": self.dtype, "bands": self.bands}))
+            file.write(b"\n")  # a line that a crash tore ends here
+            starts = []
+            for line in lines:
+                starts.append(file.tell())
+                file.write(_sealed(line))
             file.flush()
             os.fsync(file.fileno())
         if is_new:
             durable.sync_folder(self.path.parent)
+            durable.sync_folder(self.path.parent.parent)
+        return iter(starts)
 
     def discard(self) -> None:
         """Remove both: the list first, which promises the file."""
         self.path.unlink(missing_ok=True)
         self.file.unlink(missing_ok=True)
+
+
+#: Values in the line of a block that stands somewhere.
+_STANDING = 6
+
+
+def _sealed(said: Any) -> bytes:
+    """A line of a list."""
+    text = json.dumps(said).encode()
+    return b"%08x %s\n" % (checksum(text), text)
+
+
+def _opened(line: bytes) -> Any:
+    """What a line says; None for an empty or a damaged one."""
+    total, _, text = line.rstrip(b"\n").partition(b" ")
+    return json.loads(text) if text and total == b"%08x" % checksum(text) else None
 
 
 class Moved:
@@ -96,41 +137,53 @@ class Moved:
     def __init__(self, folder: Path, name: str, image: tuple[int, int]) -> None:
         self._folder, self._name, self._image = folder, name, image
         self._lists: list[_List] = []
+        self._sizes: dict[_List, int] = {}
         for path in sorted(folder.glob(f"{name}.*.moved")):
-            self._read(path)
+            self._take_up(path)
 
-    def _read(self, path: Path) -> None:
+    def _take_up(self, path: Path) -> None:
         """Take up a list; what it says counts more than what older ones do."""
         try:
-            head, *lines = path.read_text("utf-8").split("\n")
-            said = json.loads(head)
-            known = _List(path, Path(said["target"]), str(said["dtype"]), int(said["bands"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            with open(path, "rb") as file:
+                said = _opened(file.readline())
+                if said is None:
+                    return
+                known = _List(path, Path(said["target"]), said["dtype"], said["bands"])
+                self._lists.append(known)
+                at = file.tell()
+                for line in file:
+                    self._follow(known, at, _opened(line))
+                    at += len(line)
+        except OSError:
             return
-        self._lists.append(known)
-        for line in lines:
-            try:
-                row, col, *place = json.loads(line or "null")
-                if place:
-                    at, length, mask, total = place
-                    standing = Standing((row, col), at, length, base64.b64decode(mask), total)
-                    known.places[row, col] = standing
-                else:
-                    for each in self._lists:
-                        each.places.pop((row, col), None)
-            except (ValueError, TypeError):
-                continue  # torn
+
+    def _follow(self, known: _List, at: int, said: Any) -> None:
+        """Do what a line of a list says."""
+        if said is None:
+            return
+        index = (said[0], said[1])
+        if len(said) == _STANDING:
+            known.places[index] = (at, said[2] + said[3])
+        else:
+            for each in self._lists:
+                each.places.pop(index, None)
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the files that hold blocks: those with names here, and those with the user's."""
+        published = sum(known.published() for known in self._lists)
+        return sum(known.size() for known in self._lists) - published, published
 
     def has(self, window: Window) -> bool:
         """Whether all blocks under some pixels stand somewhere. Their bytes are summed when they are read, not here."""
-        sizes = [known.size() for known in self._lists]
-        return bool(sizes) and all(
-            any(
-                index in known.places and known.places[index].at + known.places[index].length <= size
-                for known, size in zip(self._lists, sizes)
-            )
-            for index in blocks_of(window)
+        ends = [(known.places, self._size(known)) for known in self._lists]
+        return bool(ends) and all(
+            any(index in places and places[index][1] <= size for places, size in ends) for index in blocks_of(window)
         )
+
+    def _size(self, known: _List) -> int:
+        if known not in self._sizes:
+            self._sizes[known] = known.size()
+        return self._sizes[known]
 
     def packed(self, index: BlockIndex) -> Packed | None:
         """A block; None where it does not stand anywhere, or is not what was written."""
@@ -177,11 +230,12 @@ class Moved:
     def begin(self, target: Path, profile: Profile) -> _List:
         """A file for a result, empty, and its list, which is not there before a block stands in it."""
         self._folder.mkdir(exist_ok=True)
-        known = {path for each in self._lists for path in (each.path, each.file)}
-        for path in set(self._folder.glob(f"{self._name}.*")) - known:
-            path.unlink()  # of a killed run: nothing was moved there yet
+        for known in list(self._lists):
+            if any(other is not known and known.places.keys() <= other.places.keys() for other in self._lists):
+                self._discard(known)  # a run got less far than another one before
         number = 1 + max((int(known.path.stem.rpartition(".")[2]) for known in self._lists), default=0)
         path = self._folder / f"{self._name}.{number:03d}.moved"
+        path.unlink(missing_ok=True)  # one that was torn before it promised anything
         return _List(path, target, profile.dtype, len(profile.bands))
 
     def add(self, known: _List, blocks: Sequence[Standing]) -> None:
@@ -190,14 +244,19 @@ class Moved:
         Raises:
             OSError: where the disk is full.
         """
-        known.add([[*b.index, b.at, b.length, base64.b64encode(b.mask).decode(), b.checksum] for b in blocks])
-        known.places.update({block.index: block for block in blocks})
+        lines = [[*b.index, b.at, b.length, base64.b64encode(b.mask).decode(), b.checksum] for b in blocks]
+        for block, start in zip(blocks, known.add(lines), strict=True):
+            known.places[block.index] = (start, block.at + block.length)
+        self._sizes.pop(known, None)
         if known not in self._lists:
             self._lists.append(known)
         for older in self._lists[:-1]:
             if older.places.keys() <= known.places.keys():
-                older.discard()
-                self._lists.remove(older)
+                self._discard(older)
+
+    def _discard(self, known: _List) -> None:
+        self._lists.remove(known)
+        known.discard()
 
 
 class Handover:
@@ -212,7 +271,6 @@ class Handover:
 
     Attributes:
         path: of the file that the result is to be written to.
-        is_begun: whether anything stands there only.
     """
 
     def __init__(
@@ -224,13 +282,18 @@ class Handover:
         remove: Callable[[Window], None],
     ) -> None:
         self._moved, self._list, self._remove = moved, moved.begin(target, profile), remove
-        self.path, self.is_begun = self._list.file, False
+        self.path = self._list.file
         self._under: dict[BlockIndex, list[Window]] = {}
         self._left: collections.Counter[Window] = collections.Counter()
         for chunk in chunks:
             for index in blocks_of(chunk):
                 self._under.setdefault(index, []).append(chunk)
                 self._left[chunk] += 1
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything may stand there only."""
+        return self._list.path.exists()
 
     def take(self, blocks: Sequence[Standing]) -> None:
         """Let go of what these blocks were made of, as far as no other block is.
@@ -239,12 +302,12 @@ class Handover:
             OSError: where that cannot be noted; then nothing goes.
         """
         faults.point("handover.before_list")
-        self.is_begun = True
         self._moved.add(self._list, blocks)
         faults.point("handover.after_list")
         for block in blocks:
-            for chunk in self._under[block.index]:
+            for chunk in self._under.pop(block.index):
                 self._left[chunk] -= 1
                 if not self._left[chunk]:
+                    del self._left[chunk]
                     self._remove(chunk)
         faults.point("handover.after_remove")

@@ -96,8 +96,7 @@ class OutputPlan:
         outside = (pictures * (1 + work.frames) * out + (work.result.pixels * bands * 4 if work.spread else 0)) * 4 / 3
         if self._moves(finished):
             # blocks take the place of tiles; those that a run that broke off has moved are moved once more
-            begun = sum(path.stat().st_size for path in self._folder.pending.glob("*.tif"))
-            outside += begun - pictures * out
+            outside += finished.held_twice() - pictures * out
         needs: dict[int, float] = {}
         places = [(self._folder.path, inside), (self._first.parent, outside)]
         for place, need in places:
@@ -113,7 +112,7 @@ class OutputPlan:
                 )
 
     def write(self, finished: Finished, ctx: JobContext, began: float) -> Result:
-        """Prepare every file beside its place, and when all are verified, put them in place.
+        """Prepare every file, and when all are verified, put them in place.
 
         Args:
             finished: the tiles.
@@ -162,7 +161,8 @@ class OutputPlan:
         is_read_again = work.frames > 0 or (work.spread and work.told is None)
         if self._keeps_tiles or is_read_again or work.drawn != work.result or finished.gaps():
             return False
-        return all(durable.can_move(self._folder.path, target.parent) for target in self.targets())
+        folders = {target.parent for target in self.targets()}
+        return all(durable.can_move(self._folder.path, folder) for folder in folders)
 
 
 def _telling(ctx: JobContext) -> Callable[[float], None]:

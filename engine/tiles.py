@@ -54,9 +54,10 @@ class Tiles:
         """Make the folder, and drop what a crash left half written, or what was moved of other work."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._pending is not None:
-            for other in self._pending.glob("*"):
-                if not other.name.startswith(self._name_of_work()):
-                    other.unlink(missing_ok=True)
+            for path in self._pending.glob("*"):
+                # of other work, or of a run that was killed before it moved anything there
+                if not path.name.startswith(self._name_of_work()) or not path.with_suffix(".moved").exists():
+                    path.unlink(missing_ok=True)
         for leftover in self._folder.glob(".*"):
             # it may be gone by itself, or be open (Windows): a worker of an engine that died may take a while to end
             with contextlib.suppress(FileNotFoundError, PermissionError):
@@ -139,6 +140,11 @@ class Tiles:
         return Handover(
             moved, target, profile, chunks, lambda chunk: self._path(sample, chunk, 0).unlink(missing_ok=True)
         )
+
+    def moved_sizes(self, sample: int) -> tuple[int, int]:
+        """Bytes of the files that hold blocks of a sample: on their way, and in their place."""
+        moved = self._moved_of(sample, 0)
+        return (0, 0) if moved is None else moved.sizes()
 
     def _moved_of(self, sample: int, frame: int) -> Moved | None:
         """What was moved of a picture; None where nothing can be."""

@@ -1,7 +1,7 @@
 """From finished tiles to a Cloud-Optimised GeoTIFF under the user's file name, or nothing at all.
 
-``prepare`` writes a hidden file beside the target and verifies it; ``publish`` puts it in place in one step. What the
-disk was told to hold is read back from it before it is believed.
+``prepare`` writes a file, hidden beside the target or where a taker of its blocks wants it, and verifies it;
+``publish`` puts it in place in one step. What the disk was told to hold is read back from it before it is believed.
 
 The blocks of the file are packed once. Parts that lie on the blocks of the file are taken over as they were packed when
 they were drawn; others are composed and packed on the way. The smaller versions are made in a first pass and wait in
@@ -128,7 +128,7 @@ def prepare(
     tell: Tell,
     taker: Taker | None = None,
 ) -> Pending:
-    """Make a verified Cloud-Optimised GeoTIFF of parts, beside the target. Memory does not grow with the grid.
+    """Make a verified Cloud-Optimised GeoTIFF of parts. Memory does not grow with the grid.
 
     Args:
         target: the user's file name.
@@ -155,9 +155,11 @@ def prepare(
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink()
-    # named after the job, so that what a killed run left there is overwritten by the next
+    # named after the job, so that what a killed run left there is overwritten by the next, or goes
     mark = hashlib.sha256(os.fsencode(scratch.resolve())).hexdigest()[:8]
     beside = target.with_name(f".{target.name}.{mark}.part.tif")
+    if taker is not None:
+        beside.unlink(missing_ok=True)
     pending = Pending(beside if taker is None else taker.path, target, mark, taker)
     try:
         with ExitStack() as stack:
