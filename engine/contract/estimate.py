@@ -246,7 +246,7 @@ def _phased(shape: Tuple[int, int], card: ModelCard) -> int:
     for window, stride in reversed(card.phases):
         rows, cols = (math.ceil((side + window + 2 * beyond) / stride) for side in shape)
         pixels += rows * cols * window * window / len(card.phases)
-        beyond += window  # an earlier phase is drawn wherever a later one looks
+        beyond += window - stride // 2  # an earlier phase is drawn wherever the windows of a later one lie
     return math.ceil(pixels / card.window**2)
 
 

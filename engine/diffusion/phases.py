@@ -22,11 +22,13 @@ from .guidance import Predict
 from .loop import START, OnStep, set_timesteps, walk
 
 #: Fewest steps of a phase: some solvers that remember earlier steps begin each phase without any, at first order.
-LEAST = 4
+LEAST = 2
 
 
 def cut(steps: int, phases: int, first: int = 0) -> tuple[range, ...]:
-    """The steps of each phase: ranges as long as each other, the earlier ones longer where that does not come out even.
+    """The steps of each phase: ranges as long as each other, the outer ones longer where that does not come out even.
+
+    What neighbours must agree on is settled in the middle of the steps, so that is where they are blended most often.
 
     Args:
         steps: of the whole schedule, at least 1.
@@ -35,7 +37,11 @@ def cut(steps: int, phases: int, first: int = 0) -> tuple[range, ...]:
             what would have less than ``LEAST`` steps then is done by the next.
     """
     count = max(1, min(phases, steps // LEAST))
-    ends = [-(-steps * number // count) for number in range(count + 1)]
+    length, more = divmod(steps, count)
+    # from the outside: the first, the last, the second, the last but one, ...
+    outer = sorted(range(count), key=lambda phase: min(2 * phase, 2 * (count - 1 - phase) + 1))
+    lengths = [length + (phase in outer[:more]) for phase in range(count)]
+    ends = [0, *itertools.accumulate(lengths)]
     left = [range(max(first, begin), end) for begin, end in itertools.pairwise(ends) if end > first]
     if len(left) > 1 and len(left[0]) < LEAST:
         left[:2] = [range(left[0].start, left[1].stop)]

@@ -440,11 +440,20 @@ def place_windows(
 
 
 def shifted(lattices: Sequence[Lattice]) -> tuple[Lattice, ...]:
-    """The lattices of phases, every second one half a stride further.
+    """The lattices of phases, each shifted by another part of its stride: none, a half, a quarter, three quarters, ...
 
-    What was a border between two windows then lies inside of one in the next phase, which sees both its sides.
+    What was a border between two windows then lies inside of one in the next phase, which sees both its sides, and no
+    two phases of a few have their borders in the same place.
+
+    Source of the parts: van der Corput 1935, "Verteilungsfunktionen", base 2.
     """
-    return tuple(replace(each, first=phase % 2 * (each.stride // 2)) for phase, each in enumerate(lattices))
+    return tuple(replace(each, first=int(_part(phase) * each.stride)) for phase, each in enumerate(lattices))
+
+
+def _part(number: int) -> float:
+    """0, 1/2, 1/4, 3/4, 1/8, ...: binary digits mirrored at the point."""
+    digits = f"{number:b}"[::-1]
+    return int(digits, 2) / 2 ** len(digits)
 
 
 def to_bytes(picture: Tensor) -> NDArray[np.uint8]:

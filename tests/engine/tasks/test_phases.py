@@ -78,18 +78,19 @@ def test_phases_change_the_picture_and_cost_their_cone_once(bench, generate_mode
 
 
 def test_a_border_between_windows_is_in_the_middle_of_one_in_the_next_phase():
-    first, second, third = picture.shifted([Lattice(16, 12), Lattice(16, 12), Lattice(8, 6)])
-    borders = {first.window((0, place)).col for place in range(4)}
-    middles = [second.window((0, place)) for place in range(-1, 4)]
-    assert all(any(window.col < border < window.col_end - 1 for window in middles) for border in borders)
-    assert [each.first for each in (first, second, third)] == [0, 6, 0]
+    lattices = picture.shifted([Lattice(16, 12)] * 5 + [Lattice(8, 6)])
+    assert [each.first for each in lattices] == [0, 6, 3, 9, 1, 3]
+    for before, after in itertools.pairwise(lattices):
+        borders = {before.window((0, place)).col for place in range(4)}
+        middles = [after.window((0, place)) for place in range(-1, 9)]
+        assert all(any(window.col < border < window.col_end - 1 for window in middles) for border in borders)
 
 
 def test_few_steps_make_fewer_phases(bench, generate_model, card):
     model, box, made = generate_model, grid(ROW, COL, 30, 30), []
     for phases in ({}, EVEN):
         model.card = card(**phases)
-        made.append(bench.make(generate, asked_for(box, steps=7), model)[0])
+        made.append(bench.make(generate, asked_for(box, steps=3), model)[0])
     assert np.array_equal(*made)
 
 
