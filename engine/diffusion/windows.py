@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,6 +66,23 @@ class Lattice:
     def _touching(self, start: int, stop: int) -> range:
         start, stop = start - self.first, stop - self.first
         return range((start - self.size) // self.stride + 1, -(-stop // self.stride))
+
+
+def shifted(lattices: Sequence[Lattice]) -> tuple[Lattice, ...]:
+    """The lattices of phases, each shifted by another part of its stride: none, a half, a quarter, three quarters, ...
+
+    What was a border between two windows then lies inside of one in the next phase, which sees both its sides, and no
+    two phases of a few have their borders in the same place.
+
+    Source of the parts: van der Corput 1935, "Verteilungsfunktionen", base 2.
+    """
+    return tuple(replace(each, first=int(_part(phase) * each.stride)) for phase, each in enumerate(lattices))
+
+
+def _part(number: int) -> float:
+    """0, 1/2, 1/4, 3/4, 1/8, ...: binary digits mirrored at the point."""
+    digits = f"{number:b}"[::-1]
+    return int(digits, 2) / 2 ** len(digits)
 
 
 def blend(lattice: Lattice, tiles: Mapping[Index, Tensor], region: Window, channels: int) -> Tensor:

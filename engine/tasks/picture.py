@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain, pairwise
 from typing import Any, Protocol
@@ -21,7 +20,7 @@ from ..diffusion.guidance import Predict
 from ..diffusion.loop import START, batches
 from ..diffusion.phases import can_pause, count, cut, noised, remembers
 from ..diffusion.rows import CALLS, in_calls
-from ..diffusion.windows import Index, Lattice, blend
+from ..diffusion.windows import Index, Lattice, blend, shifted
 from ..models.base import GenerateModel, Given, Scene
 from ..raster import Raster
 from .canvas import Canvas
@@ -437,23 +436,6 @@ def place_windows(
     if not (pauses and model.card.phases):
         return (Lattice(model.window, model.stride),), grid.anchor()
     return tuple(Lattice(window // scale, stride // scale) for window, stride in model.card.windows), grid.anchor()
-
-
-def shifted(lattices: Sequence[Lattice]) -> tuple[Lattice, ...]:
-    """The lattices of phases, each shifted by another part of its stride: none, a half, a quarter, three quarters, ...
-
-    What was a border between two windows then lies inside of one in the next phase, which sees both its sides, and no
-    two phases of a few have their borders in the same place.
-
-    Source of the parts: van der Corput 1935, "Verteilungsfunktionen", base 2.
-    """
-    return tuple(replace(each, first=int(_part(phase) * each.stride)) for phase, each in enumerate(lattices))
-
-
-def _part(number: int) -> float:
-    """0, 1/2, 1/4, 3/4, 1/8, ...: binary digits mirrored at the point."""
-    digits = f"{number:b}"[::-1]
-    return int(digits, 2) / 2 ** len(digits)
 
 
 def to_bytes(picture: Tensor) -> NDArray[np.uint8]:

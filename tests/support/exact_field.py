@@ -79,6 +79,38 @@ class ExactField:
         return self._operators[(now, then)]
 
 
+class TwoTones(ExactField):
+    """The field, lifted or lowered in a whole window by a tone, either as likely as the other.
+
+    Half of the windows that are drawn alone are light and half are dark, so squares show where neighbours do not agree:
+    as in water, of which a model has seen blue and green chips.
+
+    Args:
+        size: side of a window in pixels.
+        length: distance over which the correlation falls to 1/e, in pixels.
+        tone: by how much windows are lifted or lowered.
+    """
+
+    def __init__(self, size: int, length: float, tone: float) -> None:
+        super().__init__(size, length)
+        self._lifted = tone * self._vectors.sum(dim=0).float()
+
+    def predictor(self, scheduler: diffusers.DDIMScheduler, mean: Tensor | float = 0.0):
+        """The exact noise prediction: that of each tone, as likely as what is seen makes it (Bayes)."""
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            level = float(scheduler.alphas_cumprod[t])
+            values = self._values.float()
+            spread, turned = level * values + 1 - level, x.flatten(1) @ self._vectors.float()
+            likely = (level**0.5 * (turned * self._lifted / spread).sum(dim=1, keepdim=True)).tanh()
+            expected = likely * self._lifted
+            clean = expected + (turned - level**0.5 * expected) * level**0.5 * values / spread
+            noise = (turned - level**0.5 * clean) / (1 - level) ** 0.5
+            return (noise @ self._vectors.T.float()).view_as(x)
+
+        return predict
+
+
 def torus(side: int, length: float, seed: int) -> Tensor:
     """A field (side, side) of the same covariance, as a torus: exact where ``length`` is far below ``side``."""
     place = torch.arange(side, dtype=torch.float64)
@@ -98,6 +130,23 @@ def profile(field: Tensor, stride: int) -> Tensor:
     """
     energy = [field.diff(dim=0).square().mean(dim=1), field.diff(dim=1).square().mean(dim=0)]
     return torch.stack([torch.stack([part[place::stride].mean() for part in energy]).mean() for place in range(stride)])
+
+
+def tones(field: Tensor, stride: int, side: int = 4) -> float:
+    """Steps of the means of squares: the largest over the median of their mean squares by position in the tile.
+
+    1 where no squares are to be seen, give or take chance.
+
+    Args:
+        field: (h, w), whose first pixel is a window's.
+        stride: distance between windows.
+        side: of the squares.
+    """
+    means = torch.nn.functional.avg_pool2d(field[None, None], side, 1)[0, 0]
+    steps = [means[side:] - means[:-side], (means[:, side:] - means[:, :-side]).T]
+    energy = [part.square().mean(dim=1) for part in steps]
+    found = torch.stack([torch.stack([part[at::stride].mean() for part in energy]).mean() for at in range(stride)])
+    return float(found.max() / found.median())
 
 
 def seam_ratio(found: Tensor) -> float:

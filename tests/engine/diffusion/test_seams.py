@@ -10,7 +10,7 @@ import torch
 from afterimage.engine.contract import Window
 from afterimage.engine.diffusion import noise
 from afterimage.engine.diffusion.phases import cut, sample_phase
-from afterimage.engine.diffusion.windows import Lattice, blend
+from afterimage.engine.diffusion.windows import Lattice, blend, shifted
 
 SIZE, LENGTH, STEPS, SIDE = 16, 2.0, 8, 384
 
@@ -29,26 +29,27 @@ def field(bed):
     return bed.ExactField(SIZE, LENGTH)
 
 
-def drawn(field, stride, phases=1, keyed=True, low=None, weights=None):
+def drawn(field, stride, phases=1, keyed=True, low=None, count=STEPS):
     """(SIDE, SIDE) from (0, 0), drawn in windows; ``low`` are the block means of a torus of that side."""
-    lattice, below = Lattice(SIZE, stride), {}
-    ranges = cut(STEPS, phases)
-    for number, steps in enumerate(ranges):
-        around = SIZE * (len(ranges) - 1 - number)
+    below, last = {}, None
+    ranges = cut(count, phases)
+    lattices = shifted([Lattice(SIZE, stride)] * len(ranges))
+    for number, (steps, lattice) in enumerate(zip(ranges, lattices)):
+        around = 2 * SIZE * (len(ranges) - 1 - number)
         region = Window(0, 0, SIDE, SIDE).pad(around) if around else Window(0, 0, SIDE, SIDE)
         windows = [lattice.window(index) for index in lattice.touching(region)]
         every = noise.field(0, 0, field_of := region.pad(SIZE), 1)
         # without keys, each window draws its own noise, as most tilers do
         other = torch.randn(len(windows), 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
         start = torch.stack([every[(..., *w.relative_to(field_of).slices())] for w in windows]) if keyed else other
-        state = torch.stack([blend(lattice, below, window, 1) for window in windows]) if number else None
+        state = torch.stack([blend(last, below, window, 1) for window in windows]) if number else None
         mean = 0.0 if low is None else field.mean(_seen(low, windows, field.factor))
         scheduler = field.scheduler()
         made = sample_phase(
-            field.predictor(scheduler, mean), scheduler, STEPS, steps, lambda stream, start=start: start, state
+            field.predictor(scheduler, mean), scheduler, count, steps, lambda stream, start=start: start, state
         )
-        below = dict(zip(lattice.touching(region), made))
-    return blend(lattice, below, Window(0, 0, SIDE, SIDE), 1)[0]
+        below, last = dict(zip(lattice.touching(region), made)), lattice
+    return blend(last, below, Window(0, 0, SIDE, SIDE), 1)[0]
 
 
 def _seen(low, windows, factor):
@@ -73,6 +74,13 @@ def test_generated_windows_leave_no_seam_and_lose_no_contrast(bed, field, stride
         f"\nstride {stride} of {SIZE}, {phases} phases: seams {ratio:.3f}, gradient {least:.3f}, variance {power:.3f}"
     )
     assert ratio <= 1.06 and least >= 0.97
+
+
+def test_windows_that_could_each_take_a_tone_of_their_own_agree_on_it(bed):
+    field, stride = bed.TwoTones(SIZE, LENGTH, 1.0), 3 * SIZE // 4
+    found = {phases: bed.tones(drawn(field, stride, phases, count=12), stride) for phases in (1, 2, 3, 5)}
+    print(f"\nsteps of tones, by phases: {found}")
+    assert found[1] > 2 and found[5] < 1.35
 
 
 def test_where_windows_do_not_agree_the_measures_say_so(bed, field):

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 from afterimage.engine.contract import Generate, GeoBox, Sampling
-from afterimage.engine.diffusion.windows import Lattice
+from afterimage.engine.diffusion.windows import Lattice, shifted
 from afterimage.engine.tasks import generate, picture
 
 #: Near a corner where four chunks meet, so that a small extent has four.
@@ -78,7 +78,7 @@ def test_phases_change_the_picture_and_cost_their_cone_once(bench, generate_mode
 
 
 def test_a_border_between_windows_is_in_the_middle_of_one_in_the_next_phase():
-    lattices = picture.shifted([Lattice(16, 12)] * 5 + [Lattice(8, 6)])
+    lattices = shifted([Lattice(16, 12)] * 5 + [Lattice(8, 6)])
     assert [each.first for each in lattices] == [0, 6, 3, 9, 1, 3]
     for before, after in itertools.pairwise(lattices):
         borders = {before.window((0, place)).col for place in range(4)}
