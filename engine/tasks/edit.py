@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..context import JobContext
-from ..contract import PIXELS_LIMIT, Edit, Input, ModelCard, Window, is_one_window
+from ..contract import PIXELS_LIMIT, Edit, Input, ModelCard, Window, is_one_window, steps_done
 from ..diffusion import constraints
 from ..diffusion.cache import TileCache
 from ..diffusion.guidance import Predict
-from ..diffusion.windows import Index, Lattice, squares
+from ..diffusion.loop import START
+from ..diffusion.phases import can_pause, count, cut, noised, remembers
+from ..diffusion.windows import Index, Lattice, blend, shifted, squares
 from ..errors import ExtentTooLarge, InvalidRequest, MaskEmpty
 from ..journal import JobFolder
 from ..models.base import EditModel, Given, Scene
@@ -82,8 +84,8 @@ def plan(request: Edit, folder: JobFolder, model: EditModel, ctx: JobContext) ->
         ground = Ground(folder.path, request.source, source.grid, request.margin, radiometry, mean, polygons)
         scene = _scene(request, source, gsd)
         drawing = _Drawing(request, model, ground, source.profile, scene)
-        cut = chunks(ground.grid, ground.anchor)
-        if not any(ground.changes(chunk) for chunk, _ in ctx.track(cut, "reading")):
+        parts = chunks(ground.grid, ground.anchor)
+        if not any(ground.changes(chunk) for chunk, _ in ctx.track(parts, "reading")):
             raise MaskEmpty("No pixel of the layer with data in it lies inside the polygons.")
         inputs = [Input(request.source.name or request.source.path, source.sha256(ctx.check), source.grid)]
         if request.mask is not None and polygons is not None:
@@ -92,7 +94,7 @@ def plan(request: Edit, folder: JobFolder, model: EditModel, ctx: JobContext) ->
             card=card,
             drawn=ground.grid,
             result=ground.grid,
-            chunks=cut,
+            chunks=parts,
             profile=source.profile,
             draw=drawing.draw,
             inputs=tuple(inputs),
@@ -110,11 +112,16 @@ class _Drawing:
         # What starts from the source, or comes from a network that was trained to see it, goes on from it by itself:
         # a mirrored rim would only double what lies there.
         self._is_new = model.holds and request.strength == 1
-        self._lattice, self._origin = _place_windows(ground, model)
-        self._decoding = make_held(model, self._lattice, self._patch)
-        self._cache = TileCache(REMEMBERED)
-        self._canvas = Canvas(ground.grid, len(profile.bands), profile.dtype)
         self._levels = model.scheduler(request.sampling.scheduler)
+        lattices, self._origin = _place_windows(ground, model, can_pause(self._levels))
+        steps = count(model.scheduler(request.sampling.scheduler), request.sampling.steps)
+        #: Steps of each phase, between which windows are blended, so that they agree on what covers more ground.
+        self._phases = cut(steps, len(lattices), steps - steps_done(steps, request.strength))
+        self._remembers = remembers(self._levels) and len(self._phases) > 1
+        self._lattices = shifted(lattices[slice(-len(self._phases), None)])
+        self._caches = [TileCache(REMEMBERED // len(self._phases)) for _ in self._phases]
+        self._decoding = make_held(model, self._lattices[-1], self._patch)
+        self._canvas = Canvas(ground.grid, len(profile.bands), profile.dtype)
         self._told: Any = model.told(scene)
 
     def draw(self, chunk: Window, sample: int, ctx: JobContext) -> Raster:
@@ -129,7 +136,7 @@ class _Drawing:
                 region = self._decoding.region(block)
                 wanted.append((block, region, self._decoding.needed(region)))
         keys = sorted({(sample, index) for _, _, needed in wanted for index in needed})
-        tiles = self._cache.get(keys, lambda missing: self._denoise(missing, ctx))
+        tiles = self._tiles(len(self._phases) - 1, keys, ctx)
         for block, region, needed in wanted:
             ctx.check()
             rows, cols = block.relative_to(area).slices()
@@ -145,13 +152,20 @@ class _Drawing:
         """The ground in a window of absolute pixels."""
         return self._ground.patch(relative(window, self._origin))
 
-    def _denoise(self, keys: list[Key], ctx: JobContext) -> list[Tensor]:
-        model = self._model
+    def _tiles(self, phase: int, keys: list[Key], ctx: JobContext) -> dict[Key, Tensor]:
+        """Windows after a phase: (channels, h, w) of the state, or at last the sample."""
+        return self._caches[phase].get(keys, lambda missing: self._denoise(phase, missing, ctx))
+
+    def _denoise(self, phase: int, keys: list[Key], ctx: JobContext) -> list[Tensor]:
+        model, steps = self._model, self._phases[phase]
         patches: dict[Index, Patch] = {}
+        shares = ctx.track(range(2 if phase else 1), "denoising")
+        below = self._below(phase, keys, next(shares)[1]) if phase else {}
+        _, share = next(shares)
 
         def patch_of(key: Key) -> Patch:
             if key[1] not in patches:
-                patches[key[1]] = self._patch(self._pixels(key[1]))
+                patches[key[1]] = self._patch(self._pixels(phase, key[1]))
             return patches[key[1]]
 
         def stacked(batch: list[Key]) -> tuple[Tensor, Tensor]:
@@ -169,26 +183,74 @@ class _Drawing:
                 return guided
             return constraints.with_known(guided, self._levels, model.holder(pixels, known))
 
+        def start(batch: list[Key]) -> Tensor:
+            if phase:
+                return torch.stack([below[key] for key in batch]).to(model.device)
+            clean = model.encode(stacked(batch)[0])
+            if len(self._phases) == 1:
+                return clean
+            return self._noised(phase, clean, self._noise(phase, batch, START))
+
+        is_only = len(self._phases) == 1
         return denoise(
             keys,
             model.batch,
-            ctx,
+            share,
             self._sampling,
             lambda: model.scheduler(self._sampling.scheduler),
             predict,
-            self._noise,
-            lambda shown, denoised: self._show(shown, denoised, patches, ctx),
-            None if self._strength == 1 else lambda batch: model.encode(stacked(batch)[0]),
-            self._strength,
+            lambda batch, stream: self._noise(phase, batch, stream),
+            lambda shown, denoised: self._show(phase, shown, denoised, patches, ctx),
+            start if phase or self._strength < 1 and (is_only or steps.start) else None,
+            self._strength if is_only else 1.0,
+            None if is_only else steps,
+            self._remembers and phase > 0,
         )
 
-    def _pixels(self, index: Index) -> Window:
-        """The absolute pixels of a window."""
-        window, scale = self._lattice.window(index), self._model.scale
+    def _below(self, phase: int, keys: list[Key], ctx: JobContext) -> dict[Key, Tensor]:
+        """What windows of a phase start from: blends of the noisy states (channels, h, w) of the one before.
+
+        Below each lies the blend of the solver's estimates, (2 channels, h, w), where it remembers them. Where no
+        window of the one before draws, all is known: there it stands under the noise that the sample started from.
+        """
+        lattice, earlier = self._lattices[phase], self._lattices[phase - 1]
+        channels, near = self._model.channels * (1 + self._remembers), {}
+        for sample, index in keys:
+            touching = earlier.touching(lattice.window(index))
+            near[sample, index] = [(sample, other) for other in touching if self._draws(phase - 1, other)]
+        tiles = self._tiles(phase - 1, sorted({key for found in near.values() for key in found}), ctx)
+        states = {}
+        for key, found in near.items():
+            window, covered = lattice.window(key[1]), torch.zeros(lattice.size, lattice.size, dtype=torch.bool)
+            for _, other in found:
+                covered[earlier.window(other).intersection(window).relative_to(window).slices()] = True
+            state = blend(earlier, {other: tiles[sample, other] for sample, other in found}, window, channels)
+            states[key] = state if covered.all() else torch.where(covered, state, self._known(phase, key))
+        return states
+
+    def _draws(self, phase: int, index: Index) -> bool:
+        """Whether a window holds a latent that is not known wholly."""
+        return not self._patch(self._pixels(phase, index)).known.all()
+
+    def _known(self, phase: int, key: Key) -> Tensor:
+        """A window as it is known, in the form of a state before a phase."""
+        pixels = self._patch(self._pixels(phase, key[1])).unit[None].to(self._model.device)
+        clean = self._model.encode(pixels)
+        state = self._noised(phase, clean, self._noise(phase, [key], START))
+        return torch.cat([state, clean], dim=1)[0, : self._model.channels * (1 + self._remembers)].float().cpu()
+
+    def _noised(self, phase: int, clean: Tensor, noise: Tensor) -> Tensor:
+        scheduler = self._model.scheduler(self._sampling.scheduler)
+        return noised(scheduler, self._sampling.steps, self._phases[phase].start, clean, noise)
+
+    def _pixels(self, phase: int, index: Index) -> Window:
+        """The absolute pixels of a window of a phase."""
+        window, scale = self._lattices[phase].window(index), self._model.scale
         return Window(window.row * scale, window.col * scale, window.height * scale, window.width * scale)
 
-    def _noise(self, keys: list[Key], stream: int) -> Tensor:
-        return noise_of(keys, stream, self._sampling.seed, self._lattice, self._model.channels).to(self._model.device)
+    def _noise(self, phase: int, keys: list[Key], stream: int) -> Tensor:
+        model, lattice = self._model, self._lattices[phase]
+        return noise_of(keys, stream, self._sampling.seed, lattice, model.channels).to(model.device)
 
     def _join(self, block: Window, region: Window, drawn: Tensor) -> NDArray[np.generic]:
         """The pixels of a block in the source's numbers, right where they are to be drawn.
@@ -210,7 +272,9 @@ class _Drawing:
         rows, cols = block.relative_to(region.pad(-edge)).slices()
         return self._ground.radiometry.from_unit(joined[0, :, rows, cols].clamp(0, 1).float().cpu().numpy())
 
-    def _show(self, keys: list[Key], denoised: Tensor, patches: dict[Index, Patch], ctx: JobContext) -> None:
+    def _show(
+        self, phase: int, keys: list[Key], denoised: Tensor, patches: dict[Index, Patch], ctx: JobContext
+    ) -> None:
         """Paint windows that are still forming."""
         if not self._canvas.is_due():
             return
@@ -219,22 +283,24 @@ class _Drawing:
             patch = patches[index]
             drawn = self._ground.radiometry.from_unit(picture.float().cpu().numpy())
             pixels = np.where(patch.repaint, drawn, patch.raster.pixels)
-            place = relative(self._pixels(index), self._origin)
+            place = relative(self._pixels(phase, index), self._origin)
             self._canvas.paint(pixels, patch.raster.valid | patch.repaint, place)
         self._canvas.show(ctx)
 
 
-def _place_windows(ground: Ground, model: EditModel) -> tuple[Lattice, tuple[int, int]]:
-    """(the lattice of windows in latents, where the ground's first pixel lies in the pixels that it counts).
+def _place_windows(ground: Ground, model: EditModel, pauses: bool) -> tuple[tuple[Lattice, ...], tuple[int, int]]:
+    """(the lattice of each phase in latents, where the ground's first pixel lies in the pixels that they count).
 
     Where one window is enough, it lies around what is drawn, and within the ground as far as that is possible.
     """
-    bounds, shape, side = ground.bounds, ground.grid.shape, model.window * model.scale
-    if not is_one_window(shape, (bounds.height, bounds.width), model.card):
-        return Lattice(model.window, model.stride), ground.anchor
-    row = _start(bounds.row, bounds.height, shape[0], side)
-    col = _start(bounds.col, bounds.width, shape[1], side)
-    return Lattice(model.window, model.window), (-row, -col)
+    bounds, shape, side, scale = ground.bounds, ground.grid.shape, model.window * model.scale, model.scale
+    if is_one_window(shape, (bounds.height, bounds.width), model.card):
+        row = _start(bounds.row, bounds.height, shape[0], side)
+        col = _start(bounds.col, bounds.width, shape[1], side)
+        return (Lattice(model.window, model.window),), (-row, -col)
+    if not (pauses and model.card.phases):
+        return (Lattice(model.window, model.stride),), ground.anchor
+    return tuple(Lattice(window // scale, stride // scale) for window, stride in model.card.windows), ground.anchor
 
 
 def _start(first: int, length: int, total: int, side: int) -> int:

@@ -26,7 +26,7 @@ from afterimage.engine.contract import Window
 from afterimage.engine.diffusion import constraints, noise
 from afterimage.engine.diffusion.loop import batches
 from afterimage.engine.diffusion.phases import cut, sample_phase
-from afterimage.engine.diffusion.windows import Lattice, blend
+from afterimage.engine.diffusion.windows import Lattice, blend, shifted
 from afterimage.engine.models.schedulers import SCHEDULE
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
@@ -120,11 +120,12 @@ def drawn(
 ) -> Tensor:
     """(1, height, width): the region in windows, by so many steps, the engine's phases, noise and blending."""
     steps, needed = cut(count, phases), [REGION]
-    for _ in steps[1:]:
-        needed.append(hull(lattice, needed[-1]))
+    lattices = shifted([lattice] * len(steps))
+    for later in lattices[:0:-1]:
+        needed.append(hull(later, needed[-1]))
     states: Tensor | None = None
     held = needed[-1]
-    for phase, region in zip(steps, reversed(needed)):
+    for phase, lattice, region in zip(steps, lattices, reversed(needed)):
         tiles = {}
         for batch, filled in batches(lattice.touching(region), 64):
             windows = [lattice.window(index) for index in batch]
@@ -219,7 +220,7 @@ def main() -> None:
     for task, field in (("generation", Field()), ("super-resolution", Field(means))):
         alone = torch.cat([drawn(field, seed, Lattice(SIZE, SIZE), 1, steps, spacing) for seed in range(seeds)])
         ways = [("keyed", stride, phases) for phases in (1, 2) for stride in (half, most)]
-        for way, stride, phases in [*ways, ("keyed", most, 3), ("independent", half, 1), ("independent", most, 1)]:
+        for way, stride, phases in [*ways, ("keyed", most, 3), ("keyed", most, 5), ("independent", half, 1), ("independent", most, 1)]:
             lattice = Lattice(SIZE, stride)
             made = [drawn(field, seed, lattice, phases, steps, spacing, way == "keyed") for seed in range(seeds)]
             fields = torch.cat(made)

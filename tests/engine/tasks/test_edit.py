@@ -94,8 +94,17 @@ def centres_inside(ring, height, width):
     return found
 
 
+@pytest.fixture(params=[(3, ()), (7, ((128, 96), (128, 96)))], ids=["one phase", "two phases"])
+def paced(request, edit_model):
+    """(a model, steps that are as many phases as it has)."""
+    steps, phases = request.param
+    edit_model.card = dataclasses.replace(edit_model.card, phases=phases)
+    return edit_model, steps
+
+
 @pytest.mark.parametrize(("dtype", "nodata"), [("uint8", None), ("uint8", 0), ("uint16", 65535), ("float32", -1.0)])
-def test_numbers_outside_stay_bit_by_bit_and_gaps_stay_gaps(bench, edit_model, dtype, nodata):
+def test_numbers_outside_stay_bit_by_bit_and_gaps_stay_gaps(bench, paced, dtype, nodata):
+    model, steps = paced
     pixels = scene(230, 300, dtype)
     hole = np.zeros((230, 300), bool)
     if nodata is not None:
@@ -103,7 +112,7 @@ def test_numbers_outside_stay_bit_by_bit_and_gaps_stay_gaps(bench, edit_model, d
         pixels[:, hole] = nodata
     write(bench.path, pixels, nodata)
     polygons(bench.path, [OUTLINE, HOLE])
-    made, valid = bench.make(edit, request(), edit_model)
+    made, valid = bench.make(edit, request(steps=steps), model)
     inside = centres_inside(OUTLINE, 230, 300) & ~centres_inside(HOLE, 230, 300) & ~hole
     assert made.dtype == pixels.dtype and np.array_equal(valid, ~hole)
     kept = valid & ~inside
@@ -114,30 +123,32 @@ def test_numbers_outside_stay_bit_by_bit_and_gaps_stay_gaps(bench, edit_model, d
 
 @pytest.mark.parametrize("scheduler", ["DDIM", "DDPM", "DPM++ 2M"])
 @pytest.mark.parametrize("strength", [1.0, 0.6])
-def test_the_order_of_chunks_and_a_forgetful_cache_change_nothing(bench, edit_model, monkeypatch, scheduler, strength):
+def test_the_order_of_chunks_and_a_forgetful_cache_change_nothing(bench, paced, monkeypatch, scheduler, strength):
+    model, steps = paced
     pixels = scene(280, 330)
     pixels[:, 100:130, 90:140] = 0
     write(bench.path, pixels, nodata=0)
     polygons(bench.path, [OUTLINE, HOLE], [[(10, 200), (320, 210), (300, 270)]])
-    expected, _ = bench.make(edit, request(scheduler, strength), edit_model)
+    expected, _ = bench.make(edit, request(scheduler, strength, steps=steps), model)
     monkeypatch.setattr(edit, "REMEMBERED", 2 * 4 * 16 * 16 * 4)
 
     def shuffled(chunks):
         return random.Random(1).sample(chunks, len(chunks))
 
-    made, _ = bench.make(edit, request(scheduler, strength), edit_model, order=shuffled)
+    made, _ = bench.make(edit, request(scheduler, strength, steps=steps), model, order=shuffled)
     assert np.array_equal(made, expected)
 
 
-def test_a_crop_of_the_source_gives_the_crop_of_the_result(bench, edit_model):
+def test_a_crop_of_the_source_gives_the_crop_of_the_result(bench, paced):
     """Nothing further away than a window and the halos decides a drawn pixel."""
+    model, steps = paced
     pixels = scene(560, 600)
     write(bench.path, pixels)
     there = [[(x + 170, y + 190) for x, y in ring] for ring in (OUTLINE, HOLE)]
     polygons(bench.path, there)
-    whole, _ = bench.make(edit, request(), edit_model)
+    whole, _ = bench.make(edit, request(steps=steps), model)
     write(bench.path, pixels[:, 61:, 43:], transform=TRANSFORM @ rasterio.Affine.translation(43, 61))
-    crop, _ = bench.make(edit, request(), edit_model)
+    crop, _ = bench.make(edit, request(steps=steps), model)
     assert np.array_equal(crop, whole[:, 61:, 43:])
 
 
@@ -152,6 +163,23 @@ def test_only_windows_that_the_polygons_touch_reach_the_network(bench, edit_mode
     assert (made != scene(1100, 1100)).any(axis=0).sum() <= 36
 
 
+def test_windows_of_an_edit_agree_in_phases_and_the_network_is_asked_no_further_away(bench, edit_model):
+    write(bench.path, scene(400, 400))
+    polygons(bench.path, [[(60, 60), (340, 60), (340, 340), (60, 340)]])
+    made, calls = [], []
+    for phases in ((), ((128, 64), (128, 64), (128, 64))):
+        edit_model.card, edit_model.calls = dataclasses.replace(edit_model.card, phases=phases), 0
+        work = bench.plan(edit, request(steps=12), edit_model)
+        made.append(bench.draw(work)[0])
+        calls.append(edit_model.calls)
+    assert not np.array_equal(*made)
+    outside = np.ones((400, 400), bool)
+    outside[60:340, 60:340] = False
+    assert np.array_equal(made[1][:, outside], scene(400, 400)[:, outside])
+    # windows that the polygon touches, in each phase, and no cone of further ones around them; more calls, each less full
+    assert calls[1] <= 2 * calls[0]
+
+
 def test_polygons_that_overlap_are_one(bench, edit_model):
     write(bench.path, scene(200, 260))
     polygons(bench.path, [OUTLINE])
@@ -161,22 +189,24 @@ def test_polygons_that_overlap_are_one(bench, edit_model):
     assert np.array_equal(one, two)
 
 
-def test_a_small_strength_stays_near_the_source_and_a_large_one_leaves_it(bench, edit_model):
+def test_a_small_strength_stays_near_the_source_and_a_large_one_leaves_it(bench, paced):
+    model, steps = paced
     pixels = scene(150, 180)
     write(bench.path, pixels)
     found = {}
     for strength in (0.1, 0.5, 1.0):
-        made, _ = bench.make(edit, request(strength=strength, mask=False, steps=10), edit_model)
+        made, _ = bench.make(edit, request(strength=strength, mask=False, steps=3 * steps), model)
         found[strength] = np.corrcoef(made.ravel().astype(float), pixels.ravel().astype(float))[0, 1]
     assert found[0.1] > 0.5 and found[0.1] > found[0.5] + 0.05 and found[0.5] > found[1.0] + 0.05
 
 
-def test_the_whole_raster_at_full_strength_is_what_generate_draws(bench, edit_model):
+def test_the_whole_raster_at_full_strength_is_what_generate_draws(bench, paced):
+    model, steps = paced
     write(bench.path, scene(150, 180))
-    work = bench.plan(edit, request(mask=False), edit_model)
+    work = bench.plan(edit, request(mask=False, steps=steps), model)
     made, _ = bench.draw(work)
-    asked = Generate("stub", work.drawn, work.drawn, 10.0, "a wood", request().sampling)
-    expected, _ = bench.make(generate, asked, edit_model)
+    asked = Generate("stub", work.drawn, work.drawn, 10.0, "a wood", request(steps=steps).sampling)
+    expected, _ = bench.make(generate, asked, model)
     assert np.abs(made.astype(int) - expected).max() <= 1
 
 
