@@ -201,7 +201,7 @@ class _Drawing:
             predict,
             lambda batch, stream: self._noise(phase, batch, stream),
             lambda shown, denoised: self._show(phase, shown, denoised, patches, ctx),
-            start if phase or self._strength < 1 and (is_only or steps.start) else None,
+            start if phase or (self._strength < 1 and (is_only or steps.start)) else None,
             self._strength if is_only else 1.0,
             None if is_only else steps,
             self._remembers and phase > 0,

@@ -16,7 +16,7 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
-from protocol import SETTINGS, report, timed
+from protocol import SETTINGS, cpu_seconds, report
 
 import numpy as np  # isort: skip
 from afterimage.engine.models import catalog
@@ -61,8 +61,9 @@ def main() -> None:
                     folder = Path(scratch) / "job"
                     folder.mkdir()
                     asked = generate(card, grid(side, card.gsd[0]), text, seed)
-                    _, worked = timed(lambda a=asked, m=model, f=folder: pictures.append(draw(a, m, f)))
-                    seconds += worked
+                    before = cpu_seconds()
+                    pictures.append(draw(asked, model, folder))
+                    seconds += cpu_seconds() - before
             report(
                 figure="tones",
                 model=name,

@@ -176,7 +176,7 @@ def test_windows_of_an_edit_agree_in_phases_and_the_network_is_asked_no_further_
     outside = np.ones((400, 400), bool)
     outside[60:340, 60:340] = False
     assert np.array_equal(made[1][:, outside], scene(400, 400)[:, outside])
-    # windows that the polygon touches, in each phase, and no cone of further ones around them; more calls, each less full
+    # windows that the polygon touches in each phase, no further ones around them; in more calls, each less full
     assert calls[1] <= 2 * calls[0]
 
 
