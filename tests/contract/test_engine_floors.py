@@ -17,7 +17,7 @@ ENGINE_FLOORS = (
     ("errors", "faults", "settings", "version"),
     ("durable", "device", "lean", "diffusion", "backends"),
     ("raster",),
-    ("radiometry", "context", "tiles", "provenance", "models", "controls"),
+    ("radiometry", "context", "moved", "tiles", "provenance", "models", "controls"),
     ("journal",),
     ("tasks",),
     ("finished",),
