@@ -15,7 +15,7 @@ import base64
 import collections
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class _List:
             return None
         return block if len(block.pixels) == length and checksum(block.pixels, block.mask) == total else None
 
-    def add(self, lines: Sequence[Sequence[Any]]) -> Iterator[int]:
+    def add(self, lines: Sequence[Sequence[Any]]) -> list[int]:
         """Add lines, and have the disk hold them; where each begins."""
         is_new = not self.path.exists()
         with open(self.path, "ab") as file:
@@ -101,7 +101,7 @@ class _List:
         if is_new:
             durable.sync_folder(self.path.parent)
             durable.sync_folder(self.path.parent.parent)
-        return iter(starts)
+        return starts
 
     def discard(self) -> None:
         """Remove both: the list first, which promises the file."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .guidance import Predict
+from .stochastic import PREDICTIONS
 
 #: Low-resolution pixels on each side that the correction of one pixel looks at.
 REACH = 4
@@ -44,7 +45,7 @@ def with_known(predict: Predict, scheduler: Any, hold: Callable[[Tensor], Tensor
         Generative Modeling through SDEs", appendix I.2, with the noise of the start.
     """
     kind = scheduler.config.prediction_type
-    if kind not in ("v_prediction", "epsilon", "sample"):
+    if kind not in PREDICTIONS:
         raise ValueError(f"prediction type {kind} is not supported")
 
     def held(x: Tensor, t: Tensor) -> Tensor:

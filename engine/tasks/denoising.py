@@ -15,10 +15,23 @@ from ..diffusion.loop import batches, sample
 from ..diffusion.noise import field
 from ..diffusion.phases import sample_phase
 from ..diffusion.windows import Index, Lattice
+from ..models.base import GenerateModel
 
 K = TypeVar("K")
 #: Bytes of denoised windows that are remembered for the chunks beside and below.
 REMEMBERED = 128 * 1024 * 1024
+
+
+def lattices_of(model: GenerateModel, pauses: bool) -> tuple[Lattice, ...]:
+    """The lattice of each phase in latents, not shifted yet; that of the model alone where it has no phases.
+
+    Args:
+        model: that draws.
+        pauses: whether the sampler can be cut into phases.
+    """
+    if not (pauses and model.card.phases):
+        return (Lattice(model.window, model.stride),)
+    return tuple(Lattice(window // model.scale, stride // model.scale) for window, stride in model.card.windows)
 
 
 def noise_of(keys: Sequence[tuple[int, Index]], stream: int, seed: int, lattice: Lattice, channels: int) -> Tensor:

@@ -26,7 +26,7 @@ from ..raster import Polygons, Profile, Raster, SourceRaster, check_grid, lonlat
 from .base import Work
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
-from .denoising import REMEMBERED, denoise, noise_of
+from .denoising import REMEMBERED, denoise, lattices_of, noise_of
 from .ground import Ground, Patch, known_numbers
 from .held import BLOCK, make_held
 from .knowledge import require_bands, told_gsd, trained_gsd, unguided_notices, unused_notices
@@ -245,8 +245,7 @@ class _Drawing:
 
     def _pixels(self, phase: int, index: Index) -> Window:
         """The absolute pixels of a window of a phase."""
-        window, scale = self._lattices[phase].window(index), self._model.scale
-        return Window(window.row * scale, window.col * scale, window.height * scale, window.width * scale)
+        return self._lattices[phase].times(self._model.scale).window(index)
 
     def _noise(self, phase: int, keys: list[Key], stream: int) -> Tensor:
         model, lattice = self._model, self._lattices[phase]
@@ -293,14 +292,12 @@ def _place_windows(ground: Ground, model: EditModel, pauses: bool) -> tuple[tupl
 
     Where one window is enough, it lies around what is drawn, and within the ground as far as that is possible.
     """
-    bounds, shape, side, scale = ground.bounds, ground.grid.shape, model.window * model.scale, model.scale
+    bounds, shape, side = ground.bounds, ground.grid.shape, model.window * model.scale
     if is_one_window(shape, (bounds.height, bounds.width), model.card):
         row = _start(bounds.row, bounds.height, shape[0], side)
         col = _start(bounds.col, bounds.width, shape[1], side)
         return (Lattice(model.window, model.window),), (-row, -col)
-    if not (pauses and model.card.phases):
-        return (Lattice(model.window, model.stride),), ground.anchor
-    return tuple(Lattice(window // scale, stride // scale) for window, stride in model.card.windows), ground.anchor
+    return lattices_of(model, pauses), ground.anchor
 
 
 def _start(first: int, length: int, total: int, side: int) -> int:

@@ -26,7 +26,7 @@ from ..raster import Raster
 from .canvas import Canvas
 from .chunks import absolute, chunks, relative
 from .decoding import make_decoding
-from .denoising import REMEMBERED, denoise, noise_of
+from .denoising import REMEMBERED, denoise, lattices_of, noise_of
 from .elsewhere import Elsewhere
 from .regions import RegionTexts, RegionTold
 from .trajectory import Recorder, kept_states
@@ -389,8 +389,7 @@ class Picture:
 
     def _pixels(self, phase: int, index: Index) -> Window:
         """The absolute pixels of a window of a phase."""
-        window, scale = self._lattices[phase].window(index), self._model.scale
-        return Window(window.row * scale, window.col * scale, window.height * scale, window.width * scale)
+        return self._lattices[phase].times(self._model.scale).window(index)
 
     def _window(self, phase: int, index: Index) -> Window:
         """The same in pixels of the grid."""
@@ -430,12 +429,10 @@ def place_windows(
         pauses: whether the sampler can be cut into phases; where it cannot, all is done in windows of the model.
         is_endless: whether windows lie on the endless lattice even where one would be enough.
     """
-    side, scale = model.window * model.scale, model.scale
+    side = model.window * model.scale
     if model.card.draws_whole(grid.shape) and not is_endless:
         return (Lattice(model.window, model.window),), ((side - grid.height) // 2, (side - grid.width) // 2)
-    if not (pauses and model.card.phases):
-        return (Lattice(model.window, model.stride),), grid.anchor()
-    return tuple(Lattice(window // scale, stride // scale) for window, stride in model.card.windows), grid.anchor()
+    return lattices_of(model, pauses), grid.anchor()
 
 
 def to_bytes(picture: Tensor) -> NDArray[np.uint8]:

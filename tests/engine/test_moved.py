@@ -58,6 +58,15 @@ def tiles_of(folder):
     return len(list((folder / "tiles").glob("*.tile")))
 
 
+def broken(start, make_job, tmp_path):
+    """A job that broke when all of its blocks were moved."""
+    folder = make_job("broken", SIZE, output=tmp_path / "out.tif")
+    faults.arm("publish.after_cog:1:raise")
+    start(folder)
+    faults.arm("")
+    return folder
+
+
 POINTS = [
     "handover.before_list:1",
     "handover.before_list:14",
@@ -140,10 +149,7 @@ def test_a_job_needs_little_more_disk_than_its_result(start, make_job, null_engi
 
 def test_a_damaged_block_has_its_chunks_drawn_again_and_no_others(start, make_job, tmp_path):
     whole = pixels(start(make_job("whole", SIZE)))
-    folder = make_job("broken", SIZE, output=tmp_path / "out.tif")
-    faults.arm("publish.after_cog:1:raise")
-    start(folder)
-    faults.arm("")
+    folder = broken(start, make_job, tmp_path)
     (path,) = (folder / "pending").glob("*.tif")
     at = standing(path.with_suffix(".moved"))[1, 0][0] + 1000
     content = bytearray(path.read_bytes())
@@ -263,21 +269,15 @@ def test_a_list_goes_on_after_a_torn_line_and_a_torn_head_is_dropped(tmp_path, a
 
 def test_a_line_that_names_another_block_is_not_believed(start, make_job, tmp_path):
     whole = pixels(start(make_job("whole", SIZE)))
-    folder = make_job("broken", SIZE, output=tmp_path / "out.tif")
-    faults.arm("publish.after_cog:1:raise")
-    start(folder)
-    faults.arm("")
+    folder = broken(start, make_job, tmp_path)
     (path,) = (folder / "pending").glob("*.moved")
     path.write_bytes(path.read_bytes().replace(b" [1, 1, ", b" [1, 0, "))
     assert is_same(pixels(start(folder)), whole) and start.drawn
 
 
 def test_one_bad_byte_costs_one_block(start, make_job, tmp_path):
-    folder = make_job("broken", SIZE, output=tmp_path / "out.tif")
-    faults.arm("publish.after_cog:1:raise")
-    start(folder)
+    folder = broken(start, make_job, tmp_path)
     count = len(start.drawn)
-    faults.arm("")
     (path,) = (folder / "pending").glob("*.moved")
     content = bytearray(path.read_bytes())
     content[content.index(b" [1, 1, ") + 3] = 0xFF
@@ -427,33 +427,6 @@ def test_a_square_that_was_left_out_can_still_be_tried_again(start, make_job, mo
     assert "could not be drawn" in first.result.notices[0] and tiles_of(folder)
     second = start(folder)
     assert [chunk for _, chunk in start.drawn] == gap and not second.result.notices
-
-
-def test_a_folder_that_hands_down_other_rights_gets_its_files_made_there(tmp_path, monkeypatch):
-    inner, outer = tmp_path / "in", tmp_path / "out"
-    inner.mkdir()
-    outer.mkdir()
-    assert durable.can_move(inner, outer) == (os.name != "nt")
-    assert not durable.can_move(inner, tmp_path / "nowhere")
-    assert not list(inner.iterdir()) and not list(outer.iterdir())
-    if os.name != "nt":
-        monkeypatch.setattr(durable, "_rights", lambda path: (path.touch(), path.parent.name)[1])
-        assert not durable.can_move(inner, outer)
-        monkeypatch.undo()
-        monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(18, "another disk")))
-        assert not durable.can_move(inner, outer)
-        assert not list(inner.iterdir()) and not list(outer.iterdir())
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root may give a folder another group")
-def test_a_shared_folder_keeps_its_group(start, make_job, tmp_path):
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    os.chown(shared, -1, 12345)
-    shared.chmod(0o2775)
-    assert not durable.can_move(tmp_path, shared)
-    ending = start(make_job("job", SIZE, output=shared / "out.tif"))
-    assert Path(ending.result.outputs[0].path).stat().st_gid == 12345
 
 
 def test_the_disk_that_is_asked_for_is_what_is_needed(start, make_job, null_engine, monkeypatch):
